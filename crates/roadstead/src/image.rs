@@ -1,0 +1,14 @@
+//! Images in motion: where they come from, where they go, and the one copy between the two.
+//!
+//! A [`Source`] is untrusted. A [`Sink`] makes content visible only whole and verified. [`Copier`] is the only code that
+//! joins them: importing, mirroring, exporting and pushing are all the same walk, children before parents and tags last.
+//!
+//! This module knows neither how a tree is laid out nor how a registry speaks.
+
+mod events;
+mod sink;
+mod source;
+
+pub use events::{BlobOutcome, Event, Events, Silent};
+pub use sink::{Claim, PutError, RepositorySink, Sink, SinkError};
+pub use source::{ByteStream, RepositorySource, Source, SourceError};

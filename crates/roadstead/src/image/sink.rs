@@ -1,0 +1,133 @@
+//! Where images go.
+
+use std::error::Error;
+
+use async_trait::async_trait;
+
+use super::source::{ByteStream, SourceError};
+use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
+
+/// A medium that images are written to.
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Opens one repository for writing, and protects what is claimed and put through it until it is dropped.
+    ///
+    /// # Errors
+    ///
+    /// If the repository can't exist there.
+    async fn repository(&self, name: &Repository) -> Result<Box<dyn RepositorySink>, SinkError>;
+}
+
+/// Whether a blob is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Claim {
+    /// The repository has it.
+    Present,
+    /// Another repository had it, and now this one has it too, without a byte moved.
+    Linked,
+    /// It must be put.
+    Missing,
+}
+
+/// One repository of a [`Sink`].
+///
+/// Content becomes visible only whole and verified, and never before what it names: a sink may hold everything back until
+/// [`tag`](Self::tag), [`commit`](Self::commit) or [`finish`](Self::finish). Every method may be called again with the
+/// same arguments, to no effect. Methods may run concurrently; `tag` covers what was put before it was called.
+#[async_trait]
+pub trait RepositorySink: Send + Sync {
+    /// The manifest with that digest if the sink has it already, so that a source need not be asked. Its presence
+    /// says nothing about its children and blobs.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be read.
+    async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, SinkError>;
+
+    /// Takes a blob that is already there, from this repository or from another one, and keeps it from being swept.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be read or written.
+    async fn claim(&self, blob: &Descriptor) -> Result<Claim, SinkError>;
+
+    /// Writes a blob. Its digest, and its size if `expected` says one, are checked before it becomes visible; on any
+    /// error nothing of it stays.
+    ///
+    /// # Errors
+    ///
+    /// [`PutError::Source`] if `bytes` ends with an error, [`PutError::Mismatch`] if they are not what was
+    /// expected, [`PutError::Sink`] if they can't be kept.
+    async fn put_blob(&self, expected: &Descriptor, bytes: ByteStream) -> Result<(), PutError>;
+
+    /// Writes a manifest, exactly. Its blobs and children come first, unless they are left out on purpose.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be kept.
+    async fn put_manifest(&self, manifest: &Manifest) -> Result<(), SinkError>;
+
+    /// Records that these children of `index` are absent on purpose, so that nobody takes them for lost. An empty
+    /// list takes an earlier record back. Media that have no place for such a note keep none.
+    ///
+    /// # Errors
+    ///
+    /// If the note can't be kept.
+    async fn leave_out(&self, index: &Digest, children: &[Digest]) -> Result<(), SinkError>;
+
+    /// Makes everything put so far visible and durable, in order.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be written.
+    async fn commit(&self) -> Result<(), SinkError>;
+
+    /// Commits, then names `manifest` by `tag`. Returns whether the tag named something else before, or nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be written.
+    async fn tag(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, SinkError>;
+
+    /// Commits and brings everything that is derived up to date: lists in a tree, the table of contents of an archive.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be written.
+    async fn finish(&self) -> Result<(), SinkError>;
+}
+
+/// Why a sink couldn't keep what it was given.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} can't be written")]
+pub struct SinkError {
+    /// The key, file or URL.
+    pub what: String,
+    /// Why.
+    #[source]
+    pub source: Box<dyn Error + Send + Sync>,
+}
+
+impl SinkError {
+    /// A failure to write `what`.
+    pub fn new(what: &(impl ToString + ?Sized), source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { what: what.to_string(), source: source.into() }
+    }
+}
+
+/// Why a blob wasn't written.
+#[derive(Debug, thiserror::Error)]
+pub enum PutError {
+    /// The bytes stopped coming.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// Other bytes came than were expected.
+    #[error("{problem}")]
+    Mismatch {
+        /// Digest or size, expected and actual.
+        problem: String,
+    },
+    /// The sink can't keep them.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+}

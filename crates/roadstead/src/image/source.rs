@@ -1,0 +1,140 @@
+//! Where images come from.
+
+use std::error::Error;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::oci::{Descriptor, Digest, Manifest, ManifestError, Reference, Repository, Tag};
+
+/// Bytes of a blob in order, as they arrive. Not verified: whoever makes them visible does that.
+pub type ByteStream = BoxStream<'static, Result<Bytes, SourceError>>;
+
+/// A medium that images are read from: a registry, an archive, a folder, a tree. Its bytes are untrusted.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The repositories, where the medium knows them.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Unsupported`] where it doesn't; others as the medium fails.
+    async fn repositories(&self) -> Result<BoxStream<'_, Result<Repository, SourceError>>, SourceError>;
+
+    /// One repository. Asks the medium nothing, so it succeeds for one that doesn't exist.
+    fn repository(&self, name: &Repository) -> Box<dyn RepositorySource>;
+}
+
+/// One repository of a [`Source`].
+#[async_trait]
+pub trait RepositorySource: Send + Sync {
+    /// How people write `reference` in this place, such as `ghcr.io/org/app:1`. For messages.
+    fn describe(&self, reference: &Reference) -> String;
+
+    /// What `reference` names now. Costs one request where the medium can tell without handing the manifest over.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::NotFound`] if there is no such tag or manifest.
+    async fn resolve(&self, reference: &Reference) -> Result<Descriptor, SourceError>;
+
+    /// The manifest that `expected` names, whole, bounded by [`crate::oci::MAX_MANIFEST_SIZE`] and verified.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::Manifest`] if other bytes come.
+    async fn manifest(&self, expected: &Descriptor) -> Result<Manifest, SourceError>;
+
+    /// The bytes of a blob from offset `from` on. Ends after the last byte, or with the error that cut it; a transient
+    /// failure in the middle is mended by the medium itself where it can go on at the byte where it stopped.
+    ///
+    /// # Errors
+    ///
+    /// [`SourceError::NotFound`] if there is no such blob.
+    async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError>;
+
+    /// The tags, in no promised order, read page by page.
+    fn tags(&self) -> BoxStream<'_, Result<Tag, SourceError>>;
+
+    /// What refers to `subject`, empty if nothing does.
+    ///
+    /// # Errors
+    ///
+    /// As the medium fails.
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError>;
+}
+
+/// Why a source didn't give what it was asked for. The variants are what a caller treats differently.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// There is no such thing: an image, a manifest, a blob, a file.
+    #[error("{what} was not found")]
+    NotFound {
+        /// What was asked for, as people write it.
+        what: String,
+        /// What the medium said about it, if anything.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// The source wants to know who asks, or doesn't accept the credentials: status 401 or its like.
+    #[error("{place} wants a login for {what}")]
+    Unauthorized {
+        /// The registry.
+        place: String,
+        /// What was asked for.
+        what: String,
+        /// What the medium said about it, if anything.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// Whoever asks may not have it: status 403 or its like.
+    #[error("{place} denies access to {what}")]
+    Denied {
+        /// The registry.
+        place: String,
+        /// What was asked for.
+        what: String,
+        /// What the medium said about it, if anything.
+        #[source]
+        source: Option<Box<dyn Error + Send + Sync>>,
+    },
+    /// The place can't be reached: no such host, no connection, a time limit, a broken TLS handshake.
+    #[error("{place} can't be reached")]
+    Unreachable {
+        /// The URL or path.
+        place: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The bytes of a manifest are not what was asked for, or no manifest.
+    #[error("{what} is not usable")]
+    Manifest {
+        /// The manifest, as people write it.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<ManifestError>,
+    },
+    /// The source breaks its own protocol or format.
+    #[error("{what}: {problem}")]
+    Invalid {
+        /// The URL, file or digest.
+        what: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// This kind of source can't do that.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Any other failure of the medium.
+    #[error("{what} failed")]
+    Failed {
+        /// The URL, file or digest.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+}

@@ -1,0 +1,5 @@
+//! A container registry made of plain files.
+
+pub mod image;
+pub mod oci;
+pub mod store;

@@ -1,0 +1,289 @@
+//! Bytes and headers under keys: what a tree lives in.
+//!
+//! # Why not a file-system interface
+//!
+//! A tree is written to directories and to buckets, and read by web servers that know neither. What both have is small:
+//! whole objects under keys, a few headers, a list. Directories, renames, permissions and locks are how one store keeps
+//! these promises; they are not part of it. The one difference that can't be hidden is how several names share the
+//! same bytes, so it is stated: [`Naming`].
+//!
+//! # Promises
+//!
+//! An object is visible whole or not at all, and replaced in one instant. What is deleted is gone for the next reader.
+//! A write that returned is visible at once, and durable after the next [`Store::sync`].
+
+mod key;
+
+use std::error::Error;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+pub use key::{Key, KeyError};
+
+use crate::oci::{Digest, Hasher, MediaType};
+
+/// How a store lets several keys name the same bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Naming {
+    /// By links: a link's target spells the headers, and [`Store::link`] moves a name in one instant.
+    Links,
+    /// By copies, each with its own headers, which [`Store::link`] makes without moving the bytes through this process.
+    Copies,
+}
+
+/// What an object is answered with, beside its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Headers {
+    /// `Content-Type`.
+    pub content_type: Option<MediaType>,
+    /// `Docker-Content-Digest`.
+    pub digest: Option<Digest>,
+    /// `Cache-Control`.
+    pub cache_control: Option<&'static str>,
+}
+
+/// An opaque version of an object, for conditional writes. Equal versions of one key have equal bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Version(pub(crate) Box<str>);
+
+/// What is known of an object without its bytes.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The size in bytes, of the target for a link.
+    pub size: u64,
+    /// The version.
+    pub version: Version,
+    /// The headers, where the store keeps any ([`Naming::Copies`]).
+    pub headers: Headers,
+    /// What it links to ([`Naming::Links`]).
+    pub target: Option<Key>,
+}
+
+/// An object's bytes, in the form that the store has them in.
+pub enum Body {
+    /// All of them.
+    Bytes(Bytes),
+    /// A range of an open regular file, so that a server can hand it to the kernel.
+    File {
+        /// The file. Its offset is undefined.
+        file: std::fs::File,
+        /// The bytes meant.
+        range: Range<u64>,
+    },
+    /// As they come.
+    Stream(BoxStream<'static, Result<Bytes, StoreError>>),
+}
+
+/// An object: what is known of it, and its bytes or the range that was asked for.
+pub struct Object {
+    /// What is known of it.
+    pub entry: Entry,
+    /// The bytes.
+    pub body: Body,
+}
+
+/// When a write may happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever is there.
+    Always,
+    /// Only if nothing is there.
+    Absent,
+    /// Only if exactly this version is there.
+    Unchanged(Version),
+}
+
+/// Whether a conditional write happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Written {
+    /// It did.
+    Done,
+    /// It didn't, since the condition did not hold.
+    Refused,
+}
+
+/// One entry of a [list](Store::list).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listed {
+    /// An object under this key.
+    Object(Key),
+    /// Keys that go on behind this one and a slash.
+    Prefix(Key),
+}
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum LockMode {
+    /// Beside others that share it.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// Holds a lock until it is dropped.
+pub struct LockGuard(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Send + Sync>);
+
+impl LockGuard {
+    /// A guard that releases by dropping `held`.
+    #[must_use]
+    pub fn new(held: Box<dyn Send + Sync>) -> Self {
+        Self(held)
+    }
+}
+
+/// Where a tree's bytes live.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// How people name this store: a path or a URL, without credentials.
+    fn describe(&self) -> String;
+
+    /// How several keys name the same bytes.
+    fn naming(&self) -> Naming;
+
+    /// What is known of the object under `key`; `None` if there is none. A link is not followed but described: its
+    /// target, and the size of what that holds. A link to nothing counts as nothing.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    async fn head(&self, key: &Key) -> Result<Option<Entry>, StoreError>;
+
+    /// Where the link under `key` leads, without looking whether anything is there; `None` if there is no link.
+    /// The cheapest question a store with [`Naming::Links`] answers; the others always say `None`.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read, or the link leads anywhere but to a key of this store.
+    async fn target(&self, key: &Key) -> Result<Option<Key>, StoreError>;
+
+    /// The object under `key`, following one link; `range` (end exclusive) is cut to what there is.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError>;
+
+    /// Writes a small object whole.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn put(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        headers: &Headers,
+        condition: Condition,
+    ) -> Result<Written, StoreError>;
+
+    /// Begins an object whose key need not be known yet. `hasher` goes over every byte written: a fresh one, or the state
+    /// of an upload that goes on elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError>;
+
+    /// Makes `key` name what is under `target`, in one instant, replacing what it named. Returns whether anything changed.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Collision`] if `key` can't exist beside another key; if `target` isn't there (where the store looks).
+    async fn link(&self, key: &Key, target: &Key, headers: &Headers) -> Result<bool, StoreError>;
+
+    /// Deletes the object or link under `key`. Returns whether there was one.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn delete(&self, key: &Key) -> Result<bool, StoreError>;
+
+    /// The objects whose keys are `prefix`, a slash, and one more component, and the prefixes of those with more. In no
+    /// promised order; objects that come and go meanwhile may or may not show.
+    fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>>;
+
+    /// Makes everything durable that was written before it was called. Concurrent calls share the work.
+    ///
+    /// # Errors
+    ///
+    /// If any of it can't be made durable.
+    async fn sync(&self) -> Result<(), StoreError>;
+
+    /// Waits for the lock `name`, among all processes that use this store.
+    ///
+    /// # Errors
+    ///
+    /// If the store has no locks to give.
+    async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError>;
+}
+
+/// An object in the making. Dropping it leaves nothing behind.
+#[async_trait]
+pub trait Upload: Send {
+    /// Adds bytes. May return before they are written; a later call reports what went wrong.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
+
+    /// The digest and the number of all bytes so far.
+    ///
+    /// # Errors
+    ///
+    /// If bytes can't be written.
+    async fn digest(&mut self) -> Result<(Digest, u64), StoreError>;
+
+    /// Makes it the object under `key`, replacing what was there. It may stay invisible until the next [`Store::sync`], so
+    /// that no power cut can leave a name without its bytes.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn finish(self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError>;
+}
+
+/// What a store couldn't do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// Reading or writing an object failed.
+    #[error("{operation} {what} failed")]
+    Io {
+        /// What was tried: `reading`, `writing`, …
+        operation: &'static str,
+        /// The path or URL.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// Two keys that can't both exist: one would have to be both a file and a folder.
+    #[error("{what} can't exist beside a key that it begins with, or that begins with it")]
+    Collision {
+        /// The path or URL.
+        what: String,
+    },
+    /// A link leads out of the store, or nowhere that a key can name.
+    #[error("{what} is a link to {target:?}, which is no place inside {store}")]
+    Escape {
+        /// The link.
+        what: String,
+        /// Where it leads.
+        target: String,
+        /// The store.
+        store: String,
+    },
+    /// The store can't hold a tree.
+    #[error("{what}: {problem}")]
+    Unsuitable {
+        /// The store.
+        what: String,
+        /// What it lacks, and the way out.
+        problem: String,
+    },
+}
