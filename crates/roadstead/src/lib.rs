@@ -3,3 +3,4 @@
 pub mod image;
 pub mod oci;
 pub mod store;
+pub mod tree;

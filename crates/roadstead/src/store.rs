@@ -13,15 +13,20 @@
 //! A write that returned is visible at once, and durable after the next [`Store::sync`].
 
 mod key;
+pub mod local;
+pub mod memory;
 
 use std::error::Error;
 use std::ops::Range;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
 
 pub use key::{Key, KeyError};
+pub use local::LocalStore;
+pub use memory::MemoryStore;
 
 use crate::oci::{Digest, Hasher, MediaType};
 
@@ -75,6 +80,46 @@ pub enum Body {
     },
     /// As they come.
     Stream(BoxStream<'static, Result<Bytes, StoreError>>),
+}
+
+/// `range`, or everything, cut to an object of `size` bytes.
+fn clamp(range: Option<Range<u64>>, size: u64) -> Range<u64> {
+    let Range { start, end } = range.unwrap_or(0..size);
+    let start = start.min(size);
+    start..end.clamp(start, size)
+}
+
+impl Body {
+    /// All the bytes, in memory: only for objects that are known to be small.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be read, or are more than `limit`.
+    pub async fn into_bytes(self, limit: u64, what: &Key) -> Result<Bytes, StoreError> {
+        let failed = |source: Box<dyn Error + Send + Sync>| StoreError::Io {
+            operation: "reading",
+            what: what.to_string(),
+            source,
+        };
+        let too_large = || failed(format!("more than {limit} bytes").into());
+        match self {
+            Self::Bytes(bytes) if bytes.len() as u64 <= limit => Ok(bytes),
+            Self::File { file, range } if range.end - range.start <= limit => {
+                local::read_range(&file, range).map_err(|e| failed(e.into()))
+            }
+            Self::Bytes(_) | Self::File { .. } => Err(too_large()),
+            Self::Stream(mut stream) => {
+                let mut whole = bytes::BytesMut::new();
+                while let Some(bytes) = stream.try_next().await? {
+                    if (whole.len() + bytes.len()) as u64 > limit {
+                        return Err(too_large());
+                    }
+                    whole.extend_from_slice(&bytes);
+                }
+                Ok(whole.freeze())
+            }
+        }
+    }
 }
 
 /// An object: what is known of it, and its bytes or the range that was asked for.

@@ -1,0 +1,490 @@
+//! A store in a directory: keys are paths, names are symbolic links, and one rename makes or moves each.
+//!
+//! # Durability
+//!
+//! Syncing every file by itself costs a journal commit each; an index of sixteen platforms has a hundred files. So a
+//! finished upload waits, written but without its name, for the next [`sync`](Store::sync), which makes the data of
+//! all that wait durable, then gives them their names, then makes the names durable. Concurrent calls share that work,
+//! and large uploads start it early, so that the disk is busy while the network is. A small object ([`Store::put`]) is
+//! synced by itself before it gets its name, since its promise is to be visible at once; there are few of them.
+//!
+//! After a failed sync nobody knows what is on the disk, so the store refuses every further one until it is opened anew.
+//!
+//! # Private files
+//!
+//! `.roadstead/` has mode 0700. Each process that writes keeps its temporary files in a folder of its own under
+//! `.roadstead/tmp/` and holds a lock beside it; a folder whose lock can be taken belonged to a process that is dead, and is
+//! removed by the next one that writes. Everything else has the mode that the umask gives.
+//!
+//! # Blocking
+//!
+//! Questions that touch only names (a link, a size, an open) run where they are asked: with warm directory entries
+//! they take a microsecond, and handing each to another thread would cost ten. Everything that moves or syncs data runs
+//! on the runtime's threads for blocking work.
+
+mod flush;
+mod probe;
+mod scratch;
+mod upload;
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::{
+    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Store, StoreError, Upload,
+    Version, Written,
+};
+use crate::oci::Hasher;
+use flush::Flusher;
+use scratch::Scratch;
+
+/// The folder for what no web server may hand out.
+pub(crate) const PRIVATE: &str = ".roadstead";
+
+/// A store in a directory. Clones share it.
+#[derive(Clone)]
+pub struct LocalStore(Arc<Inner>);
+
+struct Inner {
+    root: PathBuf,
+    scratch: Scratch,
+    flusher: Flusher,
+}
+
+impl LocalStore {
+    /// The store in an existing directory.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] if there is no such directory.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let failed = |e| failed("opening", root, e);
+        let root = fs::canonicalize(root).map_err(failed)?;
+        fs::read_dir(&root).map_err(failed)?;
+        Ok(Self::at(root))
+    }
+
+    /// The store in a directory, which is made if it isn't there, and tried if nothing was ever written to it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unsuitable`] if the file system has no symbolic links, no `:` in names, or takes `a` and `A` for one
+    /// name; [`StoreError::Io`] if the directory can't be made or written.
+    pub fn create(root: &Path) -> Result<Self, StoreError> {
+        fs::create_dir_all(root).map_err(|e| failed("creating", root, e))?;
+        let root = fs::canonicalize(root).map_err(|e| failed("opening", root, e))?;
+        let private = root.join(PRIVATE);
+        match fs::DirBuilder::new().mode(0o700).create(&private) {
+            Ok(()) => {
+                let probed = probe::file_system(&root, &private);
+                if probed.is_err() {
+                    // A folder that can't hold a tree is left as it was found.
+                    let _ = fs::remove_dir_all(&private);
+                }
+                probed?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(failed("creating", &private, e)),
+        }
+        Ok(Self::at(root))
+    }
+
+    fn at(root: PathBuf) -> Self {
+        let scratch = Scratch::new(root.join(PRIVATE));
+        Self(Arc::new(Inner { root, scratch, flusher: Flusher::default() }))
+    }
+
+    /// This store without durability: for trees that can be made again, such as those of tests. A power cut may leave names
+    /// without bytes; a killed process still can't.
+    #[must_use]
+    pub fn without_sync(self) -> Self {
+        self.0.flusher.skip_syncs();
+        self
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.0.root
+    }
+
+    fn path(&self, key: &Key) -> PathBuf {
+        self.0.root.join(key.as_str())
+    }
+
+    /// Where a link leads, if `path` is one.
+    fn read_link(&self, key: &Key, path: &Path) -> Result<Option<Key>, StoreError> {
+        match fs::read_link(path) {
+            Ok(target) => match link_target(key, &target) {
+                Some(target) => Ok(Some(target)),
+                None => Err(StoreError::Escape {
+                    what: path.display().to_string(),
+                    target: target.display().to_string(),
+                    store: self.describe(),
+                }),
+            },
+            // It is there but no link, or it isn't there, or a part of its path is a file.
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput || is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("reading", path, e)),
+        }
+    }
+
+    /// Runs `make` and, as long as the folder isn't there, makes the folder: another process may remove it in between.
+    fn in_folder<T>(&self, path: &Path, mut make: impl FnMut() -> io::Result<T>) -> Result<T, StoreError> {
+        const TRIES: usize = 100;
+        let folder = path.parent().unwrap_or(&self.0.root);
+        for _ in 0..TRIES {
+            match make() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => self.make_folder(folder, path)?,
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => {
+                    return Err(StoreError::Collision { what: path.display().to_string() });
+                }
+                Err(e) => return Err(failed("writing", path, e)),
+                Ok(made) => return Ok(made),
+            }
+        }
+        let e = io::Error::new(io::ErrorKind::NotFound, "its folder is removed again and again");
+        Err(failed("writing", path, e))
+    }
+
+    fn make_folder(&self, folder: &Path, path: &Path) -> Result<(), StoreError> {
+        match fs::create_dir(folder) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let above = folder.parent().unwrap_or(&self.0.root);
+                self.make_folder(above, path)?;
+                return match fs::create_dir(folder) {
+                    Err(e) if !matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                        Err(failed("creating", folder, e))
+                    }
+                    _ => {
+                        self.0.flusher.touched(above);
+                        Ok(())
+                    }
+                };
+            }
+            // A file in the folder's place makes the next attempt fail with a collision.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                return Err(StoreError::Collision { what: path.display().to_string() });
+            }
+            Err(e) => return Err(failed("creating", folder, e)),
+        }
+        self.0.flusher.touched(folder.parent().unwrap_or(&self.0.root));
+        Ok(())
+    }
+
+    fn link_now(&self, key: &Key, target: &Key) -> Result<bool, StoreError> {
+        let path = self.path(key);
+        let text = relative(key, target);
+        // Nearly every link is new or already right; only a tag that moves has to be replaced.
+        let made = self.in_folder(&path, || match std::os::unix::fs::symlink(&text, &path) {
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
+            other => other.map(|()| true),
+        })?;
+        if !made {
+            if fs::read_link(&path).is_ok_and(|old| old == Path::new(&text)) {
+                return Ok(false);
+            }
+            let temporary = self.0.scratch.path()?;
+            std::os::unix::fs::symlink(&text, &temporary).map_err(|e| failed("writing", &temporary, e))?;
+            let moved = self.in_folder(&path, || fs::rename(&temporary, &path));
+            if moved.is_err() {
+                let _ = fs::remove_file(&temporary);
+            }
+            moved?;
+        }
+        self.0.flusher.touched(path.parent().unwrap_or(&self.0.root));
+        Ok(true)
+    }
+
+    fn put_now(&self, key: &Key, bytes: &[u8], condition: &Condition) -> Result<Written, StoreError> {
+        let path = self.path(key);
+        let temporary = self.0.scratch.path()?;
+        let write = || {
+            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&temporary)?;
+            io::Write::write_all(&mut file, bytes)?;
+            self.0.flusher.sync_file(&file)
+        };
+        let written = write().map_err(|e| failed("writing", &path, e)).and_then(|()| match condition {
+            Condition::Always => self.in_folder(&path, || fs::rename(&temporary, &path)).map(|()| Written::Done),
+            Condition::Absent => self.in_folder(&path, || match fs::hard_link(&temporary, &path) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Written::Refused),
+                other => other.map(|()| Written::Done),
+            }),
+            Condition::Unchanged(version) => {
+                let lock = self.0.scratch.lock_file("put")?;
+                lock.lock().map_err(|e| failed("locking", &path, e))?;
+                let present = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
+                if present.is_some_and(|metadata| version_of(&metadata) == *version) {
+                    self.in_folder(&path, || fs::rename(&temporary, &path)).map(|()| Written::Done)
+                } else {
+                    Ok(Written::Refused)
+                }
+            }
+        });
+        // Gone if it was renamed; else its work is done.
+        let _ = fs::remove_file(&temporary);
+        if matches!(written, Ok(Written::Done)) {
+            self.0.flusher.touched(path.parent().unwrap_or(&self.0.root));
+        }
+        written
+    }
+
+    fn delete_now(&self, key: &Key) -> Result<bool, StoreError> {
+        let path = self.path(key);
+        match fs::remove_file(&path) {
+            Ok(()) => {}
+            Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::IsADirectory => return Ok(false),
+            Err(e) => return Err(failed("deleting", &path, e)),
+        }
+        // Folders that became empty go with their last key; the top-level ones stay.
+        let mut folder = key.parent();
+        while let Some(key) = folder.filter(|key| key.parent().is_some()) {
+            if fs::remove_dir(self.path(&key)).is_err() {
+                self.0.flusher.touched(&self.path(&key));
+                break;
+            }
+            folder = key.parent();
+        }
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl Store for LocalStore {
+    fn describe(&self) -> String {
+        self.0.root.display().to_string()
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::Links
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let path = self.path(key);
+        let target = self.read_link(key, &path)?;
+        let end = target.as_ref().map_or(path, |target| self.path(target));
+        match fs::symlink_metadata(&end) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(entry(&metadata, target))),
+            Ok(_) => Ok(None),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("reading", &end, e)),
+        }
+    }
+
+    async fn target(&self, key: &Key) -> Result<Option<Key>, StoreError> {
+        self.read_link(key, &self.path(key))
+    }
+
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {
+        let path = self.path(key);
+        let target = self.read_link(key, &path)?;
+        let end = target.as_ref().map_or(path, |target| self.path(target));
+        match open_regular(&end) {
+            Ok(Some((file, metadata))) => {
+                let entry = entry(&metadata, target);
+                let range = super::clamp(range, entry.size);
+                Ok(Some(Object { entry, body: Body::File { file, range } }))
+            }
+            Ok(None) => Ok(None),
+            Err(e) => Err(failed("reading", &end, e)),
+        }
+    }
+
+    async fn put(&self, key: &Key, bytes: Bytes, _: &Headers, condition: Condition) -> Result<Written, StoreError> {
+        let (store, key) = (self.clone(), key.clone());
+        blocking(move || store.put_now(&key, &bytes, &condition)).await
+    }
+
+    async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
+        let store = self.clone();
+        blocking(move || upload::begin(store, hasher)).await
+    }
+
+    async fn link(&self, key: &Key, target: &Key, _: &Headers) -> Result<bool, StoreError> {
+        self.link_now(key, target)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
+        self.delete_now(key)
+    }
+
+    fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
+        const BATCH: usize = 1024;
+        let (folder, prefix) = (self.path(prefix), prefix.clone());
+        stream::try_unfold(Folder::Unopened(folder), move |folder| {
+            let prefix = prefix.clone();
+            async move {
+                blocking(move || {
+                    let Some((path, mut entries)) = folder.open()? else { return Ok(None) };
+                    let mut batch = Vec::with_capacity(BATCH);
+                    for entry in entries.by_ref().take(BATCH) {
+                        let failed = |e| failed("listing", &path, e);
+                        let entry = entry.map_err(failed)?;
+                        // Names that can't be keys were not put here by a store.
+                        let Some(key) = entry.file_name().to_str().and_then(|name| prefix.child(name).ok()) else {
+                            continue;
+                        };
+                        let is_folder = entry.file_type().map_err(failed)?.is_dir();
+                        batch.push(Ok(if is_folder { Listed::Prefix(key) } else { Listed::Object(key) }));
+                    }
+                    let more = !batch.is_empty();
+                    Ok(more.then(|| (stream::iter(batch), Folder::Open(path, entries))))
+                })
+                .await
+            }
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        flush::sync(self).await
+    }
+
+    async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
+        let (store, name) = (self.clone(), name.to_owned());
+        blocking(move || {
+            let file = store.0.scratch.lock_file(&name)?;
+            match mode {
+                LockMode::Shared => file.lock_shared(),
+                LockMode::Exclusive => file.lock(),
+            }
+            .map_err(|e| failed("locking", &store.0.root, e))?;
+            Ok(LockGuard::new(Box::new(file)))
+        })
+        .await
+    }
+}
+
+/// A folder being listed.
+enum Folder {
+    Unopened(PathBuf),
+    Open(PathBuf, fs::ReadDir),
+}
+
+impl Folder {
+    /// Its entries from here on; `None` if it isn't there.
+    fn open(self) -> Result<Option<(PathBuf, fs::ReadDir)>, StoreError> {
+        match self {
+            Self::Open(path, entries) => Ok(Some((path, entries))),
+            Self::Unopened(path) => match fs::read_dir(&path) {
+                Ok(entries) => Ok(Some((path, entries))),
+                Err(e) if is_absent(&e) => Ok(None),
+                Err(e) => Err(failed("listing", &path, e)),
+            },
+        }
+    }
+}
+
+/// Runs work that may block on a thread for that.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
+) -> Result<T, StoreError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(e) => Err(StoreError::Io { operation: "running", what: "a task".to_owned(), source: e.into() }),
+        },
+    }
+}
+
+fn failed(operation: &'static str, path: &Path, e: io::Error) -> StoreError {
+    StoreError::Io { operation, what: path.display().to_string(), source: e.into() }
+}
+
+/// Whether the error says that there is nothing under a path.
+fn is_absent(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
+/// Opens a regular file, and nothing that a path may be instead of one.
+fn open_regular(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
+    let no_follow = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
+    match OpenOptions::new().read(true).custom_flags(no_follow).open(path) {
+        Ok(file) => {
+            let metadata = file.metadata()?;
+            Ok(metadata.is_file().then_some((file, metadata)))
+        }
+        // A link where content should be is as good as nothing.
+        Err(e) if is_absent(&e) || rustix::io::Errno::from_io_error(&e) == Some(rustix::io::Errno::LOOP) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The bytes in `range` of a file.
+pub(super) fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
+    let length = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, range.start)?;
+    Ok(bytes.into())
+}
+
+fn entry(metadata: &fs::Metadata, target: Option<Key>) -> Entry {
+    Entry { size: metadata.len(), version: version_of(metadata), headers: Headers::default(), target }
+}
+
+/// A file that is replaced gets another inode; one that is overwritten in place another change time.
+fn version_of(metadata: &fs::Metadata) -> Version {
+    let (inode, seconds, nanos) = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
+    Version(format!("{inode}-{seconds}.{nanos}-{}", metadata.len()).into())
+}
+
+/// The text of the link under `key` that leads to `target`: relative, so that the tree can be moved.
+fn relative(key: &Key, target: &Key) -> String {
+    let mut text = "../".repeat(key.components().count() - 1);
+    text.push_str(target.as_str());
+    text
+}
+
+/// The key that a link under `key` leads to, if its text is exactly what [`relative`] writes.
+fn link_target(key: &Key, text: &Path) -> Option<Key> {
+    let text = text.to_str()?;
+    let up = "../".repeat(key.components().count() - 1);
+    text.strip_prefix(&up)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Key {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn links_are_relative_and_read_back() {
+        for (from, to, text) in
+            [("v2/app/manifests/1", "content/blobs/x", "../../../content/blobs/x"), ("a", "content/x", "content/x")]
+        {
+            assert_eq!(relative(&key(from), &key(to)), text);
+            assert_eq!(link_target(&key(from), Path::new(text)), Some(key(to)));
+        }
+    }
+
+    #[test]
+    fn links_that_lead_elsewhere_are_refused() {
+        for text in [
+            "/etc/passwd",
+            "../../etc/passwd",
+            "../../../../etc/passwd",
+            "../../../content/../../x",
+            "x",
+            "../../..",
+            "",
+        ] {
+            assert_eq!(link_target(&key("v2/app/manifests/1"), Path::new(text)), None, "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Uploads: hashed and written on one thread while the network fills the next buffer on another.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::task::JoinHandle;
+
+use super::flush::Pending;
+use super::{Headers, Key, LocalStore, StoreError, Upload, failed};
+use crate::oci::{Digest, Hasher};
+
+/// How many bytes go to the writing thread at once. Two such buffers are alive for each upload.
+const BUFFER: usize = 512 << 10;
+
+/// A temporary file that is removed unless it is given a name.
+pub(super) struct Temporary(pub(super) PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// What the writing thread works on.
+struct Writer {
+    file: File,
+    hasher: Hasher,
+    written: u64,
+    temporary: Temporary,
+}
+
+impl Writer {
+    fn write(&mut self, buffers: &[Bytes]) -> io::Result<()> {
+        for bytes in buffers {
+            self.hasher.update(bytes);
+            self.file.write_all(bytes)?;
+            self.written += bytes.len() as u64;
+        }
+        Ok(())
+    }
+}
+
+enum State {
+    Idle(Box<Writer>),
+    Writing(JoinHandle<Result<Box<Writer>, StoreError>>),
+    Failed,
+}
+
+struct LocalUpload {
+    store: LocalStore,
+    state: State,
+    buffers: Vec<Bytes>,
+    buffered: usize,
+}
+
+pub(super) fn begin(store: LocalStore, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
+    let temporary = Temporary(store.0.scratch.path()?);
+    // Content is never written again, so nobody gets the right to.
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(&temporary.0)
+        .map_err(|e| failed("writing", &temporary.0, e))?;
+    let state = State::Idle(Box::new(Writer { file, hasher, written: 0, temporary }));
+    Ok(Box::new(LocalUpload { store, state, buffers: Vec::new(), buffered: 0 }))
+}
+
+impl LocalUpload {
+    /// Waits for the writing thread.
+    async fn writer(&mut self) -> Result<Box<Writer>, StoreError> {
+        match std::mem::replace(&mut self.state, State::Failed) {
+            State::Idle(writer) => Ok(writer),
+            State::Writing(task) => match task.await {
+                Ok(written) => written,
+                Err(e) => match e.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(e) => Err(self.failed(e.into())),
+                },
+            },
+            State::Failed => Err(self.failed("an earlier write failed".into())),
+        }
+    }
+
+    fn failed(&self, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
+        StoreError::Io { operation: "writing to", what: self.store.0.root.display().to_string(), source }
+    }
+
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let mut writer = self.writer().await?;
+        let buffers = std::mem::take(&mut self.buffers);
+        self.buffered = 0;
+        let root = self.store.0.root.clone();
+        self.state = State::Writing(tokio::task::spawn_blocking(move || {
+            writer.write(&buffers).map_err(|e| failed("writing to", &root, e))?;
+            Ok(writer)
+        }));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Upload for LocalUpload {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.buffered += bytes.len();
+        self.buffers.push(bytes);
+        if self.buffered >= BUFFER { self.flush().await } else { Ok(()) }
+    }
+
+    async fn digest(&mut self) -> Result<(Digest, u64), StoreError> {
+        if !self.buffers.is_empty() {
+            self.flush().await?;
+        }
+        let writer = self.writer().await?;
+        let (digest, written) = (writer.hasher.clone().finish(), writer.written);
+        self.state = State::Idle(writer);
+        Ok((digest, written))
+    }
+
+    async fn finish(mut self: Box<Self>, key: &Key, _: &Headers) -> Result<(), StoreError> {
+        if !self.buffers.is_empty() {
+            self.flush().await?;
+        }
+        let Writer { file, temporary, written, .. } = *self.writer().await?;
+        let pending = Pending { file, temporary, path: self.store.path(key) };
+        if self.store.0.flusher.push(pending, written) {
+            let store = self.store;
+            // An error is kept, and reported to whoever relies on what could not be written.
+            tokio::spawn(async move {
+                let _ = super::flush::sync(&store).await;
+            });
+        }
+        Ok(())
+    }
+}

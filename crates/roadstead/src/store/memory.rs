@@ -1,0 +1,227 @@
+//! A store in memory: the model of a bucket, and with links the model of a directory.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::{Bound, Range};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+
+use super::{
+    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Store, StoreError, Upload,
+    Version, Written,
+};
+use crate::oci::{Digest, Hasher};
+
+/// What is under a key.
+#[derive(Clone)]
+enum Held {
+    Object { bytes: Bytes, headers: Headers },
+    Link { target: Key },
+}
+
+#[derive(Default)]
+struct Contents {
+    objects: BTreeMap<Key, (u64, Held)>,
+    clock: u64,
+}
+
+type Locks = HashMap<String, Arc<tokio::sync::RwLock<()>>>;
+
+struct Inner {
+    naming: Naming,
+    contents: Mutex<Contents>,
+    locks: Mutex<Locks>,
+}
+
+/// A store whose objects live as long as it does. Clones share them.
+#[derive(Clone)]
+pub struct MemoryStore(Arc<Inner>);
+
+fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl MemoryStore {
+    /// An empty store that behaves as a bucket or, with [`Naming::Links`], as a directory.
+    #[must_use]
+    pub fn new(naming: Naming) -> Self {
+        Self(Arc::new(Inner { naming, contents: Mutex::default(), locks: Mutex::default() }))
+    }
+
+    fn write(&self, key: &Key, new: Held, condition: &Condition) -> Result<Written, StoreError> {
+        let mut contents = held(&self.0.contents);
+        let present = contents.objects.get(key).map(|(version, _)| Version(version.to_string().into()));
+        let allowed = match condition {
+            Condition::Always => true,
+            Condition::Absent => present.is_none(),
+            Condition::Unchanged(version) => present.as_ref() == Some(version),
+        };
+        if !allowed {
+            return Ok(Written::Refused);
+        }
+        // A bucket takes `a` beside `a/b`, a directory can't.
+        if self.0.naming == Naming::Links {
+            let inside = format!("{key}/");
+            let above = std::iter::successors(key.parent(), Key::parent).any(|k| contents.objects.contains_key(&k));
+            let below = contents.objects.range::<str, _>((Bound::Excluded(key.as_str()), Bound::Unbounded));
+            let below = { below }.take_while(|(k, _)| k.as_str().starts_with(key.as_str()));
+            if above || { below }.any(|(k, _)| k.as_str().starts_with(&inside)) {
+                return Err(StoreError::Collision { what: key.to_string() });
+            }
+        }
+        contents.clock += 1;
+        let version = contents.clock;
+        contents.objects.insert(key.clone(), (version, new));
+        Ok(Written::Done)
+    }
+}
+
+impl Contents {
+    /// The object under a key, one link followed.
+    fn object(&self, key: &Key) -> Option<(Entry, Bytes)> {
+        let (version, held) = self.objects.get(key)?;
+        let version = Version(version.to_string().into());
+        match held {
+            Held::Object { bytes, headers } => {
+                let entry = Entry { size: bytes.len() as u64, version, headers: headers.clone(), target: None };
+                Some((entry, bytes.clone()))
+            }
+            Held::Link { target } => match self.objects.get(target)? {
+                (_, Held::Object { bytes, .. }) => {
+                    let (size, target) = (bytes.len() as u64, Some(target.clone()));
+                    Some((Entry { size, version, headers: Headers::default(), target }, bytes.clone()))
+                }
+                (_, Held::Link { .. }) => None,
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Store for MemoryStore {
+    fn describe(&self) -> String {
+        "memory".to_owned()
+    }
+
+    fn naming(&self) -> Naming {
+        self.0.naming
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        Ok(held(&self.0.contents).object(key).map(|(entry, _)| entry))
+    }
+
+    async fn target(&self, key: &Key) -> Result<Option<Key>, StoreError> {
+        Ok(match held(&self.0.contents).objects.get(key) {
+            Some((_, Held::Link { target })) => Some(target.clone()),
+            _ => None,
+        })
+    }
+
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {
+        let found = held(&self.0.contents).object(key);
+        Ok(found.map(|(entry, bytes)| {
+            let range = super::clamp(range, entry.size);
+            // Both ends are within the bytes, which fit into memory.
+            let bytes = bytes.slice(range.start as usize..range.end as usize);
+            Object { entry, body: Body::Bytes(bytes) }
+        }))
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        headers: &Headers,
+        condition: Condition,
+    ) -> Result<Written, StoreError> {
+        self.write(key, Held::Object { bytes, headers: headers.clone() }, &condition)
+    }
+
+    async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
+        Ok(Box::new(MemoryUpload { store: self.clone(), hasher, bytes: BytesMut::new() }))
+    }
+
+    async fn link(&self, key: &Key, target: &Key, headers: &Headers) -> Result<bool, StoreError> {
+        let new = match self.0.naming {
+            Naming::Links => Held::Link { target: target.clone() },
+            Naming::Copies => {
+                let Some((_, bytes)) = held(&self.0.contents).object(target) else {
+                    let source = std::io::Error::from(std::io::ErrorKind::NotFound).into();
+                    return Err(StoreError::Io { operation: "copying", what: target.to_string(), source });
+                };
+                Held::Object { bytes, headers: headers.clone() }
+            }
+        };
+        let same = match (held(&self.0.contents).objects.get(key), &new) {
+            (Some((_, Held::Link { target: old })), Held::Link { target: new }) => old == new,
+            (
+                Some((_, Held::Object { bytes: old, headers: old_headers })),
+                Held::Object { bytes: new, headers: new_headers },
+            ) => old == new && old_headers == new_headers,
+            _ => false,
+        };
+        if same {
+            return Ok(false);
+        }
+        self.write(key, new, &Condition::Always).map(|_| true)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
+        Ok(held(&self.0.contents).objects.remove(key).is_some())
+    }
+
+    fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
+        let inside = format!("{prefix}/");
+        let contents = held(&self.0.contents);
+        let range = contents.objects.range::<str, _>((Bound::Included(inside.as_str()), Bound::Unbounded));
+        let mut listed: Vec<Listed> = range
+            .take_while(|(key, _)| key.as_str().starts_with(&inside))
+            .filter_map(|(key, _)| match key.as_str()[inside.len()..].split_once('/') {
+                None => Some(Listed::Object(key.clone())),
+                Some((component, _)) => prefix.child(component).ok().map(Listed::Prefix),
+            })
+            .collect();
+        listed.dedup();
+        stream::iter(listed).map(Ok).boxed()
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
+        let lock = held(&self.0.locks).entry(name.to_owned()).or_default().clone();
+        Ok(match mode {
+            LockMode::Shared => LockGuard::new(Box::new(lock.read_owned().await)),
+            LockMode::Exclusive => LockGuard::new(Box::new(lock.write_owned().await)),
+        })
+    }
+}
+
+struct MemoryUpload {
+    store: MemoryStore,
+    hasher: Hasher,
+    bytes: BytesMut,
+}
+
+#[async_trait]
+impl Upload for MemoryUpload {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        self.hasher.update(&bytes);
+        self.bytes.extend_from_slice(&bytes);
+        Ok(())
+    }
+
+    async fn digest(&mut self) -> Result<(Digest, u64), StoreError> {
+        Ok((self.hasher.clone().finish(), self.bytes.len() as u64))
+    }
+
+    async fn finish(self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError> {
+        let object = Held::Object { bytes: self.bytes.freeze(), headers: headers.clone() };
+        self.store.write(key, object, &Condition::Always).map(|_| ())
+    }
+}

@@ -1,0 +1,297 @@
+//! The registry tree: the only code that knows a path.
+//!
+//! ```text
+//! v2/                                  what clients ask for
+//! ├── index.html                       answers GET /v2/ on a host with directory indexes
+//! ├── _catalog                         {"repositories": [...]}
+//! └── <repository>/
+//!     ├── manifests/<tag>              → content/manifests/<type>/<subtype>/<digest>
+//!     ├── manifests/<digest>           → the same
+//!     ├── manifests/<alg>-<hex>        the referrers of a subject, for clients that ask by tag
+//!     ├── blobs/<digest>               → content/blobs/<digest>
+//!     ├── tags/list                    {"name": ..., "tags": [...]}
+//!     └── referrers/<digest>           an image index
+//! content/                             the bytes, each once
+//! .roadstead/                          private: format version, locks, temporary files, what was left out
+//! ```
+//!
+//! A name is a link whose target spells media type and digest, so a tag moves in one instant with everything that it is
+//! answered with. Where a store has no links ([`Naming::Copies`], a bucket), the objects themselves lie under `v2/`, with
+//! their media type and digest as headers. `docs/format.md` is the normative description.
+//!
+//! Everything that is derived (lists, catalogue, referrers) can be made again from the links and bytes.
+
+pub mod keys;
+mod lists;
+mod remove;
+mod sink;
+mod walk;
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository};
+use crate::store::{Condition, Headers, Key, KeyError, Naming, Object, Store, StoreError};
+use keys::Content;
+pub use remove::Removed;
+
+/// The version of the format that this code reads and writes.
+pub const FORMAT: u64 = 1;
+
+/// A registry tree in a store. Clones share it.
+#[derive(Clone)]
+pub struct Tree(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn Store>,
+    /// Blobs that this process has finished and whose names the store holds back until its next sync.
+    unsynced: sink::Unsynced,
+}
+
+/// What a reference leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pointer {
+    /// The manifest's media type.
+    pub media_type: MediaType,
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// Where its bytes lie.
+    pub at: Key,
+}
+
+/// What a tree couldn't do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TreeError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// There is no tree.
+    #[error("there is no registry tree at {0}")]
+    Absent(String),
+    /// The tree was written by a newer version.
+    #[error("the tree at {place} has format {found}, and this version of roadstead knows formats up to {FORMAT}")]
+    Newer {
+        /// The store.
+        place: String,
+        /// The tree's format.
+        found: u64,
+    },
+    /// `.roadstead/format` is not what a tree writes there.
+    #[error("{0} does not say which format the tree has")]
+    Format(String),
+    /// A link leads to something that is no manifest.
+    #[error("{key} does not lead to a manifest but to {target}")]
+    Misled {
+        /// The link.
+        key: Key,
+        /// Its target.
+        target: Key,
+    },
+    /// Bytes are not what their name says.
+    #[error("the manifest at {key} is damaged")]
+    Damaged {
+        /// Where the bytes lie.
+        key: Key,
+        /// What is wrong with them.
+        #[source]
+        source: Box<ManifestError>,
+    },
+    /// A list can't be read.
+    #[error("the list at {key} is damaged")]
+    DamagedList {
+        /// Where it lies.
+        key: Key,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A name that the store can't hold.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There is no such repository, tag or manifest.
+    #[error("{0} is not in the tree")]
+    Unknown(String),
+    /// A manifest that others need can't be removed.
+    #[error("{what} can't be removed: {needed_by} needs it")]
+    Needed {
+        /// The manifest.
+        what: String,
+        /// The tag or index.
+        needed_by: String,
+    },
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Format {
+    format: u64,
+}
+
+impl Tree {
+    /// The tree in a store.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Absent`] if there is none, [`TreeError::Newer`] if it has a format that this version doesn't know.
+    pub async fn open(store: Arc<dyn Store>) -> Result<Self, TreeError> {
+        let tree = Self::at(store);
+        if tree.format().await? { Ok(tree) } else { Err(TreeError::Absent(tree.0.store.describe())) }
+    }
+
+    /// The tree in a store, which is made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::open`], and if the store can't be written.
+    pub async fn create(store: Arc<dyn Store>) -> Result<Self, TreeError> {
+        let tree = Self::at(store);
+        if !tree.format().await? {
+            let store = &tree.0.store;
+            let format = serde_json::to_vec(&Format { format: FORMAT })
+                .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
+            // The ping first: a folder with a format is a whole tree, if an empty one.
+            let html = Headers::default();
+            let _ = store.put(&keys::ping(), Bytes::from_static(b"{}"), &html, Condition::Always).await?;
+            tree.put_catalog_if_absent().await?;
+            // Another process may be as far, and writes the same.
+            let _ = store.put(&keys::format(), format.into(), &Headers::default(), Condition::Absent).await?;
+            store.sync().await?;
+        }
+        Ok(tree)
+    }
+
+    fn at(store: Arc<dyn Store>) -> Self {
+        Self(Arc::new(Inner { store, unsynced: sink::Unsynced::default() }))
+    }
+
+    /// Whether there is a tree, of a format that this version knows.
+    async fn format(&self) -> Result<bool, TreeError> {
+        let (store, key) = (&self.0.store, keys::format());
+        let object = match store.get(&key, None).await {
+            // The private folder is closed to other users, who may still read the tree.
+            Err(StoreError::Io { source, .. }) if is_permission_denied(&*source) => {
+                return Ok(store.head(&keys::ping()).await?.is_some());
+            }
+            other => other?,
+        };
+        let Some(object) = object else { return Ok(false) };
+        let bytes = object.body.into_bytes(1 << 10, &key).await?;
+        let Ok(Format { format }) = serde_json::from_slice(&bytes) else {
+            return Err(TreeError::Format(format!("{}/{key}", store.describe())));
+        };
+        if format > FORMAT {
+            return Err(TreeError::Newer { place: store.describe(), found: format });
+        }
+        Ok(true)
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.0.store
+    }
+
+    /// What a reference leads to; `None` if the repository has no such name. Asks for the name alone: one `readlink` in
+    /// a directory, one `HEAD` in a bucket.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Misled`] if something else than a tree wrote that name.
+    pub async fn resolve(&self, repository: &Repository, reference: &Reference) -> Result<Option<Pointer>, TreeError> {
+        let key = keys::manifest(repository, reference);
+        match self.0.store.naming() {
+            Naming::Links => {
+                let Some(at) = self.0.store.target(&key).await? else { return Ok(None) };
+                match keys::content(&at) {
+                    Some(Content::Manifest(media_type, digest)) => Ok(Some(Pointer { media_type, digest, at })),
+                    _ => Err(TreeError::Misled { key, target: at }),
+                }
+            }
+            Naming::Copies => {
+                let Some(entry) = self.0.store.head(&key).await? else { return Ok(None) };
+                let named = match reference {
+                    Reference::Digest(digest) => Some(*digest),
+                    Reference::Tag(_) => entry.headers.digest,
+                };
+                match (entry.headers.content_type, named) {
+                    (Some(media_type), Some(digest)) => Ok(Some(Pointer { media_type, digest, at: key })),
+                    _ => Err(TreeError::Misled { target: key.clone(), key }),
+                }
+            }
+        }
+    }
+
+    /// The manifest that a pointer names, whole and verified; `None` if its bytes are gone.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Damaged`] if other bytes are there.
+    pub async fn manifest(&self, pointer: &Pointer) -> Result<Option<Manifest>, TreeError> {
+        let Some(object) = self.0.store.get(&pointer.at, None).await? else { return Ok(None) };
+        let expected = Descriptor::new(pointer.media_type.as_str(), pointer.digest, object.entry.size);
+        let bytes = object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?;
+        match Manifest::verify(bytes, &expected) {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(source) => Err(TreeError::Damaged { key: pointer.at.clone(), source: Box::new(source) }),
+        }
+    }
+
+    /// Resolves and reads at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::resolve`] and [`Tree::manifest`].
+    pub async fn find(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, TreeError> {
+        match self.resolve(repository, reference).await? {
+            Some(pointer) => self.manifest(&pointer).await,
+            None => Ok(None),
+        }
+    }
+
+    /// A blob of a repository, or a range of it (end exclusive, cut to what there is).
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    pub async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        range: Option<Range<u64>>,
+    ) -> Result<Option<Object>, TreeError> {
+        Ok(self.0.store.get(&keys::blob(repository, digest), range).await?)
+    }
+
+    /// The list of a repository's tags, as JSON: `{"name": …, "tags": […]}`, sorted.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    pub async fn tags_list(&self, repository: &Repository) -> Result<Option<Object>, TreeError> {
+        Ok(self.0.store.get(&keys::tags_list(repository), None).await?)
+    }
+
+    /// The list of all repositories, as JSON: `{"repositories": […]}`, sorted.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    pub async fn catalog(&self) -> Result<Option<Object>, TreeError> {
+        Ok(self.0.store.get(&keys::catalog(), None).await?)
+    }
+
+    /// What refers to `subject`, as an image index; `None` if nothing does.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    pub async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Option<Object>, TreeError> {
+        Ok(self.0.store.get(&keys::referrers(repository, subject), None).await?)
+    }
+}
+
+fn is_permission_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
+}

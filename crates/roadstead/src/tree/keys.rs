@@ -1,0 +1,178 @@
+//! Where everything lies: the only code that knows a path.
+
+use crate::oci::{Digest, MediaType, Reference, Repository, Tag};
+use crate::store::Key;
+
+/// The folders of a repository, in which its names lie.
+pub(crate) const MANIFESTS: &str = "manifests";
+pub(crate) const BLOBS: &str = "blobs";
+pub(crate) const TAGS: &str = "tags";
+pub(crate) const REFERRERS: &str = "referrers";
+
+/// Everything here is built from parsed names, whose grammars allow nothing that a key can't hold: components of a
+/// repository have 255 bytes at most, tags 128, digests 135, each half of a media type 243.
+fn key(text: &str) -> Key {
+    text.parse().expect("parsed names make keys")
+}
+
+/// The root of what clients ask for.
+#[must_use]
+pub fn root() -> Key {
+    key("v2")
+}
+
+/// What answers `GET /v2/` on a host with directory indexes.
+#[must_use]
+pub fn ping() -> Key {
+    key("v2/index.html")
+}
+
+/// The list of repositories.
+#[must_use]
+pub fn catalog() -> Key {
+    key("v2/_catalog")
+}
+
+/// The folder of a repository.
+#[must_use]
+pub fn repository(repository: &Repository) -> Key {
+    key(&format!("v2/{repository}"))
+}
+
+/// One of a repository's folders.
+#[must_use]
+pub(crate) fn folder(repository: &Repository, folder: &str) -> Key {
+    key(&format!("v2/{repository}/{folder}"))
+}
+
+/// The name of a manifest.
+#[must_use]
+pub fn manifest(repository: &Repository, reference: &Reference) -> Key {
+    key(&format!("v2/{repository}/{MANIFESTS}/{reference}"))
+}
+
+/// The name of a blob.
+#[must_use]
+pub fn blob(repository: &Repository, digest: &Digest) -> Key {
+    key(&format!("v2/{repository}/{BLOBS}/{digest}"))
+}
+
+/// The list of a repository's tags.
+#[must_use]
+pub fn tags_list(repository: &Repository) -> Key {
+    key(&format!("v2/{repository}/{TAGS}/list"))
+}
+
+/// The list of what refers to `subject`.
+#[must_use]
+pub fn referrers(repository: &Repository, subject: &Digest) -> Key {
+    key(&format!("v2/{repository}/{REFERRERS}/{subject}"))
+}
+
+/// The name under which clients look for that list where there is no referrers API.
+#[must_use]
+pub fn referrers_fallback(repository: &Repository, subject: &Digest) -> Key {
+    manifest(repository, &Reference::Tag(Tag::referrers_fallback(subject)))
+}
+
+/// The bytes of a manifest, in a store with links.
+#[must_use]
+pub fn manifest_content(media_type: &MediaType, digest: &Digest) -> Key {
+    let name = media_type.as_str();
+    key(&format!("content/{MANIFESTS}/{name}/{digest}"))
+}
+
+/// The bytes of a blob, in a store with links.
+#[must_use]
+pub fn blob_content(digest: &Digest) -> Key {
+    key(&format!("content/{BLOBS}/{digest}"))
+}
+
+/// The version of the format.
+#[must_use]
+pub(crate) fn format() -> Key {
+    key(".roadstead/format")
+}
+
+/// What was left out of an index on purpose.
+#[must_use]
+pub(crate) fn left_out(repository: &Repository, index: &Digest) -> Key {
+    key(&format!(".roadstead/left-out/{repository}/{index}"))
+}
+
+/// Says that a repository holds a blob, in a store without links. A hint: it may be out of date. Its name is one
+/// component, so that one list shows all; a colon takes the slash's place, which no repository's name has.
+#[must_use]
+pub(crate) fn hint(repository: &Repository, blob: &Digest) -> Key {
+    let name = repository.as_str().replace('/', ":");
+    key(&format!(".roadstead/holders/{blob}/{name}"))
+}
+
+/// The repository that a hint names.
+#[must_use]
+pub(crate) fn hinted(hint: &Key) -> Option<Repository> {
+    hint.name().replace(':', "/").parse().ok()
+}
+
+/// The hints for a blob.
+#[must_use]
+pub(crate) fn hints(blob: &Digest) -> Key {
+    key(&format!(".roadstead/holders/{blob}"))
+}
+
+/// What a link leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// A manifest, its type and digest spelled by the path.
+    Manifest(MediaType, Digest),
+    /// A blob.
+    Blob(Digest),
+}
+
+/// What lies under a key of `content/`.
+#[must_use]
+pub fn content(key: &Key) -> Option<Content> {
+    let rest = key.as_str().strip_prefix("content/")?;
+    if let Some(digest) = rest.strip_prefix("blobs/") {
+        return Some(Content::Blob(digest.parse().ok()?));
+    }
+    let (media_type, digest) = rest.strip_prefix("manifests/")?.rsplit_once('/')?;
+    let parsed: MediaType = media_type.parse().ok()?;
+    // A type is folded to lower case when it enters; a path with another spelling was not written by a tree.
+    (parsed.as_str() == media_type).then_some(Content::Manifest(parsed, digest.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn content_is_read_back_from_its_key() {
+        for algorithm in Algorithm::ALL {
+            let digest = algorithm.digest(b"x");
+            for media_type in MediaType::MANIFESTS {
+                let at = manifest_content(&media_type, &digest);
+                assert_eq!(content(&at), Some(Content::Manifest(media_type, digest)));
+            }
+            assert_eq!(content(&blob_content(&digest)), Some(Content::Blob(digest)));
+        }
+        for bad in ["content/x", "content/manifests/application/x", "v2/app/blobs/x", "content/manifests/text/html/x"] {
+            assert_eq!(content(&key(bad)), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_longest_names_make_keys() {
+        let repository: Repository = ["a".repeat(255)][0].parse().unwrap();
+        let digest = Algorithm::Sha512.digest(b"x");
+        let media_type: MediaType = format!("application/{}", "x".repeat(243)).parse().unwrap();
+        for key in [
+            manifest_content(&media_type, &digest),
+            referrers_fallback(&repository, &digest),
+            left_out(&repository, &digest),
+        ] {
+            assert_eq!(key.as_str().parse(), Ok(key));
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! What is derived: lists of tags, the catalogue, lists of referrers. All can be made again from the names and bytes.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use serde::{Deserialize, Serialize};
+
+use super::{Tree, TreeError, keys};
+use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, Repository, Tag};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Written};
+
+/// The largest list that is read. A tag has 128 bytes at most; this is a million tags and more.
+const MAX_LIST_SIZE: u64 = 256 << 20;
+
+#[derive(Serialize)]
+struct TagsList<'a> {
+    name: &'a Repository,
+    tags: Vec<Tag>,
+}
+
+#[derive(Serialize, Deserialize, Default)]
+struct Catalog {
+    repositories: Vec<String>,
+}
+
+/// An image index of referrers. Entries are kept as they stand, so that one written by a newer version survives.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrers {
+    schema_version: u64,
+    media_type: String,
+    manifests: Vec<serde_json::Value>,
+}
+
+/// How a list of referrers describes one.
+///
+/// Source: distribution specification, "Listing Referrers".
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Referrer<'a> {
+    media_type: &'a MediaType,
+    digest: &'a Digest,
+    size: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    artifact_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    annotations: &'a std::collections::BTreeMap<String, String>,
+}
+
+/// A change of a list of referrers.
+pub(super) enum Change<'a> {
+    Add(&'a Manifest),
+    Remove(&'a Digest),
+}
+
+impl Tree {
+    /// Keeps other writers of a repository's lists away. There are as many locks as a byte has values, so that a tree of a
+    /// million repositories doesn't have a million lock files.
+    pub(super) async fn lock_lists(&self, repository: &Repository) -> Result<LockGuard, TreeError> {
+        let stripe = Algorithm::Sha256.digest(repository.as_str().as_bytes()).as_bytes()[0];
+        Ok(self.0.store.lock(&format!("lists-{stripe:02x}"), LockMode::Exclusive).await?)
+    }
+
+    /// The tags of a repository, sorted, as its names say.
+    pub(super) async fn read_tags(&self, repository: &Repository) -> Result<BTreeSet<Tag>, TreeError> {
+        let mut tags = BTreeSet::new();
+        let folder = keys::folder(repository, keys::MANIFESTS);
+        let mut names = self.0.store.list(&folder);
+        while let Some(listed) = names.try_next().await? {
+            if let Listed::Object(key) = listed
+                && let Ok(tag) = key.name().parse::<Tag>()
+                && !tag.is_referrers_fallback()
+            {
+                tags.insert(tag);
+            }
+        }
+        Ok(tags)
+    }
+
+    /// Makes the list of tags and the catalogue say what the names say, but for the tags in `without`, which are about to
+    /// go. Writes nothing that is right already.
+    pub(super) async fn write_lists(&self, repository: &Repository, without: &BTreeSet<Tag>) -> Result<(), TreeError> {
+        let _lock = self.lock_lists(repository).await?;
+        let tags: Vec<Tag> =
+            self.read_tags(repository).await?.into_iter().filter(|tag| !without.contains(tag)).collect();
+        let key = keys::tags_list(repository);
+        let list = json(&key, &TagsList { name: repository, tags })?;
+        self.put_if_changed(&key, list, &Headers::default()).await?;
+        self.change_catalog(repository, true).await
+    }
+
+    /// Takes a repository's lists away.
+    pub(super) async fn delete_lists(&self, repository: &Repository) -> Result<(), TreeError> {
+        let _lock = self.lock_lists(repository).await?;
+        self.change_catalog(repository, false).await?;
+        self.0.store.delete(&keys::tags_list(repository)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn put_catalog_if_absent(&self) -> Result<(), TreeError> {
+        let key = keys::catalog();
+        let empty = json(&key, &Catalog::default())?;
+        // Whether it was there does not matter: it is now.
+        let _ = self.0.store.put(&key, empty, &Headers::default(), Condition::Absent).await?;
+        Ok(())
+    }
+
+    async fn change_catalog(&self, repository: &Repository, present: bool) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        let key = keys::catalog();
+        let _lock = store.lock("catalog", LockMode::Exclusive).await?;
+        loop {
+            let (mut catalog, condition) = match store.get(&key, None).await? {
+                Some(object) => {
+                    let condition = Condition::Unchanged(object.entry.version.clone());
+                    let bytes = object.body.into_bytes(MAX_LIST_SIZE, &key).await?;
+                    match serde_json::from_slice::<Catalog>(&bytes) {
+                        Ok(catalog) => (catalog, condition),
+                        // It is derived: what is damaged is made again.
+                        Err(_) => (self.walked_catalog().await?, condition),
+                    }
+                }
+                None => (self.walked_catalog().await?, Condition::Absent),
+            };
+            let names = &mut catalog.repositories;
+            match (names.binary_search_by(|name| name.as_str().cmp(repository.as_str())), present) {
+                (Err(place), true) => names.insert(place, repository.to_string()),
+                (Ok(place), false) => {
+                    names.remove(place);
+                }
+                (Ok(_), true) | (Err(_), false) => return Ok(()),
+            }
+            let list = json(&key, &catalog)?;
+            if store.put(&key, list, &Headers::default(), condition).await? == Written::Done {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn walked_catalog(&self) -> Result<Catalog, TreeError> {
+        let mut repositories: Vec<String> =
+            self.repositories().map_ok(|repository| repository.to_string()).try_collect().await?;
+        repositories.sort_unstable();
+        Ok(Catalog { repositories })
+    }
+
+    /// Changes the list of what refers to `subject`, and the fallback tag with it.
+    pub(super) async fn change_referrers(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        change: Change<'_>,
+    ) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        let _lock = self.lock_lists(repository).await?;
+        let key = keys::referrers(repository, subject);
+        let mut referrers = match store.get(&key, None).await? {
+            Some(object) => {
+                let bytes = object.body.into_bytes(MAX_LIST_SIZE, &key).await?;
+                let read = serde_json::from_slice(&bytes);
+                read.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?
+            }
+            None => {
+                Referrers { schema_version: 2, media_type: MediaType::OCI_INDEX.to_string(), manifests: Vec::new() }
+            }
+        };
+        let changed = match change {
+            Change::Add(manifest) => {
+                let digest = manifest.digest().to_string();
+                let known = referrers.manifests.iter().any(|entry| entry["digest"] == *digest);
+                if !known {
+                    let entry = Referrer {
+                        media_type: manifest.media_type(),
+                        digest: manifest.digest(),
+                        size: manifest.bytes().len(),
+                        artifact_type: manifest.artifact_type(),
+                        annotations: manifest.annotations(),
+                    };
+                    let entry = serde_json::to_value(entry);
+                    referrers
+                        .manifests
+                        .push(entry.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?);
+                    referrers.manifests.sort_by_cached_key(|entry| entry["digest"].as_str().map(str::to_owned));
+                }
+                !known
+            }
+            Change::Remove(digest) => {
+                let digest = digest.to_string();
+                let before = referrers.manifests.len();
+                referrers.manifests.retain(|entry| entry["digest"] != *digest);
+                referrers.manifests.len() != before
+            }
+        };
+        if !changed {
+            return Ok(());
+        }
+        let fallback = Reference::Tag(Tag::referrers_fallback(subject));
+        let before = self.resolve(repository, &fallback).await?;
+        if referrers.manifests.is_empty() {
+            store.delete(&keys::referrers_fallback(repository, subject)).await?;
+            store.delete(&key).await?;
+        } else {
+            let index = json(&key, &referrers)?;
+            let headers = Headers {
+                content_type: Some(MediaType::OCI_INDEX),
+                digest: Some(Algorithm::Sha256.digest(&index)),
+                cache_control: None,
+            };
+            self.put_if_changed(&key, index.clone(), &headers).await?;
+            self.put_fallback(repository, subject, index, &headers).await?;
+        }
+        // The list that the fallback tag named before is nobody's any more.
+        if let Some(old) = before
+            && self.resolve(repository, &fallback).await?.is_none_or(|new| new.digest != old.digest)
+        {
+            store.delete(&keys::manifest(repository, &old.digest.into())).await?;
+            if store.naming() == Naming::Links && !self.is_manifest_named_elsewhere(repository, &old.digest).await? {
+                store.delete(&old.at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn put_fallback(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        index: Bytes,
+        headers: &Headers,
+    ) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        let digest = Algorithm::Sha256.digest(&index);
+        let by_digest = keys::manifest(repository, &digest.into());
+        let by_tag = keys::referrers_fallback(repository, subject);
+        let target = match store.naming() {
+            Naming::Links => {
+                let content = keys::manifest_content(&MediaType::OCI_INDEX, &digest);
+                let mut upload = store.begin_upload(Algorithm::Sha256.hasher()).await?;
+                upload.write(index).await?;
+                upload.finish(&content, headers).await?;
+                store.sync().await?;
+                store.link(&by_digest, &content, headers).await?;
+                content
+            }
+            Naming::Copies => {
+                let _ = store.put(&by_digest, index, headers, Condition::Always).await?;
+                by_digest
+            }
+        };
+        store.link(&by_tag, &target, headers).await?;
+        Ok(())
+    }
+
+    pub(super) async fn put_if_changed(&self, key: &Key, bytes: Bytes, headers: &Headers) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        if let Some(object) = store.get(key, None).await?
+            && object.entry.size == bytes.len() as u64
+            && object.body.into_bytes(bytes.len() as u64, key).await? == bytes
+        {
+            return Ok(());
+        }
+        // The locks of lists keep other writers away.
+        let _ = store.put(key, bytes, headers, Condition::Always).await?;
+        Ok(())
+    }
+}
+
+fn json(key: &Key, list: &impl Serialize) -> Result<Bytes, TreeError> {
+    let bytes = serde_json::to_vec(list);
+    bytes.map(Bytes::from).map_err(|source| TreeError::DamagedList { key: key.clone(), source })
+}

@@ -1,0 +1,300 @@
+//! Writing: a level is written, made durable, and only then named by the next one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::lists::Change;
+use super::{Tree, TreeError, keys};
+use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, Repository, Tag};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming};
+
+/// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
+pub(super) const WRITERS: &str = "writers";
+
+/// Blobs that were finished and have no name yet, with their sizes: another repository may want them too.
+#[derive(Default)]
+pub(super) struct Unsynced(Mutex<HashMap<Digest, u64>>);
+
+impl Unsynced {
+    fn held(&self) -> MutexGuard<'_, HashMap<Digest, u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Sink for Tree {
+    async fn repository(&self, name: &Repository) -> Result<Box<dyn RepositorySink>, SinkError> {
+        let lock = self.0.store.lock(WRITERS, LockMode::Shared).await;
+        let lock = lock.map_err(|e| SinkError::new(&self.0.store.describe(), e))?;
+        Ok(Box::new(TreeSink {
+            tree: self.clone(),
+            repository: name.clone(),
+            queue: Mutex::default(),
+            committing: tokio::sync::Mutex::default(),
+            _writing: lock,
+        }))
+    }
+}
+
+/// What waits for its names, in a store with links.
+#[derive(Default)]
+struct Queue {
+    blobs: BTreeSet<Digest>,
+    manifests: Vec<(MediaType, Digest)>,
+    referrers: Vec<Manifest>,
+}
+
+/// One repository of a tree, open for writing.
+struct TreeSink {
+    tree: Tree,
+    repository: Repository,
+    queue: Mutex<Queue>,
+    /// Whoever waits here finds its own names made by whoever was first.
+    committing: tokio::sync::Mutex<()>,
+    _writing: LockGuard,
+}
+
+impl TreeSink {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, error: impl Into<TreeError>) -> SinkError {
+        SinkError::new(&format!("{} in {}", self.repository, self.tree.0.store.describe()), error.into())
+    }
+
+    /// Where a blob's bytes go.
+    fn blob_key(&self, digest: &Digest) -> Key {
+        match self.tree.0.store.naming() {
+            Naming::Links => keys::blob_content(digest),
+            Naming::Copies => keys::blob(&self.repository, digest),
+        }
+    }
+
+    async fn claim_now(&self, blob: &Descriptor) -> Result<Claim, TreeError> {
+        let store = &self.tree.0.store;
+        let own = keys::blob(&self.repository, &blob.digest);
+        let fits = |size: u64| blob.size.is_none_or(|expected| expected == size);
+        match store.naming() {
+            Naming::Links => {
+                let content = keys::blob_content(&blob.digest);
+                let whole = store.head(&content).await?.is_some_and(|entry| fits(entry.size));
+                if whole && store.target(&own).await?.as_ref() == Some(&content) {
+                    return Ok(Claim::Present);
+                }
+                let unsynced = self.tree.0.unsynced.held().get(&blob.digest).copied();
+                if whole || unsynced.is_some_and(fits) {
+                    self.queue().blobs.insert(blob.digest);
+                    return Ok(Claim::Linked);
+                }
+            }
+            Naming::Copies => {
+                if store.head(&own).await?.is_some_and(|entry| fits(entry.size)) {
+                    return Ok(Claim::Present);
+                }
+                let mut hints = store.list(&keys::hints(&blob.digest));
+                while let Some(listed) = hints.try_next().await? {
+                    let Listed::Object(hint) = listed else { continue };
+                    let Some(other) = keys::hinted(&hint) else { continue };
+                    let theirs = keys::blob(&other, &blob.digest);
+                    if store.head(&theirs).await?.is_some_and(|entry| fits(entry.size)) {
+                        let headers = Headers { digest: Some(blob.digest), ..Headers::default() };
+                        store.link(&own, &theirs, &headers).await?;
+                        self.put_hint(&blob.digest).await?;
+                        return Ok(Claim::Linked);
+                    }
+                }
+            }
+        }
+        Ok(Claim::Missing)
+    }
+
+    async fn put_hint(&self, digest: &Digest) -> Result<(), TreeError> {
+        let hint = keys::hint(&self.repository, digest);
+        let _ = self.tree.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
+        Ok(())
+    }
+
+    /// Whether exactly these bytes lie under a key. Manifests are small, so they are compared; a damaged one is replaced.
+    async fn holds(&self, key: &Key, bytes: &Bytes) -> Result<bool, TreeError> {
+        let size = bytes.len() as u64;
+        match self.tree.0.store.get(key, None).await? {
+            Some(object) if object.entry.size == size => Ok(object.body.into_bytes(size, key).await? == *bytes),
+            _ => Ok(false),
+        }
+    }
+
+    async fn put_manifest_now(&self, manifest: &Manifest) -> Result<(), TreeError> {
+        let store = &self.tree.0.store;
+        let (media_type, digest) = (manifest.media_type(), manifest.digest());
+        let headers = Headers { content_type: Some(media_type.clone()), digest: Some(*digest), cache_control: None };
+        let name = keys::manifest(&self.repository, &Reference::Digest(*digest));
+        match store.naming() {
+            Naming::Links => {
+                let content = keys::manifest_content(media_type, digest);
+                let whole = self.holds(&content, manifest.bytes()).await?;
+                let named = whole && store.target(&name).await?.as_ref() == Some(&content);
+                if !whole {
+                    let mut upload = store.begin_upload(digest.algorithm().hasher()).await?;
+                    upload.write(manifest.bytes().clone()).await?;
+                    upload.finish(&content, &headers).await?;
+                }
+                if !named {
+                    self.queue().manifests.push((media_type.clone(), *digest));
+                }
+                if manifest.subject().is_some() {
+                    self.queue().referrers.push(manifest.clone());
+                }
+            }
+            Naming::Copies => {
+                if !self.holds(&name, manifest.bytes()).await? {
+                    let _ = store.put(&name, manifest.bytes().clone(), &headers, Condition::Always).await?;
+                }
+                if let Some(subject) = manifest.subject() {
+                    self.tree.change_referrers(&self.repository, &subject.digest, Change::Add(manifest)).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn commit_now(&self) -> Result<(), TreeError> {
+        let store = &self.tree.0.store;
+        let _committing = self.committing.lock().await;
+        let queue = std::mem::take(&mut *self.queue());
+        if queue.blobs.is_empty() && queue.manifests.is_empty() && queue.referrers.is_empty() {
+            return Ok(());
+        }
+        store.sync().await?;
+        let headers = Headers::default();
+        for digest in &queue.blobs {
+            store.link(&keys::blob(&self.repository, digest), &keys::blob_content(digest), &headers).await?;
+        }
+        for (media_type, digest) in &queue.manifests {
+            let name = keys::manifest(&self.repository, &Reference::Digest(*digest));
+            store.link(&name, &keys::manifest_content(media_type, digest), &headers).await?;
+        }
+        for manifest in &queue.referrers {
+            if let Some(subject) = manifest.subject() {
+                self.tree.change_referrers(&self.repository, &subject.digest, Change::Add(manifest)).await?;
+            }
+        }
+        store.sync().await?;
+        let mut unsynced = self.tree.0.unsynced.held();
+        for digest in &queue.blobs {
+            unsynced.remove(digest);
+        }
+        Ok(())
+    }
+
+    async fn tag_now(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, TreeError> {
+        let store = &self.tree.0.store;
+        self.commit_now().await?;
+        let by_digest = Reference::Digest(manifest.digest);
+        let Some(pointer) = self.tree.resolve(&self.repository, &by_digest).await? else {
+            return Err(TreeError::Unknown(format!("{}@{by_digest}", self.repository)));
+        };
+        let headers =
+            Headers { content_type: Some(pointer.media_type), digest: Some(pointer.digest), cache_control: None };
+        let name = keys::manifest(&self.repository, &Reference::Tag(tag.clone()));
+        Ok(store.link(&name, &pointer.at, &headers).await?)
+    }
+
+    async fn leave_out_now(&self, index: &Digest, children: &[Digest]) -> Result<(), TreeError> {
+        let key = keys::left_out(&self.repository, index);
+        if children.is_empty() {
+            self.tree.0.store.delete(&key).await?;
+            return Ok(());
+        }
+        let mut children: Vec<Digest> = children.to_vec();
+        children.sort_unstable();
+        let note = serde_json::to_vec(&children);
+        let note = note.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?;
+        self.tree.put_if_changed(&key, note.into(), &Headers::default()).await
+    }
+}
+
+#[async_trait]
+impl RepositorySink for TreeSink {
+    async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, SinkError> {
+        match self.tree.find(&self.repository, &Reference::Digest(*digest)).await {
+            // What is damaged is fetched and written again.
+            Err(TreeError::Damaged { .. }) => Ok(None),
+            other => other.map_err(|e| self.failed(e)),
+        }
+    }
+
+    async fn claim(&self, blob: &Descriptor) -> Result<Claim, SinkError> {
+        self.claim_now(blob).await.map_err(|e| self.failed(e))
+    }
+
+    async fn put_blob(&self, expected: &Descriptor, mut bytes: ByteStream) -> Result<(), PutError> {
+        let store = &self.tree.0.store;
+        let failed = |e| PutError::Sink(self.failed(TreeError::Store(e)));
+        let mismatch = |problem| PutError::Mismatch { problem };
+        let mut upload = store.begin_upload(expected.digest.algorithm().hasher()).await.map_err(failed)?;
+        let mut size = 0;
+        while let Some(piece) = bytes.next().await {
+            let piece = piece?;
+            size += piece.len() as u64;
+            // An endless stream is cut as soon as it is longer than it may be.
+            if let Some(limit) = expected.size.or(Some(crate::oci::MAX_BLOB_SIZE)).filter(|limit| size > *limit) {
+                return Err(mismatch(format!("blob {} is longer than the {limit} bytes expected", expected.digest)));
+            }
+            upload.write(piece).await.map_err(failed)?;
+        }
+        if let Some(wanted) = expected.size.filter(|wanted| *wanted != size) {
+            return Err(mismatch(format!("blob {} ended after {size} bytes, expected {wanted}", expected.digest)));
+        }
+        let (actual, _) = upload.digest().await.map_err(failed)?;
+        if actual != expected.digest {
+            return Err(mismatch(format!(
+                "blob {} has other bytes than its digest says: they are {actual}",
+                expected.digest
+            )));
+        }
+        let headers = Headers { digest: Some(actual), ..Headers::default() };
+        upload.finish(&self.blob_key(&actual), &headers).await.map_err(failed)?;
+        match store.naming() {
+            Naming::Links => {
+                self.tree.0.unsynced.held().insert(actual, size);
+                self.queue().blobs.insert(actual);
+                Ok(())
+            }
+            Naming::Copies => self.put_hint(&actual).await.map_err(|e| self.failed(e).into()),
+        }
+    }
+
+    async fn put_manifest(&self, manifest: &Manifest) -> Result<(), SinkError> {
+        self.put_manifest_now(manifest).await.map_err(|e| self.failed(e))
+    }
+
+    async fn leave_out(&self, index: &Digest, children: &[Digest]) -> Result<(), SinkError> {
+        self.leave_out_now(index, children).await.map_err(|e| self.failed(e))
+    }
+
+    async fn commit(&self) -> Result<(), SinkError> {
+        self.commit_now().await.map_err(|e| self.failed(e))
+    }
+
+    async fn tag(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, SinkError> {
+        self.tag_now(tag, manifest).await.map_err(|e| self.failed(e))
+    }
+
+    async fn finish(&self) -> Result<(), SinkError> {
+        let finish = async {
+            self.commit_now().await?;
+            // The lists may not show a tag that a power cut can take back.
+            self.tree.0.store.sync().await?;
+            self.tree.write_lists(&self.repository, &BTreeSet::new()).await?;
+            self.tree.0.store.sync().await?;
+            Ok(())
+        };
+        finish.await.map_err(|e: TreeError| self.failed(e))
+    }
+}
