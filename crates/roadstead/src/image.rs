@@ -5,10 +5,13 @@
 //!
 //! This module knows neither how a tree is laid out nor how a registry speaks.
 
+mod copy;
 mod events;
 mod sink;
 mod source;
+mod strip;
 
+pub use copy::{Copied, Copier, CopyError, CopyOptions, MAX_DEPTH, Platforms, Side};
 pub use events::{BlobOutcome, Event, Events, Silent};
 pub use sink::{Claim, PutError, RepositorySink, Sink, SinkError};
 pub use source::{ByteStream, RepositorySource, Source, SourceError};

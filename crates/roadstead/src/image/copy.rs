@@ -1,0 +1,449 @@
+//! The one copy: from any source to any sink.
+//!
+//! Depth first, children before parents, tags last. What the sink already holds is asked of the sink, so copying again what
+//! is complete costs one question about the tag and no other byte. How many blobs move at once is bounded for all images
+//! together; memory is bounded by that number, never by the size of a layer.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::Semaphore;
+
+use super::events::{BlobOutcome, Event, Events};
+use super::sink::{Claim, PutError, RepositorySink, SinkError};
+use super::source::{RepositorySource, SourceError};
+use super::strip;
+use crate::oci::{Descriptor, Digest, Kind, Manifest, ManifestError, Platform, Reference, Tag};
+
+/// How deep indexes may lie within indexes. Two levels occur; no end of them would be an attack.
+pub const MAX_DEPTH: usize = 8;
+
+/// The most bytes of a config that are read to learn its platform.
+const MAX_CONFIG_SIZE: u64 = 4 << 20;
+
+/// How many manifests of one index are worked on at once. Their blobs wait for the [jobs](CopyOptions::jobs) anyway.
+const CHILDREN_AT_ONCE: usize = 8;
+
+/// Which platforms of an index are copied.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Platforms {
+    /// All.
+    #[default]
+    All,
+    /// Only these. The index stays as it is, and the sink records what was left out.
+    Keep(Vec<Platform>),
+    /// Only these, under a new index that names no others and so has another digest.
+    Strip(Vec<Platform>),
+}
+
+impl Platforms {
+    fn wanted(&self) -> Option<&[Platform]> {
+        match self {
+            Self::All => None,
+            Self::Keep(wanted) | Self::Strip(wanted) => Some(wanted),
+        }
+    }
+}
+
+/// How to copy.
+#[derive(Debug, Clone)]
+pub struct CopyOptions {
+    /// How many blobs move at once, at least one.
+    pub jobs: usize,
+    /// Which platforms.
+    pub platforms: Platforms,
+}
+
+impl Default for CopyOptions {
+    fn default() -> Self {
+        Self { jobs: 4, platforms: Platforms::All }
+    }
+}
+
+/// What was copied.
+#[derive(Debug, Clone)]
+pub struct Copied {
+    /// What the reference named at the source.
+    pub resolved: Descriptor,
+    /// What the tags name now: another digest if platforms were stripped.
+    pub descriptor: Descriptor,
+    /// Whether a tag names something else than before.
+    pub changed: bool,
+}
+
+/// Which side failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Where images come from.
+    Source,
+    /// Where images go.
+    Sink,
+    /// Neither: what was asked for doesn't exist, or is refused.
+    Request,
+}
+
+/// Why an image wasn't copied.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CopyError {
+    /// The source failed.
+    #[error("{what} of {image} can't be read from the source")]
+    Source {
+        /// The image as people write it.
+        image: String,
+        /// What of it.
+        what: String,
+        /// Why.
+        #[source]
+        source: SourceError,
+    },
+    /// The source gave other bytes than the digest names.
+    #[error("{what} of {image} is refused, since the source sent something else: {problem}")]
+    Mismatch {
+        /// The image as people write it.
+        image: String,
+        /// What of it.
+        what: String,
+        /// Digest or size, expected and actual.
+        problem: String,
+    },
+    /// The sink failed.
+    #[error("{what} of {image} can't be kept at the destination")]
+    Sink {
+        /// The image as people write it.
+        image: String,
+        /// What of it.
+        what: String,
+        /// Why.
+        #[source]
+        source: SinkError,
+    },
+    /// No part of the image is for a platform that was asked for.
+    #[error("{image} has nothing for {}, only for {}", join(.wanted), join(.available))]
+    NoPlatform {
+        /// The image as people write it.
+        image: String,
+        /// What was asked for.
+        wanted: Vec<Platform>,
+        /// What there is.
+        available: Vec<Platform>,
+    },
+    /// Indexes within indexes beyond [`MAX_DEPTH`].
+    #[error("{image} has indexes nested more than {MAX_DEPTH} deep")]
+    TooDeep {
+        /// The image as people write it.
+        image: String,
+    },
+    /// Platforms can't be taken out of the index.
+    #[error("the index of {image} can't be written anew")]
+    Strip {
+        /// The image as people write it.
+        image: String,
+        /// Why.
+        #[source]
+        source: Box<ManifestError>,
+    },
+}
+
+impl CopyError {
+    /// Which side failed.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        match self {
+            Self::Source { .. } | Self::Mismatch { .. } => Side::Source,
+            Self::Sink { .. } => Side::Sink,
+            Self::NoPlatform { .. } | Self::TooDeep { .. } | Self::Strip { .. } => Side::Request,
+        }
+    }
+}
+
+fn join(platforms: &[Platform]) -> String {
+    if platforms.is_empty() {
+        return "none that it names".to_owned();
+    }
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Copies images. One copier serves many copies at once, which then share its jobs and copy no blob twice.
+pub struct Copier {
+    options: CopyOptions,
+    events: Arc<dyn Events>,
+    transfers: Semaphore,
+    moving: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Copier {
+    /// A copier that tells `events` what happens.
+    #[must_use]
+    pub fn new(options: CopyOptions, events: Arc<dyn Events>) -> Self {
+        let transfers = Semaphore::new(options.jobs.max(1));
+        Self { options, events, transfers, moving: Mutex::default() }
+    }
+
+    /// Copies what `reference` names, and lets `tags` name it there. The sink's lists are brought up to date by its
+    /// [`finish`](RepositorySink::finish), once for all images of a repository.
+    ///
+    /// # Errors
+    ///
+    /// [`CopyError`]. Nothing names what is not whole; what was whole when it failed stays, and is used by the next attempt.
+    pub async fn copy(
+        &self,
+        from: &dyn RepositorySource,
+        reference: &Reference,
+        to: &dyn RepositorySink,
+        tags: &[Tag],
+    ) -> Result<Copied, CopyError> {
+        let copy = Copy { copier: self, image: from.describe(reference), from, to };
+        let resolved = copy.from.resolve(reference).await.map_err(|e| copy.source_failed("the manifest", e))?;
+        self.events.event(Event::Resolved { image: &copy.image, descriptor: &resolved });
+        let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
+            return Err(copy.no_platform(&resolved).await);
+        };
+        let mut changed = false;
+        copy.to.commit().await.map_err(|e| copy.sink_failed("the content", e))?;
+        for tag in tags {
+            let tagged = copy.to.tag(tag, &descriptor).await;
+            changed |= tagged.map_err(|e| copy.sink_failed(&format!("tag {tag}"), e))?;
+        }
+        self.events.event(Event::ImageDone { image: &copy.image, descriptor: &descriptor });
+        Ok(Copied { resolved, descriptor, changed })
+    }
+
+    /// What keeps others from moving the same blob at the same time.
+    fn moving(&self, digest: &Digest) -> Arc<tokio::sync::Mutex<()>> {
+        let mut moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        moving.retain(|_, lock| Arc::strong_count(lock) > 1);
+        moving.entry(*digest).or_default().clone()
+    }
+}
+
+/// The copy of one image.
+struct Copy<'a> {
+    copier: &'a Copier,
+    image: String,
+    from: &'a dyn RepositorySource,
+    to: &'a dyn RepositorySink,
+}
+
+impl Copy<'_> {
+    fn source_failed(&self, what: &str, source: SourceError) -> CopyError {
+        CopyError::Source { image: self.image.clone(), what: what.to_owned(), source }
+    }
+
+    fn sink_failed(&self, what: &str, source: SinkError) -> CopyError {
+        CopyError::Sink { image: self.image.clone(), what: what.to_owned(), source }
+    }
+
+    fn event(&self, event: Event<'_>) {
+        self.copier.events.event(event);
+    }
+
+    /// The manifest from the sink, if it has it, else from the source.
+    async fn read(&self, descriptor: &Descriptor) -> Result<Manifest, CopyError> {
+        let what = || format!("manifest {}", descriptor.digest);
+        let held = self.to.manifest(&descriptor.digest).await.map_err(|e| self.sink_failed(&what(), e))?;
+        match held {
+            Some(manifest) => Ok(manifest),
+            None => self.from.manifest(descriptor).await.map_err(|e| self.source_failed(&what(), e)),
+        }
+    }
+
+    /// Copies a manifest and everything below it. Returns what names it now, or `None` if it has nothing for the
+    /// platforms that were asked for.
+    fn manifest(&self, descriptor: Descriptor, depth: usize) -> BoxFuture<'_, Result<Option<Descriptor>, CopyError>> {
+        Box::pin(async move {
+            if depth > MAX_DEPTH {
+                return Err(CopyError::TooDeep { image: self.image.clone() });
+            }
+            let manifest = self.read(&descriptor).await?;
+            let manifest = match manifest.kind() {
+                Kind::Index => self.index(manifest, depth).await?,
+                // The platform of an entry was compared when it was chosen.
+                Kind::Image if depth == 0 && !self.config_satisfies(&manifest).await? => None,
+                Kind::Image | Kind::Schema1 => {
+                    self.blobs(&manifest).await?;
+                    Some(manifest)
+                }
+            };
+            let Some(manifest) = manifest else { return Ok(None) };
+            let put = self.to.put_manifest(&manifest).await;
+            put.map_err(|e| self.sink_failed(&format!("manifest {}", manifest.digest()), e))?;
+            self.event(Event::ManifestDone {
+                digest: manifest.digest(),
+                media_type: manifest.media_type(),
+                platform: descriptor.platform.as_ref(),
+            });
+            Ok(Some(manifest.descriptor()))
+        })
+    }
+
+    /// Copies the entries of an index that were asked for.
+    async fn index(&self, manifest: Manifest, depth: usize) -> Result<Option<Manifest>, CopyError> {
+        let wanted = self.copier.options.platforms.wanted();
+        let (chosen, mut left_out) = choose(&manifest, wanted);
+        let chosen: Vec<Descriptor> = chosen.into_iter().cloned().collect();
+        let copies = stream::iter(chosen).map(|entry| self.entry(entry, depth));
+        // An index within this one may turn out to have nothing that was asked for.
+        let copied: Vec<(Descriptor, Option<Descriptor>)> = copies.buffered(CHILDREN_AT_ONCE).try_collect().await?;
+        if wanted.is_some() && copied.iter().all(|(entry, copy)| copy.is_none() || !entry.is_manifest()) {
+            return Ok(None);
+        }
+        left_out.extend(copied.iter().filter(|(_, copy)| copy.is_none()).map(|(entry, _)| entry));
+        for child in &left_out {
+            self.event(Event::ChildLeftOut { child });
+        }
+        if let Platforms::Strip(_) = self.copier.options.platforms {
+            let kept = copied.iter().filter_map(|(entry, copy)| Some((entry.digest, copy.clone()?))).collect();
+            let stripped = strip::index(&manifest, &kept);
+            return match stripped {
+                Ok(stripped) => Ok(Some(stripped)),
+                Err(source) => Err(CopyError::Strip { image: self.image.clone(), source: Box::new(source) }),
+            };
+        }
+        self.record(&manifest, &left_out).await?;
+        Ok(Some(manifest))
+    }
+
+    /// Copies one entry of an index.
+    fn entry(
+        &self,
+        entry: Descriptor,
+        depth: usize,
+    ) -> BoxFuture<'_, Result<(Descriptor, Option<Descriptor>), CopyError>> {
+        Box::pin(async move {
+            if entry.is_manifest() {
+                let copied = self.manifest(entry.clone(), depth + 1).await?;
+                return Ok((entry, copied));
+            }
+            self.blob(entry.clone()).await?;
+            Ok((entry.clone(), Some(entry)))
+        })
+    }
+
+    /// Records which children are absent on purpose: those that were left out now and are not there from before.
+    async fn record(&self, index: &Manifest, left_out: &[&Descriptor]) -> Result<(), CopyError> {
+        let failed = |e| self.sink_failed(&format!("the record of what was left out of {}", index.digest()), e);
+        let mut absent = Vec::new();
+        for child in left_out {
+            if self.to.manifest(&child.digest).await.map_err(failed)?.is_none() {
+                absent.push(child.digest);
+            }
+        }
+        self.to.leave_out(index.digest(), &absent).await.map_err(failed)
+    }
+
+    /// Whether an image that stands alone is for a platform that was asked for. One that doesn't say (an artifact) is.
+    async fn config_satisfies(&self, manifest: &Manifest) -> Result<bool, CopyError> {
+        let Some(wanted) = self.copier.options.platforms.wanted() else { return Ok(true) };
+        let platform = self.platform(manifest).await?;
+        Ok(platform.is_none_or(|platform| wanted.iter().any(|wanted| platform.satisfies(wanted))))
+    }
+
+    /// The platform that an image's config says.
+    async fn platform(&self, manifest: &Manifest) -> Result<Option<Platform>, CopyError> {
+        let Some(config) = manifest.config().filter(|config| config.size.is_some_and(|size| size <= MAX_CONFIG_SIZE))
+        else {
+            return Ok(None);
+        };
+        let failed = |e| self.source_failed(&format!("config {}", config.digest), e);
+        let mut stream = self.from.blob(config, 0).await.map_err(failed)?;
+        let mut bytes = Vec::new();
+        while let Some(piece) = stream.try_next().await.map_err(failed)? {
+            if (bytes.len() + piece.len()) as u64 > MAX_CONFIG_SIZE {
+                return Ok(None);
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
+        Ok(platform.filter(|platform| !platform.is_unknown()))
+    }
+
+    async fn no_platform(&self, resolved: &Descriptor) -> CopyError {
+        let available = match self.read(resolved).await {
+            Ok(manifest) if manifest.kind() == Kind::Index => {
+                let platforms = manifest.manifests().iter().filter_map(|entry| entry.platform.clone());
+                platforms.filter(|platform| !platform.is_unknown()).collect()
+            }
+            Ok(manifest) => self.platform(&manifest).await.ok().flatten().into_iter().collect(),
+            Err(e) => return e,
+        };
+        let wanted = self.copier.options.platforms.wanted().unwrap_or_default().to_vec();
+        CopyError::NoPlatform { image: self.image.clone(), wanted, available }
+    }
+
+    /// Copies the blobs of an image: all at once as far as the jobs allow, the largest first, so that none is left to run alone.
+    async fn blobs(&self, manifest: &Manifest) -> Result<(), CopyError> {
+        let mut blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
+        blobs.sort_by_key(|blob| (std::cmp::Reverse(blob.size), blob.digest));
+        blobs.dedup_by_key(|blob| blob.digest);
+        let jobs = self.copier.options.jobs.max(1);
+        stream::iter(blobs.into_iter().map(Ok)).try_for_each_concurrent(jobs, |blob| self.blob(blob)).await
+    }
+
+    async fn blob(&self, blob: Descriptor) -> Result<(), CopyError> {
+        let blob = &blob;
+        let done = |outcome| self.event(Event::BlobDone { blob, outcome });
+        let what = || format!("blob {}", blob.digest);
+        if blob.is_nondistributable() {
+            done(BlobOutcome::Nondistributable);
+            return Ok(());
+        }
+        let moving = self.copier.moving(&blob.digest);
+        let _alone = moving.lock().await;
+        match self.to.claim(blob).await.map_err(|e| self.sink_failed(&what(), e))? {
+            Claim::Present => done(BlobOutcome::Present),
+            Claim::Linked => done(BlobOutcome::Linked),
+            Claim::Missing => {
+                let _job = self.copier.transfers.acquire().await;
+                self.event(Event::BlobStarted { blob });
+                let moved = self.move_blob(blob).await;
+                if moved.is_err() {
+                    self.event(Event::BlobFailed { blob: &blob.digest });
+                }
+                moved?;
+                done(BlobOutcome::Copied);
+            }
+        }
+        Ok(())
+    }
+
+    async fn move_blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
+        let what = format!("blob {}", blob.digest);
+        let bytes = self.from.blob(blob, 0).await.map_err(|e| self.source_failed(&what, e))?;
+        let (events, digest) = (self.copier.events.clone(), blob.digest);
+        let counted = bytes.inspect_ok(move |piece| {
+            events.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
+        });
+        self.to.put_blob(blob, counted.boxed()).await.map_err(|e| match e {
+            PutError::Source(e) => self.source_failed(&what, e),
+            PutError::Sink(e) => self.sink_failed(&what, e),
+            PutError::Mismatch { problem } => CopyError::Mismatch { image: self.image.clone(), what, problem },
+        })
+    }
+}
+
+/// The entries of an index that are for one of the platforms wanted, and the others. An index within the index is looked
+/// into; what attests a chosen image goes with it; entries that are blobs belong to the index itself.
+fn choose<'a>(index: &'a Manifest, wanted: Option<&[Platform]>) -> (Vec<&'a Descriptor>, Vec<&'a Descriptor>) {
+    let entries = index.manifests().iter();
+    let Some(wanted) = wanted else { return (entries.collect(), Vec::new()) };
+    let direct = |entry: &Descriptor| {
+        let known = entry.platform.as_ref().filter(|platform| !platform.is_unknown());
+        match known {
+            Some(platform) => wanted.iter().any(|wanted| platform.satisfies(wanted)),
+            None => !entry.is_manifest() || is_index(entry),
+        }
+    };
+    let chosen: std::collections::HashSet<Digest> =
+        { entries.clone() }.filter(|entry| direct(entry)).map(|entry| entry.digest).collect();
+    entries.partition(|entry| {
+        chosen.contains(&entry.digest) || entry.attests().is_some_and(|subject| chosen.contains(&subject))
+    })
+}
+
+fn is_index(entry: &Descriptor) -> bool {
+    use crate::oci::MediaType;
+    [MediaType::OCI_INDEX, MediaType::DOCKER_LIST].iter().any(|t| t.as_str() == entry.media_type)
+}
