@@ -6,9 +6,11 @@
 //! This module knows neither how a tree is laid out nor how a registry speaks.
 
 mod events;
+mod greeting;
 mod sink;
 mod source;
 
 pub use events::{BlobOutcome, Event, Events, Silent};
+pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
 pub use sink::{Claim, PutError, RepositorySink, Sink, SinkError};
 pub use source::{ByteStream, RepositorySource, Source, SourceError};
