@@ -3,3 +3,5 @@
 pub mod image;
 pub mod oci;
 pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

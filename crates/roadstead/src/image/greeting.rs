@@ -260,7 +260,14 @@ mod tests {
     fn the_arm64_program_is_what_an_assembler_makes() {
         // As `aarch64-linux-gnu-as` assembles the instructions named in the comments above, for 5 bytes of text.
         let expected: [u32; 9] = [
-            0xd280_0808, 0xd280_0020, 0x1000_00e1, 0xd280_00a2, 0xf2a0_0002, 0xd400_0001, 0xd280_0ba8, 0xd280_0000,
+            0xd280_0808,
+            0xd280_0020,
+            0x1000_00e1,
+            0xd280_00a2,
+            0xf2a0_0002,
+            0xd400_0001,
+            0xd280_0ba8,
+            0xd280_0000,
             0xd400_0001,
         ];
         let expected: Vec<u8> = expected.iter().flat_map(|instruction| instruction.to_le_bytes()).collect();
@@ -297,7 +304,9 @@ mod tests {
 
     #[test]
     fn the_layer_holds_the_program_and_nothing_else() {
-        for (architecture, (_, layer)) in Architecture::ALL.into_iter().zip(greeting_image().blobs.iter().skip(1).step_by(2)) {
+        for (architecture, (_, layer)) in
+            Architecture::ALL.into_iter().zip(greeting_image().blobs.iter().skip(1).step_by(2))
+        {
             let mut archive = tar::Archive::new(flate2::read::GzDecoder::new(&layer[..]));
             let mut entries = archive.entries().unwrap();
             let mut entry = entries.next().unwrap().unwrap();
