@@ -7,11 +7,13 @@
 
 mod copy;
 mod events;
+mod greeting;
 mod sink;
 mod source;
 mod strip;
 
 pub use copy::{Copied, Copier, CopyError, CopyOptions, MAX_DEPTH, Platforms, Side};
 pub use events::{BlobOutcome, Event, Events, Silent};
+pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
 pub use sink::{Claim, PutError, RepositorySink, Sink, SinkError};
 pub use source::{ByteStream, RepositorySource, Source, SourceError};

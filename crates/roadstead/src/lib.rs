@@ -4,3 +4,6 @@ pub mod image;
 pub mod oci;
 pub mod store;
 pub mod tree;
+
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
