@@ -5,18 +5,32 @@ use crate::{Folder, Invocation, part};
 /// A certificate authority made for one test, and a certificate that it issued for a server.
 #[derive(Debug)]
 pub struct Certificates {
-    /// What a client is to trust, in a folder of its own: `--cert-dir` and `certs.d` take folders, and read every key in them as a client's.
+    /// What a client is to trust, in a folder of its own: `--cert-dir` and `certs.d` take folders, and read every key
+    /// in them as a client's.
     trusted: Folder,
     server: Folder,
 }
 
 impl Certificates {
-    /// Issues a certificate for these subject alternative names, written as OpenSSL does: `IP:127.0.0.1`, `DNS:localhost`.
+    /// Issues a certificate for these subject alternative names, written as OpenSSL does: `IP:127.0.0.1`,
+    /// `DNS:localhost`.
     pub fn issue(names: &[&str]) -> Self {
         let (trusted, server) = (Folder::new(), Folder::new());
         let certify = |subject: &str, key: &Path, certificate: &Path, extension: &str| {
             Invocation::new(part::installed("openssl"))
-                .args(["req", "-x509", "-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", subject])
+                .args([
+                    "req",
+                    "-x509",
+                    "-days",
+                    "2",
+                    "-nodes",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1",
+                    "-subj",
+                    subject,
+                ])
                 .args(["-addext", extension])
                 .arg("-keyout")
                 .arg(key)
@@ -28,7 +42,13 @@ impl Certificates {
         issue(certify("/CN=Test authority", &authority_key, &authority, "keyUsage=critical,keyCertSign,cRLSign"));
         let names = format!("subjectAltName={}", names.join(","));
         let signed = certify("/CN=Test server", &server.join("server.key"), &server.join("server.crt"), &names);
-        issue(signed.args(["-addext", "basicConstraints=critical,CA:FALSE", "-CA"]).arg(&authority).arg("-CAkey").arg(&authority_key));
+        issue(
+            signed
+                .args(["-addext", "basicConstraints=critical,CA:FALSE", "-CA"])
+                .arg(&authority)
+                .arg("-CAkey")
+                .arg(&authority_key),
+        );
         Self { trusted, server }
     }
 

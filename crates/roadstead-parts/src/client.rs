@@ -4,10 +4,11 @@ use crate::Failure;
 
 /// A program that pulls images.
 ///
-/// References are written `AUTHORITY/REPOSITORY:TAG` or `AUTHORITY/REPOSITORY@DIGEST`, without a transport. Everything is plain HTTP on loopback.
+/// References are written `AUTHORITY/REPOSITORY:TAG` or `AUTHORITY/REPOSITORY@DIGEST`, without a transport. Everything
+/// is plain HTTP on loopback.
 ///
-/// An engine does not fetch a blob again that it holds, from wherever it came: an image whose layers are no other test's, or [`Client::forget`] between two pulls,
-/// makes sure that a pull proves something about the server.
+/// An engine does not fetch a blob again that it holds, from wherever it came: an image whose layers are no other
+/// test's, or [`Client::forget`] between two pulls, makes sure that a pull proves something about the server.
 pub trait Client: Send + Sync {
     /// The program's name and what distinguishes it from others here, for messages.
     fn name(&self) -> &str;
@@ -43,7 +44,8 @@ pub trait Client: Send + Sync {
 
 /// A program that runs images as containers.
 pub trait Engine: Client {
-    /// Runs an image that was pulled under this reference, with its own command, without a network, and returns its standard output.
+    /// Runs an image that was pulled under this reference, with its own command, without a network, and returns its
+    /// standard output.
     ///
     /// # Errors
     ///
@@ -54,7 +56,8 @@ pub trait Engine: Client {
 /// What a client says that it pulled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pulled {
-    /// The digests of the manifest that the reference stood for, as far as the client tells: one, or an index and the manifest that was chosen from it.
+    /// The digests of the manifest that the reference stood for, as far as the client tells: one, or an index and the
+    /// manifest that was chosen from it.
     pub digests: BTreeSet<String>,
 }
 

@@ -43,7 +43,8 @@ pub struct Builder<'a> {
 }
 
 impl<'a> Builder<'a> {
-    /// Keeps the content in this folder, which outlives the registry. Without it, everything is gone when the registry is.
+    /// Keeps the content in this folder, which outlives the registry. Without it, everything is gone when the registry
+    /// is.
     pub fn data(mut self, folder: &'a Path) -> Self {
         self.data = Some(folder);
         self
@@ -86,7 +87,8 @@ impl<'a> Builder<'a> {
 
     fn config(&self, folder: &Folder, port: &Port, data: &Path) -> String {
         let mut config = format!(
-            "version: 0.1\nlog: {{level: info}}\nstorage:\n  filesystem: {{rootdirectory: '{}'}}\n  delete: {{enabled: true}}\n",
+            "version: 0.1\nlog: {{level: warn}}\n\
+             storage:\n  filesystem: {{rootdirectory: '{}'}}\n  delete: {{enabled: true}}\n",
             data.display()
         );
         let mut line = |text: std::fmt::Arguments<'_>| config.write_fmt(text).expect("writing to a string succeeds");
@@ -122,7 +124,7 @@ impl Distribution {
         &self.data
     }
 
-    /// Its log so far: one line of each request among others.
+    /// Its log so far: a line for each request, in the form that web servers share, among others.
     pub fn log(&self) -> String {
         self.served.log()
     }
@@ -132,7 +134,8 @@ impl Distribution {
 fn htpasswd(users: &[(&str, &str)]) -> String {
     let program = part::installed("htpasswd");
     let line = |(user, password): &(&str, &str)| {
-        // The password goes through standard input: arguments can be read by every process of the machine, which a test had better not make a habit.
+        // The password goes through standard input: arguments can be read by every process of the machine, which a test
+        // had better not make a habit.
         let output = Invocation::new(&program).args(["-i", "-n", "-B", "-C", "4", user]).input(*password).run();
         output.unwrap_or_else(|failure| panic!("{failure}")).stdout.trim().to_owned() + "\n"
     };

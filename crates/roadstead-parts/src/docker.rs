@@ -27,7 +27,8 @@ impl Dockerd {
         Self::launch("docker (20.10)", daemon)
     }
 
-    /// Starts Docker 29, which keeps images in containerd's store. It is not among the parts that `scripts/parts` installs unasked.
+    /// Starts Docker 29, which keeps images in containerd's store. It is not among the parts that `scripts/parts`
+    /// installs unasked.
     ///
     /// # Panics
     ///
@@ -37,7 +38,8 @@ impl Dockerd {
         Self::launch("docker (29)", daemon.args(["--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"]))
     }
 
-    /// The engine of [`Dockerd::start`] that all tests of this process share: started by the first that asks, ended when the process ends.
+    /// The engine of [`Dockerd::start`] that all tests of this process share: started by the first that asks, ended
+    /// when the process ends.
     pub fn shared() -> &'static Self {
         static SHARED: LazyLock<Dockerd> = LazyLock::new(Dockerd::start);
         &SHARED
@@ -113,7 +115,8 @@ impl Engine for Dockerd {
     }
 }
 
-/// Whether the engine's API answers. A socket that accepts connections is not enough: it does so before the engine is ready.
+/// Whether the engine's API answers. A socket that accepts connections is not enough: it does so before the engine is
+/// ready.
 fn answers_ping(socket: &Path) -> bool {
     let ping = || {
         let mut stream = UnixStream::connect(socket)?;

@@ -6,8 +6,8 @@ use tempfile::TempDir;
 
 /// A folder of one's own, removed when dropped.
 ///
-/// It lies in `/tmp` whatever `TMPDIR` says, because daemons put sockets into it and a socket's path is at most 107 bytes long. Everyone may enter and read it,
-/// because a web server's workers run as another user.
+/// It lies in `/tmp` whatever `TMPDIR` says, because daemons put sockets into it and a socket's path is at most 107
+/// bytes long. Everyone may enter and read it, because a web server's workers run as another user.
 #[derive(Debug)]
 pub struct Folder(TempDir);
 

@@ -13,8 +13,9 @@ use crate::part;
 
 /// One call of a program: what to run, with which arguments, in which surroundings.
 ///
-/// The program sees only the variables that are given here, apart from `PATH`, `HOME` and `LC_ALL`: a proxy, a credential helper or a default of the person who
-/// runs the tests changes nothing. `Display` prints a line that can be pasted into a shell.
+/// The program sees only the variables that are given here, apart from `PATH`, `HOME` and `LC_ALL`: a proxy, a
+/// credential helper or a default of the person who runs the tests changes nothing. `Display` prints a line that can be
+/// pasted into a shell.
 #[derive(Debug, Clone)]
 pub struct Invocation {
     program: PathBuf,
@@ -93,9 +94,11 @@ impl Invocation {
     ///
     /// # Errors
     ///
-    /// When it ends with another status than 0, or not before its deadline. The failure holds the command and all that it printed.
+    /// When it ends with another status than 0, or not before its deadline. The failure holds the command and all that
+    /// it printed.
     pub fn run(&self) -> Result<Output, Failure> {
-        // Files instead of pipes: no thread is needed to empty them, and a grandchild that keeps one open holds nobody up.
+        // Files instead of pipes: no thread is needed to empty them, and a grandchild that keeps one open holds nobody
+        // up.
         let mut stdout = tempfile::tempfile().expect("the folder for temporary files can be written to");
         let mut stderr = tempfile::tempfile().expect("the folder for temporary files can be written to");
         // coreutils' timeout starts a process group and ends all of it, as root where the program runs as root.
@@ -108,7 +111,11 @@ impl Invocation {
             .status()
             .unwrap_or_else(|error| panic!("`{self}` can't be started: {error}"));
         let output = Output { stdout: content(&mut stdout), stderr: content(&mut stderr) };
-        if status.success() { Ok(output) } else { Err(Failure { command: self.to_string(), status, deadline: self.deadline, output, log: None }) }
+        if status.success() {
+            Ok(output)
+        } else {
+            Err(Failure { command: self.to_string(), status, deadline: self.deadline, output, log: None })
+        }
     }
 
     fn stdin(&self) -> Stdio {
@@ -121,7 +128,7 @@ impl Invocation {
     /// The whole command line; `wrap` adds what stands between the environment and the program.
     pub(crate) fn command(&self, wrap: impl FnOnce(&mut Command) -> &mut Command) -> Command {
         let environment = part::installed("env");
-        let mut command = if self.root && !is_root() {
+        let mut command = if self.root && user() != 0 {
             let mut sudo = Command::new(part::installed("sudo"));
             sudo.arg("-n").arg(environment);
             sudo
@@ -215,9 +222,9 @@ impl fmt::Debug for Failure {
 
 impl Error for Failure {}
 
-/// Whether the tests themselves run as root.
-fn is_root() -> bool {
-    Path::new("/proc/self").metadata().is_ok_and(|process| process.uid() == 0)
+/// The number of the user who runs the tests.
+pub(crate) fn user() -> u32 {
+    Path::new("/proc/self").metadata().expect("/proc is mounted").uid()
 }
 
 fn assignment(name: &str, value: &OsStr) -> OsString {
@@ -262,7 +269,8 @@ mod tests {
         let failure = shell("echo on out; echo on err >&2; exit 3").env("K", "a b").run().unwrap_err();
         assert_eq!(
             failure.to_string(),
-            "`K='a b' /bin/sh -c 'echo on out; echo on err >&2; exit 3'` failed with exit status: 3\n--- stdout\non out\n--- stderr\non err"
+            "`K='a b' /bin/sh -c 'echo on out; echo on err >&2; exit 3'` failed with exit status: 3\n\
+             --- stdout\non out\n--- stderr\non err"
         );
         assert_eq!(format!("{failure:?}"), failure.to_string());
     }

@@ -64,8 +64,8 @@ impl Nginx {
     }
 }
 
-/// A whole configuration around what belongs inside `http { … }`: two workers of another user, and every path that Debian compiled in replaced by one below
-/// the prefix, so that several run side by side. Errors go to standard error.
+/// A whole configuration around what belongs inside `http { … }`: two workers of another user, and every path that
+/// Debian compiled in replaced by one below the prefix, so that several run side by side. Errors go to standard error.
 pub fn within_http(http: &str) -> String {
     format!(
         "user www-data;
@@ -89,5 +89,10 @@ http {{
 fn invocation(folder: &Folder, configuration: &str) -> Invocation {
     let file = folder.write("nginx.conf", configuration);
     // -e: until it has read the configuration, nginx writes errors to a path that Debian compiled in.
-    Invocation::new(part::installed("nginx")).arg("-p").arg(folder.path()).arg("-c").arg(file).args(["-e", "stderr", "-g", "daemon off;"])
+    Invocation::new(part::installed("nginx")).arg("-p").arg(folder.path()).arg("-c").arg(file).args([
+        "-e",
+        "stderr",
+        "-g",
+        "daemon off;",
+    ])
 }

@@ -19,8 +19,8 @@ pub fn installed(name: &str) -> PathBuf {
         .unwrap_or_else(|| missing(name))
 }
 
-/// Returns the path of a program that `scripts/parts` keeps in its own folder, such as `bin/crane`. One of the same name elsewhere will not do: its version is
-/// not the one that the tests were written against.
+/// Returns the path of a program that `scripts/parts` keeps in its own folder, such as `bin/crane`. One of the same
+/// name elsewhere will not do: its version is not the one that the tests were written against.
 ///
 /// # Panics
 ///
@@ -30,7 +30,8 @@ pub fn built(name: &str) -> PathBuf {
     if program.is_file() { program } else { missing(name) }
 }
 
-/// Returns the `PATH` that every part is started with: the caller's, the folders for system programs, and our own in front.
+/// Returns the `PATH` that every part is started with: the caller's, the folders for system programs, and our own in
+/// front.
 pub(crate) fn search_path() -> &'static OsString {
     static PATH: OnceLock<OsString> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -48,16 +49,23 @@ pub(crate) fn folder() -> &'static Path {
         if let Some(parts) = variable("ROADSTEAD_PARTS") {
             return PathBuf::from(parts);
         }
-        let cache = variable("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")));
+        let cache = variable("XDG_CACHE_HOME")
+            .map(PathBuf::from)
+            .or_else(|| variable("HOME").map(|home| Path::new(&home).join(".cache")));
         cache.expect("HOME or ROADSTEAD_PARTS is set").join("roadstead/parts")
     })
 }
 
 fn missing(name: &str) -> ! {
-    panic!("`{name}` is not installed: run `scripts/parts {name}` (or `scripts/parts` for everything that the tests need)")
+    panic!(
+        "`{name}` is not installed: run `scripts/parts {name}` (or `scripts/parts` for everything that the tests need)"
+    )
 }
 
-#[expect(clippy::disallowed_methods, reason = "where the parts are is a property of the machine, which the environment describes")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where the parts are is a property of the machine, which the environment describes"
+)]
 fn variable(name: &str) -> Option<OsString> {
     env::var_os(name).filter(|value| !value.is_empty())
 }

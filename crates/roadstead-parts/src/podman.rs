@@ -1,14 +1,17 @@
 use std::sync::LazyLock;
 
-use crate::{Client, Engine, Failure, Folder, Invocation, Output, Pulled, part};
+use crate::{Client, Engine, Failure, Folder, Invocation, Isolation, Output, Pulled, Served, part};
 
 /// Podman with a storage of its own.
 #[derive(Debug)]
 pub struct Podman {
-    folder: Folder,
+    /// Podman has no daemon. A program that only waits stands for one, so that the storage goes when the value does, or
+    /// when the process ends that has it in a `static`.
+    keeper: Served,
 }
 
-/// For machines without systemd, and with few rights over limits and control groups: crun does not work there, runc does.
+/// For machines without systemd, and with few rights over limits and control groups: crun does not work there, runc
+/// does.
 const CONFIGURATION: &str = r#"
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
@@ -24,7 +27,8 @@ impl Podman {
     pub fn new() -> Self {
         let folder = Folder::new();
         folder.write("containers.conf", CONFIGURATION);
-        Self { folder }
+        let waits = Invocation::new(part::installed("sleep")).arg("infinity").as_root();
+        Self { keeper: Served::start(&waits, Isolation::None, folder, || true) }
     }
 
     /// The storage that all tests of this process may share.
@@ -33,24 +37,26 @@ impl Podman {
         &SHARED
     }
 
-    /// Calls `podman` with these arguments, in namespaces of its own: the container's supervisor and all mounts end with the call.
+    /// Calls `podman` with these arguments, in namespaces of its own: the container's supervisor and all mounts end
+    /// with the call.
     ///
     /// # Errors
     ///
     /// When it fails.
     pub fn podman(&self, arguments: &[&str]) -> Result<Output, Failure> {
+        let folder = self.keeper.folder();
         Invocation::new(part::installed("unshare"))
             .args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"])
             .arg(part::installed("podman"))
             .arg("--root")
-            .arg(self.folder.join("root"))
+            .arg(folder.join("root"))
             .arg("--runroot")
-            .arg(self.folder.join("run"))
+            .arg(folder.join("run"))
             .arg("--tmpdir")
-            .arg(self.folder.join("tmp"))
+            .arg(folder.join("tmp"))
             .args(["--storage-driver", "vfs"])
             .args(arguments)
-            .env("CONTAINERS_CONF", self.folder.join("containers.conf"))
+            .env("CONTAINERS_CONF", folder.join("containers.conf"))
             .as_root()
             .run()
     }

@@ -1,14 +1,16 @@
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use crate::invocation;
+
 /// A port on 127.0.0.1 that nobody else gets while this value lives.
 ///
-/// Asking the kernel for a free port and then closing it, so that a program can be told its number, gives it to whoever asks next: with tests in parallel, that
-/// happens. So ports are taken from below the range that the kernel itself hands out, and each is held by a lock on a file that all processes of this machine's
-/// test runs know.
+/// Asking the kernel for a free port and then closing it, so that a program can be told its number, gives it to whoever
+/// asks next: with tests in parallel, that happens. So ports are taken from below the range that the kernel itself
+/// hands out, and each is held by a lock on a file that all processes of this machine's test runs know.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -19,7 +21,6 @@ pub struct Port {
 impl Port {
     const FIRST: u16 = 15_000;
     const COUNT: u16 = 10_000;
-    const LOCKS: &str = "/tmp/roadstead-parts-ports";
 
     /// Takes one that is free.
     ///
@@ -28,15 +29,21 @@ impl Port {
     /// When none of ten thousand is.
     pub fn free() -> Self {
         static NEXT: AtomicU16 = AtomicU16::new(0);
-        let locks = Path::new(Self::LOCKS);
-        fs::create_dir_all(locks).expect("/tmp can be written to");
+        // A folder for each user, for one can't lock another's files.
+        let locks = PathBuf::from(format!("/tmp/roadstead-parts-ports-{}", invocation::user()));
+        fs::create_dir_all(&locks).expect("/tmp can be written to");
         // Processes begin at different places, so that they seldom meet.
         let start = std::process::id().wrapping_mul(7919);
         for _ in 0..Self::COUNT {
             let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
-            let offset = u16::try_from(start.wrapping_add(step) % u32::from(Self::COUNT)).expect("a remainder is smaller than its divisor");
+            let offset = u16::try_from(start.wrapping_add(step) % u32::from(Self::COUNT))
+                .expect("a remainder is smaller than its divisor");
             let number = Self::FIRST + offset;
-            let Ok(lock) = File::options().create(true).truncate(false).write(true).open(locks.join(number.to_string())) else { continue };
+            let Ok(lock) =
+                File::options().create(true).truncate(false).write(true).open(locks.join(number.to_string()))
+            else {
+                continue;
+            };
             if lock.try_lock().is_ok() && TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok() {
                 return Self { number, _lock: lock };
             }

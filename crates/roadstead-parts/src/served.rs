@@ -14,12 +14,13 @@ use crate::{Folder, part};
 
 /// A program that runs in the background until this value is dropped.
 ///
-/// Between it and the test stands a small supervisor that reads from a pipe which the test holds. When the pipe closes, because the value is dropped or because
-/// the test process is gone, whatever ended it, the supervisor sends SIGTERM, after five seconds SIGKILL, and removes the folder. So nothing is left behind by a
-/// test that panics, aborts or is interrupted, nor by a daemon that is kept in a `static` and therefore never dropped.
+/// Between it and the test stands a small supervisor that reads from a pipe which the test holds. When the pipe closes,
+/// because the value is dropped or because the test process is gone, whatever ended it, the supervisor sends SIGTERM,
+/// after five seconds SIGKILL, and removes the folder. So nothing is left behind by a test that panics, aborts or is
+/// interrupted, nor by a daemon that is kept in a `static` and therefore never dropped.
 ///
-/// Container engines leave mounts and orphans behind. They run in mount and PID namespaces of their own ([`Isolation::Namespaces`]): when the first process
-/// of those ends, the kernel ends all others and undoes all mounts.
+/// Container engines leave mounts and orphans behind. They run in mount and PID namespaces of their own
+/// ([`Isolation::Namespaces`]): when the first process of those ends, the kernel ends all others and undoes all mounts.
 ///
 /// In a test that panics, the log goes to standard error.
 pub struct Served {
@@ -40,7 +41,8 @@ pub enum Isolation {
 }
 
 impl Served {
-    /// How long a program may take until it is ready. Starting takes a second at most on an idle machine; this is for one that is busy.
+    /// How long a program may take until it is ready. Starting takes a second at most on an idle machine; this is for
+    /// one that is busy.
     const PATIENCE: Duration = Duration::from_secs(90);
 
     /// Starts a program whose files are in `folder`, and waits until `ready` says yes.
@@ -48,14 +50,31 @@ impl Served {
     /// # Panics
     ///
     /// When it ends before it is ready, or is not ready after a minute and a half. The message has its log.
-    pub fn start(invocation: &Invocation, isolation: Isolation, folder: Folder, mut ready: impl FnMut() -> bool) -> Self {
+    pub fn start(
+        invocation: &Invocation,
+        isolation: Isolation,
+        folder: Folder,
+        mut ready: impl FnMut() -> bool,
+    ) -> Self {
         let name = invocation.to_string();
-        let log = File::options().create_new(true).read(true).append(true).open(folder.join("log")).expect("the folder is ours and has no log yet");
+        let log = File::options()
+            .create_new(true)
+            .read(true)
+            .append(true)
+            .open(folder.join("log"))
+            .expect("the folder is ours and has no log yet");
         let invocation = if isolation == Isolation::Namespaces { &invocation.clone().as_root() } else { invocation };
         let mut command = invocation.command(|line| {
             line.arg(part::installed("sh")).args(["-c", CLEANER, "cleaner"]).arg(folder.path());
             if isolation == Isolation::Namespaces {
-                line.arg(part::installed("unshare")).args(["--mount", "--propagation=private", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+                line.arg(part::installed("unshare")).args([
+                    "--mount",
+                    "--propagation=private",
+                    "--pid",
+                    "--fork",
+                    "--kill-child",
+                    "--mount-proc",
+                ]);
             }
             line.arg(part::installed("sh")).args(["-c", SUPERVISOR, "supervisor"])
         });
@@ -63,7 +82,8 @@ impl Served {
             .stdin(Stdio::piped())
             .stdout(log.try_clone().expect("a file can be shared"))
             .stderr(log.try_clone().expect("a file can be shared"))
-            // A Ctrl-C in the terminal is for the test; the supervisor hears of it through the pipe, after which it cleans up.
+            // A Ctrl-C in the terminal is for the test; the supervisor hears of it through the pipe, after which it
+            // cleans up.
             .process_group(0)
             .spawn()
             .unwrap_or_else(|error| panic!("`{name}` can't be started: {error}"));
@@ -76,8 +96,15 @@ impl Served {
         });
         match ended {
             Some(None) => served,
-            Some(Some(status)) => panic!("`{}` ended with {status} before it was ready\n--- log\n{}", served.name, served.log()),
-            None => panic!("`{}` was not ready after {} s\n--- log\n{}", served.name, Self::PATIENCE.as_secs(), served.log()),
+            Some(Some(status)) => {
+                panic!("`{}` ended with {status} before it was ready\n--- log\n{}", served.name, served.log())
+            }
+            None => panic!(
+                "`{}` was not ready after {} s\n--- log\n{}",
+                served.name,
+                Self::PATIENCE.as_secs(),
+                served.log()
+            ),
         }
     }
 
@@ -102,7 +129,8 @@ impl Served {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
-    /// Ends it as dropping does, and returns the status that it ended with (as a shell tells it: 128 and the signal's number if a signal ended it) and its log.
+    /// Ends it as dropping does, and returns the status that it ended with (as a shell tells it: 128 and the signal's
+    /// number if a signal ended it) and its log.
     pub fn stop(mut self) -> (ExitStatus, String) {
         self.pipe = None;
         let status = self.supervisor.wait().expect("nobody else waits for the supervisor");
@@ -138,7 +166,8 @@ rm -rf -- "$folder"
 exit $status
 "#;
 
-/// Starts the program and ends it when the pipe closes. In a PID namespace this is the first process, whose end is everybody's end.
+/// Starts the program and ends it when the pipe closes. In a PID namespace this is the first process, whose end is
+/// everybody's end.
 const SUPERVISOR: &str = r#"
 exec 3<&0 </dev/null
 "$@" 3<&- &
@@ -151,7 +180,7 @@ program=$!
 } 2>/dev/null &
 watcher=$!
 exec 3<&-
-wait "$program"
+wait "$program" 2>/dev/null
 status=$?
 kill "$watcher" 2>/dev/null
 exit $status

@@ -27,13 +27,23 @@ impl Skopeo {
         Invocation::new(part::installed("skopeo")).args(arguments).run()
     }
 
-    /// Copies an image whole, every platform of it, without changing a byte; source and destination with their transports, registries without TLS.
+    /// Copies an image whole, every platform of it, without changing a byte; source and destination with their
+    /// transports, registries without TLS.
     ///
     /// # Errors
     ///
     /// When it fails.
     pub fn copy(self, from: &str, to: &str) -> Result<(), Failure> {
-        self.skopeo(&["copy", "--all", "--preserve-digests", "--src-tls-verify=false", "--dest-tls-verify=false", from, to]).map(drop)
+        self.skopeo(&[
+            "copy",
+            "--all",
+            "--preserve-digests",
+            "--src-tls-verify=false",
+            "--dest-tls-verify=false",
+            from,
+            to,
+        ])
+        .map(drop)
     }
 }
 
@@ -45,8 +55,16 @@ impl Client for Skopeo {
     fn pull(&self, reference: &str) -> Result<Pulled, Failure> {
         let folder = Folder::new();
         let digest = folder.join("digest");
-        let (destination, source) = (format!("dir:{}", folder.join("image").display()), format!("docker://{reference}"));
-        self.skopeo(&["copy", "--src-tls-verify=false", "--digestfile", &digest.to_string_lossy(), &source, &destination])?;
+        let (destination, source) =
+            (format!("dir:{}", folder.join("image").display()), format!("docker://{reference}"));
+        self.skopeo(&[
+            "copy",
+            "--src-tls-verify=false",
+            "--digestfile",
+            &digest.to_string_lossy(),
+            &source,
+            &destination,
+        ])?;
         Ok(Pulled::from_text(&written(&digest)))
     }
 
@@ -92,7 +110,11 @@ impl Oras {
     /// When it fails.
     pub fn oras(self, arguments: &[&str]) -> Result<Output, Failure> {
         let folder = Folder::new();
-        Invocation::new(part::built("bin/oras")).env("DOCKER_CONFIG", folder.path()).env("ORAS_CACHE", "").args(arguments).run()
+        Invocation::new(part::built("bin/oras"))
+            .env("DOCKER_CONFIG", folder.path())
+            .env("ORAS_CACHE", "")
+            .args(arguments)
+            .run()
     }
 }
 

@@ -7,8 +7,8 @@ pub fn wait_until(limit: Duration, mut condition: impl FnMut() -> bool) -> bool 
     poll(limit, || if condition() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }).is_some()
 }
 
-/// Asks again and again until there is an answer, or `limit` is over. Asks at least twice, so that a machine that stood still for a while is not taken for a
-/// condition that does not come true.
+/// Asks again and again until there is an answer, or `limit` is over. Asks at least twice, so that a machine that stood
+/// still for a while is not taken for a condition that does not come true.
 pub(crate) fn poll<T>(limit: Duration, mut question: impl FnMut() -> ControlFlow<T>) -> Option<T> {
     let start = Instant::now();
     let mut pause = Duration::from_millis(1);
@@ -20,7 +20,10 @@ pub(crate) fn poll<T>(limit: Duration, mut question: impl FnMut() -> ControlFlow
         if over {
             return None;
         }
-        #[expect(clippy::disallowed_methods, reason = "the interval between two questions, not a guess how long something takes")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the interval between two questions, not a guess how long something takes"
+        )]
         thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));
     }
