@@ -34,8 +34,12 @@ impl Dockerd {
     ///
     /// As [`Dockerd::start`].
     pub fn start_29() -> Self {
-        let daemon = Invocation::new(part::built("docker-29/dockerd")).path_prefix(part::folder().join("docker-29"));
-        Self::launch("docker (29)", daemon.args(["--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"]))
+        let daemon = Invocation::new(part::built("docker-29/dockerd"))
+            .path_prefix(part::folder().join("docker-29"))
+            // The lowest that it can be asked to speak, which clients as old as Debian's need.
+            .env("DOCKER_MIN_API_VERSION", "1.24")
+            .args(["--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"]);
+        Self::launch("docker (29)", daemon)
     }
 
     /// The engine of [`Dockerd::start`] that all tests of this process share: started by the first that asks, ended
@@ -80,7 +84,7 @@ impl Dockerd {
     ///
     /// When it fails; the failure has the end of the engine's log.
     pub fn docker(&self, arguments: &[&str]) -> Result<Output, Failure> {
-        let invocation = Invocation::new(part::installed("docker"))
+        let invocation = Invocation::new(part::installed(CLIENT))
             .env("DOCKER_CONFIG", self.served.folder().join("client"))
             .env("DOCKER_HOST", format!("unix://{}", self.socket.display()))
             .args(arguments)
@@ -114,6 +118,10 @@ impl Engine for Dockerd {
         self.docker(&["run", "--rm", "--pull=never", "--network=none", reference]).map(|output| output.stdout)
     }
 }
+
+/// The client that belongs to the system's engine. Another in front of it in `PATH` may be so new that it refuses
+/// 20.10.
+const CLIENT: &str = "/usr/bin/docker";
 
 /// Whether the engine's API answers. A socket that accepts connections is not enough: it does so before the engine is
 /// ready.

@@ -7,13 +7,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// Returns the path of a program that the system provides.
+/// Returns the path of a program that the system provides; an absolute path stands for itself.
 ///
 /// # Panics
 ///
 /// When it is neither in `PATH` nor in the folders for system programs.
 pub fn installed(name: &str) -> PathBuf {
     env::split_paths(search_path())
+        // Joining an absolute path gives that path.
         .map(|folder| folder.join(name))
         .find(|candidate| candidate.is_file())
         .unwrap_or_else(|| missing(name))
@@ -56,9 +57,10 @@ pub(crate) fn folder() -> &'static Path {
     })
 }
 
-fn missing(name: &str) -> ! {
+fn missing(program: &str) -> ! {
+    let name = if program.starts_with('/') { program.rsplit('/').next().unwrap_or(program) } else { program };
     panic!(
-        "`{name}` is not installed: run `scripts/parts {name}` (or `scripts/parts` for everything that the tests need)"
+        "`{program}` is not installed: run `scripts/parts {name}` (or `scripts/parts` for everything that the tests need)"
     )
 }
 
@@ -72,6 +74,12 @@ fn variable(name: &str) -> Option<OsString> {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    #[should_panic(expected = "`/usr/bin/no-such-program` is not installed: run `scripts/parts no-such-program`")]
+    fn a_missing_system_program_is_named_as_the_script_names_it() {
+        super::installed("/usr/bin/no-such-program");
+    }
+
     #[test]
     #[should_panic(expected = "run `scripts/parts bin/no-such-program`")]
     fn a_missing_part_names_the_command_that_installs_it() {
