@@ -1,0 +1,74 @@
+use std::path::{Path, PathBuf};
+
+use crate::{Folder, Invocation, part};
+
+/// A certificate authority made for one test, and a certificate that it issued for a server.
+#[derive(Debug)]
+pub struct Certificates {
+    /// What a client is to trust, in a folder of its own: `--cert-dir` and `certs.d` take folders, and read every key
+    /// in them as a client's.
+    trusted: Folder,
+    server: Folder,
+}
+
+impl Certificates {
+    /// Issues a certificate for these subject alternative names, written as OpenSSL does: `IP:127.0.0.1`,
+    /// `DNS:localhost`.
+    pub fn issue(names: &[&str]) -> Self {
+        let (trusted, server) = (Folder::new(), Folder::new());
+        let certify = |subject: &str, key: &Path, certificate: &Path, extension: &str| {
+            Invocation::new(part::installed("openssl"))
+                .args([
+                    "req",
+                    "-x509",
+                    "-days",
+                    "2",
+                    "-nodes",
+                    "-newkey",
+                    "ec",
+                    "-pkeyopt",
+                    "ec_paramgen_curve:prime256v1",
+                    "-subj",
+                    subject,
+                ])
+                .args(["-addext", extension])
+                .arg("-keyout")
+                .arg(key)
+                .arg("-out")
+                .arg(certificate)
+        };
+        let (authority, authority_key) = (trusted.join("ca.crt"), server.join("ca.key"));
+        let issue = |invocation: Invocation| invocation.run().unwrap_or_else(|failure| panic!("{failure}"));
+        issue(certify("/CN=Test authority", &authority_key, &authority, "keyUsage=critical,keyCertSign,cRLSign"));
+        let names = format!("subjectAltName={}", names.join(","));
+        let signed = certify("/CN=Test server", &server.join("server.key"), &server.join("server.crt"), &names);
+        issue(
+            signed
+                .args(["-addext", "basicConstraints=critical,CA:FALSE", "-CA"])
+                .arg(&authority)
+                .arg("-CAkey")
+                .arg(&authority_key),
+        );
+        Self { trusted, server }
+    }
+
+    /// The authority's certificate.
+    pub fn authority(&self) -> PathBuf {
+        self.trusted.join("ca.crt")
+    }
+
+    /// A folder that holds nothing but the authority's certificate, as `ca.crt`.
+    pub fn trusted(&self) -> &Path {
+        self.trusted.path()
+    }
+
+    /// The server's certificate.
+    pub fn certificate(&self) -> PathBuf {
+        self.server.join("server.crt")
+    }
+
+    /// The server's private key.
+    pub fn key(&self) -> PathBuf {
+        self.server.join("server.key")
+    }
+}

@@ -1,0 +1,110 @@
+use std::fs;
+use std::path::PathBuf;
+
+use crate::client::authority;
+use crate::{Client, Containerd, Failure, Invocation, Pulled, part};
+
+/// containerd's service for Kubernetes: a pull is the call that a kubelet makes.
+///
+/// All of its images share one namespace, so a pull removes afterwards what it has pulled: the next one fetches it
+/// again.
+#[derive(Debug)]
+pub struct Cri<'a> {
+    containerd: &'a Containerd,
+    hosts: PathBuf,
+}
+
+impl<'a> Cri<'a> {
+    /// The namespace that containerd keeps for Kubernetes.
+    const NAMESPACE: &'static str = "k8s.io";
+
+    pub(crate) fn new(containerd: &'a Containerd, hosts: PathBuf) -> Self {
+        Self { containerd, hosts }
+    }
+
+    /// Says how a registry is reached, in containerd's form: the content of `hosts.toml` for this authority.
+    pub fn configure(&self, authority: &str, hosts_toml: &str) {
+        let folder = self.hosts.join(authority);
+        fs::create_dir_all(&folder).expect("the daemon's folder is ours");
+        // In one step, for the daemon reads it at each pull; written apart, for tests in parallel write the same.
+        let file = tempfile::Builder::new().tempfile_in(&self.hosts).expect("the daemon's folder is ours");
+        fs::write(&file, hosts_toml).expect("the file is ours");
+        file.persist(folder.join("hosts.toml")).expect("the daemon's folder is ours");
+    }
+
+    /// Calls a method of `runtime.v1.ImageService` whose request is nothing but an image.
+    fn call(&self, method: &str, reference: &str) -> Result<(), Failure> {
+        let call = Invocation::new(part::installed("sh"))
+            .args(["-c", CALL, "call"])
+            .arg(self.containerd.socket())
+            .arg(format!("http://localhost/runtime.v1.ImageService/{method}"))
+            .input(image_request(reference))
+            .as_root();
+        self.containerd.told(&call).map(drop)
+    }
+}
+
+impl Client for Cri<'_> {
+    fn name(&self) -> &str {
+        "containerd (CRI)"
+    }
+
+    fn pull(&self, reference: &str) -> Result<Pulled, Failure> {
+        let authority = authority(reference);
+        if !self.hosts.join(authority).exists() {
+            let server = format!("[host.\"http://{authority}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
+            self.configure(authority, &server);
+        }
+        self.call("PullImage", reference)?;
+        let pulled = self.containerd.pulled(Self::NAMESPACE, reference)?;
+        self.forget(reference)?;
+        Ok(pulled)
+    }
+
+    fn forget(&self, reference: &str) -> Result<(), Failure> {
+        self.call("RemoveImage", reference)
+    }
+}
+
+/// A gRPC call over a Unix socket. The outcome is in the trailers, which curl prints as it does headers; a failure's
+/// text is percent-encoded there.
+const CALL: &str = r#"
+headers=$(curl --silent --show-error --http2-prior-knowledge --unix-socket "$1" --dump-header - --output /dev/null \
+    --header 'content-type: application/grpc' --header 'te: trailers' --data-binary @- "$2") || exit
+printf '%s\n' "$headers" >&2
+printf '%s\n' "$headers" | grep -qi '^grpc-status: 0'
+"#;
+
+/// A gRPC frame (not compressed, the length in four bytes) around `PullImageRequest { image: ImageSpec { image } }`, or
+/// a `RemoveImageRequest` of the same shape; both fields have the number 1.
+fn image_request(image: &str) -> Vec<u8> {
+    let message = field_1(&field_1(image.as_bytes()));
+    let length = u32::try_from(message.len()).expect("a reference is short");
+    [&[0], &length.to_be_bytes()[..], &message].concat()
+}
+
+/// A length-delimited protobuf field of the number 1.
+fn field_1(content: &[u8]) -> Vec<u8> {
+    let mut field = vec![1 << 3 | 2];
+    let mut length = content.len();
+    while length >= 0x80 {
+        field.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    field.push(length as u8);
+    field.extend_from_slice(content);
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_reference_is_framed_with_its_length() {
+        let request = image_request(&"r".repeat(200));
+        assert_eq!(request[..5], [0, 0, 0, 0, 206]);
+        assert_eq!(request[5..11], [0x0a, 0xcb, 0x01, 0x0a, 0xc8, 0x01]);
+        assert_eq!(request.len(), 5 + 206);
+    }
+}

@@ -1,0 +1,50 @@
+# Everything that is done to this repository, by name. `.ci/run` is `just check` and `just test` from nothing.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+cache := env("XDG_CACHE_HOME", env("HOME") / ".cache")
+export ROADSTEAD_PARTS := env("ROADSTEAD_PARTS", cache / "roadstead/parts")
+export PATH := ROADSTEAD_PARTS / "bin" + ":" + env("PATH")
+
+[private]
+default:
+    @just --list --unsorted
+
+# What every change passes, apart from the tests: format, lints, documentation, dependencies, scripts.
+check: fmt clippy doc deny scripts
+
+# Is everything formatted?
+fmt:
+    cargo fmt --all --check
+
+# Compiler and clippy, every warning an error.
+clippy:
+    cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings
+
+# The documentation, every broken link an error.
+doc:
+    RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --all-features --no-deps --document-private-items --locked
+
+# Licences, banned crates and sources of the dependencies.
+deny: (parts "cargo-deny")
+    cargo deny --all-features --locked check --hide-inclusion-graph licenses bans sources
+
+# Known vulnerabilities of the dependencies; fetches the list of them.
+advisories: (parts "cargo-deny")
+    cargo deny --all-features --locked check advisories
+
+# The shell scripts.
+scripts: (parts "shellcheck")
+    shellcheck scripts/* .ci/run
+
+# Every test; `just test --all` also those that need parts which take long to build.
+test *arguments:
+    scripts/test {{ arguments }}
+
+# Installs the real parts that are missing: `just parts --all`, `just parts --check`, `just parts NAME…`.
+parts *arguments:
+    @scripts/parts {{ arguments }}
+
+# Feeds a fuzz target for some seconds; without a name, says which there are.
+fuzz target="" seconds="60": (parts "cargo-fuzz")
+    {{ if target == "" { "cargo fuzz list" } else { "RUSTC_BOOTSTRAP=1 cargo fuzz run --sanitizer none " + target + " -- -max_total_time=" + seconds } }}
