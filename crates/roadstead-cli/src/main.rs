@@ -1,2 +1,70 @@
-//! x
-fn main() {}
+//! The `roadstead` command.
+//!
+//! This file runs a command and turns its outcome into an exit code. `args` says what can be typed, `commands` holds one file
+//! a command, `output` everything that people and scripts read. The environment, the home folder and the terminal are
+//! looked at here and nowhere in the library.
+
+mod args;
+mod commands;
+mod exit;
+mod output;
+
+use clap::Parser as _;
+
+use args::{Args, Command};
+use output::Output;
+
+fn main() -> std::process::ExitCode {
+    let args = Args::parse();
+    let output = Output::new(&args.global);
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(e) => {
+            output.error(&anyhow::Error::new(e).context("the runtime can't be started"));
+            return exit::FAILURE.into();
+        }
+    };
+    let code = runtime.block_on(run(args, &output));
+    // Whatever still runs on threads for blocking work has lost its reader.
+    runtime.shutdown_background();
+    code.into()
+}
+
+async fn run(args: Args, output: &Output) -> exit::Code {
+    let interruptible = async {
+        match args.command {
+            Command::Add(add) => commands::add::run(add, &args.global, output).await,
+            Command::List(list) => commands::list::run(list, &args.global, output).await,
+            Command::Inspect(inspect) => commands::inspect::run(inspect, &args.global, output).await,
+            Command::Remove(remove) => commands::remove::run(remove, &args.global, output).await,
+            Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, &args.global, output).await,
+        }
+    };
+    let done = tokio::select! {
+        done = interruptible => done,
+        () = interrupted() => {
+            output.note("interrupted; what was complete stays, and the same command goes on from there");
+            return exit::INTERRUPTED;
+        }
+    };
+    match done {
+        Ok(()) => exit::SUCCESS,
+        Err(e) => {
+            output.error(&e);
+            exit::code(&e)
+        }
+    }
+}
+
+/// Waits for Ctrl-C or a request to terminate.
+pub(crate) async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+        // Without a handler a signal ends the process, which is all that was wanted.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}

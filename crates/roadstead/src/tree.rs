@@ -25,6 +25,7 @@ pub mod keys;
 mod lists;
 mod remove;
 mod sink;
+mod summary;
 mod walk;
 
 use std::ops::Range;
@@ -36,6 +37,7 @@ use crate::oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, ManifestError,
 use crate::store::{Condition, Headers, Key, KeyError, Naming, Object, Store, StoreError};
 use keys::Content;
 pub use remove::Removed;
+pub use summary::Summary;
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT: u64 = 1;

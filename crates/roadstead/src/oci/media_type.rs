@@ -55,6 +55,13 @@ impl MediaType {
         &self.0
     }
 
+    /// A name for people: `OCI index`, `Docker image`; the whole text for types that have none.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        let names = ["OCI index", "OCI image", "Docker list", "Docker image", "OCI artifact", "schema 1", "schema 1"];
+        Self::MANIFESTS.iter().zip(names).find(|(known, _)| *known == self).map_or(self.as_str(), |(_, name)| name)
+    }
+
     /// Whether descriptors of this type name a manifest rather than a blob.
     #[must_use]
     pub fn is_manifest(&self) -> bool {

@@ -1,0 +1,51 @@
+//! One file a command: what it takes, and what it does.
+
+pub(crate) mod add;
+pub(crate) mod inspect;
+pub(crate) mod list;
+pub(crate) mod quickstart;
+pub(crate) mod remove;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use roadstead::oci::{Reference, Repository};
+use roadstead::store::LocalStore;
+use roadstead::tree::{Tree, TreeError};
+
+use crate::args::Global;
+
+/// The tree, which must be there.
+async fn open(global: &Global) -> anyhow::Result<Tree> {
+    if !global.tree.exists() {
+        return Err(TreeError::Absent(global.tree.display().to_string()).into());
+    }
+    Ok(Tree::open(Arc::new(LocalStore::open(&global.tree)?)).await?)
+}
+
+/// A name in a tree: a repository, and perhaps a tag or a digest. Nothing is added to it, since a tree knows no registry.
+#[derive(Debug, Clone)]
+pub(crate) struct Name {
+    pub(crate) repository: Repository,
+    pub(crate) reference: Option<Reference>,
+}
+
+impl std::str::FromStr for Name {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (repository, reference) = match text.split_once('@') {
+            // Of `name:tag@digest` the digest decides.
+            Some((name, digest)) => (name.split(':').next().unwrap_or(name), Some(digest)),
+            None => match text.split_once(':') {
+                Some((name, tag)) => (name, Some(tag)),
+                None => (text, None),
+            },
+        };
+        let within = || format!("{text:?} is not a name in a tree");
+        Ok(Self {
+            repository: repository.parse().with_context(within)?,
+            reference: reference.map(str::parse).transpose().with_context(within)?,
+        })
+    }
+}

@@ -1,0 +1,151 @@
+//! `roadstead list`
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
+use roadstead::oci::{Digest, Reference, Repository};
+use roadstead::tree::{Summary, Tree, TreeError};
+
+use super::Name;
+use crate::args::{Format, Global};
+use crate::output::{Output, Table, size};
+
+/// List what the tree holds
+#[derive(Debug, clap::Args)]
+pub(crate) struct List {
+    /// Only these: REPOSITORY or REPOSITORY:TAG
+    #[arg(value_name = "NAME")]
+    names: Vec<Name>,
+
+    /// Only names, one a line: REPOSITORY:TAG
+    #[arg(long)]
+    flat: bool,
+
+    /// Also what is there by digest alone
+    #[arg(short, long)]
+    all: bool,
+
+    /// Whole digests
+    #[arg(long)]
+    no_trunc: bool,
+}
+
+#[derive(serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Row {
+    repository: Repository,
+    tag: Option<String>,
+    #[serde(flatten)]
+    summary: Summary,
+}
+
+pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let tree = super::open(global).await?;
+    let mut repositories: Vec<Repository> = if args.names.is_empty() {
+        tree.repositories().try_collect().await?
+    } else {
+        args.names.iter().map(|name| name.repository.clone()).collect()
+    };
+    repositories.sort_unstable();
+    repositories.dedup();
+
+    let mut rows = Vec::new();
+    for repository in repositories {
+        let wanted: Vec<&Name> = args.names.iter().filter(|name| name.repository == repository).collect();
+        let before = rows.len();
+        list(&tree, &repository, &wanted, &args, &mut rows).await?;
+        if !wanted.is_empty() && rows.len() == before {
+            let name = wanted.iter().find_map(|name| Some(format!("{repository}:{}", name.reference.as_ref()?)));
+            return Err(TreeError::Unknown(name.unwrap_or_else(|| repository.to_string())).into());
+        }
+    }
+    match output.format {
+        Format::Json => output.json(&rows),
+        Format::Text if args.flat => rows.iter().try_for_each(|row| output.result(&row.name())),
+        Format::Text if rows.is_empty() => {
+            output.note("the tree is empty; `roadstead add IMAGE` fills it");
+            Ok(())
+        }
+        Format::Text => {
+            let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "TYPE", "PLATFORMS", "SIZE"]);
+            for row in &rows {
+                table.row(row.cells(args.no_trunc));
+            }
+            output.result(&table.render())
+        }
+    }
+}
+
+async fn list(
+    tree: &Tree,
+    repository: &Repository,
+    wanted: &[&Name],
+    args: &List,
+    rows: &mut Vec<Row>,
+) -> anyhow::Result<()> {
+    let is_wanted = |reference: &Reference| {
+        wanted.is_empty() || wanted.iter().any(|name| name.reference.as_ref().is_none_or(|r| r == reference))
+    };
+    let mut tags = BTreeMap::new();
+    let mut untagged = BTreeMap::new();
+    let mut names = tree.names(repository);
+    while let Some((reference, pointer)) = names.try_next().await? {
+        let shown = is_wanted(&reference);
+        match reference {
+            Reference::Tag(tag) if tag.is_referrers_fallback() || !shown => {}
+            Reference::Tag(tag) => drop(tags.insert(tag, pointer)),
+            Reference::Digest(digest) if shown && (args.all || !wanted.is_empty()) => {
+                untagged.insert(digest, pointer);
+            }
+            Reference::Digest(_) => {}
+        }
+    }
+    // Many tags may name one manifest.
+    let mut summaries: BTreeMap<Digest, Summary> = BTreeMap::new();
+    for (tag, pointer) in tags {
+        untagged.remove(&pointer.digest);
+        let summary = match summaries.get(&pointer.digest) {
+            Some(summary) => summary.clone(),
+            None => tree.summary(repository, &pointer).await?,
+        };
+        summaries.insert(pointer.digest, summary.clone());
+        rows.push(Row { repository: repository.clone(), tag: Some(tag.to_string()), summary });
+    }
+    if args.all || wanted.iter().any(|name| matches!(name.reference, Some(Reference::Digest(_)))) {
+        for pointer in untagged.values() {
+            let summary = tree.summary(repository, pointer).await?;
+            rows.push(Row { repository: repository.clone(), tag: None, summary });
+        }
+    }
+    Ok(())
+}
+
+impl Row {
+    fn name(&self) -> String {
+        match &self.tag {
+            Some(tag) => format!("{}:{tag}", self.repository),
+            None => format!("{}@{}", self.repository, self.summary.digest),
+        }
+    }
+
+    fn cells(&self, no_trunc: bool) -> Vec<String> {
+        let Summary { digest, media_type, platforms, size: bytes, .. } = &self.summary;
+        let platforms = match platforms.as_slice() {
+            [] => "-".to_owned(),
+            few if few.len() <= 4 || no_trunc => join(few),
+            many => format!("{}, and {} more", join(&many[..3]), many.len() - 3),
+        };
+        vec![
+            self.repository.to_string(),
+            self.tag.clone().unwrap_or_else(|| "-".to_owned()),
+            if no_trunc { digest.to_string() } else { digest.short() },
+            media_type.short().to_owned(),
+            platforms,
+            size(*bytes),
+        ]
+    }
+}
+
+fn join(platforms: &[roadstead::oci::Platform]) -> String {
+    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,62 @@
+//! `roadstead remove`
+
+use anyhow::bail;
+use roadstead::oci::Reference;
+use roadstead::tree::Removed;
+
+use super::Name;
+use crate::args::{Format, Global};
+use crate::output::{Output, size};
+
+/// Remove tags, manifests or repositories
+///
+/// A tag takes along what nothing else in its repository needs: its manifest, the manifests of its platforms, their
+/// layers, and of the bytes those that no other repository names. Other tags are never touched.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Remove {
+    /// What to remove: REPOSITORY:TAG, REPOSITORY@DIGEST, or with --all-tags REPOSITORY
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<Name>,
+
+    /// Remove whole repositories
+    #[arg(short, long)]
+    all_tags: bool,
+}
+
+#[derive(serde::Serialize)]
+struct Report {
+    repository: String,
+    tags: Vec<String>,
+    manifests: Vec<String>,
+    bytes: u64,
+}
+
+pub(crate) async fn run(args: Remove, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let tree = super::open(global).await?;
+    for Name { repository, reference } in &args.names {
+        match (reference, args.all_tags) {
+            (None, false) => bail!(
+                "{repository} names a whole repository: name a tag ({repository}:TAG), or remove all of it with --all-tags"
+            ),
+            (Some(reference), true) => bail!("--all-tags removes whole repositories, but {reference} names a part of {repository}"),
+            _ => {}
+        }
+    }
+    let mut reports = Vec::new();
+    for Name { repository, reference } in &args.names {
+        let removed = tree.remove(repository, reference.as_ref()).await?;
+        let Removed { tags, manifests, bytes } = removed;
+        match reference {
+            Some(Reference::Digest(digest)) => output.note(&format!("{repository}@{digest}: removed")),
+            _ => tags.iter().for_each(|tag| output.note(&format!("{repository}:{tag}: removed"))),
+        }
+        output.note(&format!("{} freed", size(bytes)));
+        reports.push(Report {
+            repository: repository.to_string(),
+            tags: tags.iter().map(ToString::to_string).collect(),
+            manifests: manifests.iter().map(ToString::to_string).collect(),
+            bytes,
+        });
+    }
+    if output.format == Format::Json { output.json(&reports) } else { Ok(()) }
+}

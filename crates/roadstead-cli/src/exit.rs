@@ -1,0 +1,59 @@
+//! The exit codes, a part of the interface that scripts may rely on.
+
+use roadstead::image::{CopyError, Side, SourceError};
+use roadstead::tree::TreeError;
+
+/// What the process exits with.
+pub(crate) type Code = u8;
+
+/// Everything that was asked for is done.
+pub(crate) const SUCCESS: Code = 0;
+/// Anything that has no code of its own.
+pub(crate) const FAILURE: Code = 1;
+// 2 is how clap reports a command line that it can't read.
+/// An image, tag, platform, tree or file that isn't there.
+pub(crate) const NOT_FOUND: Code = 3;
+/// The registry wants a login, or refuses the one it got.
+pub(crate) const UNAUTHORIZED: Code = 4;
+/// The registry knows who asks, and says no.
+pub(crate) const DENIED: Code = 5;
+/// No such host, no connection, no valid certificate, or no answer.
+pub(crate) const UNREACHABLE: Code = 6;
+/// Content that is not what its name says, or that can't be a manifest.
+pub(crate) const INVALID: Code = 7;
+/// The tree can't be written: no space, no permission, a file system that can't hold one.
+pub(crate) const UNWRITABLE: Code = 8;
+/// Ctrl-C, or a request to terminate.
+pub(crate) const INTERRUPTED: Code = 130;
+
+/// The code for an error: what its chain says first.
+pub(crate) fn code(error: &anyhow::Error) -> Code {
+    error.chain().find_map(specific).unwrap_or(FAILURE)
+}
+
+fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    if let Some(error) = error.downcast_ref::<SourceError>() {
+        return match error {
+            SourceError::NotFound { .. } => Some(NOT_FOUND),
+            SourceError::Unauthorized { .. } => Some(UNAUTHORIZED),
+            SourceError::Denied { .. } => Some(DENIED),
+            SourceError::Unreachable { .. } => Some(UNREACHABLE),
+            SourceError::Manifest { .. } | SourceError::Invalid { .. } => Some(INVALID),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<CopyError>() {
+        return match error {
+            CopyError::NoPlatform { .. } => Some(NOT_FOUND),
+            CopyError::Mismatch { .. } | CopyError::TooDeep { .. } => Some(INVALID),
+            error if error.side() == Side::Sink => Some(UNWRITABLE),
+            _ => None,
+        };
+    }
+    match error.downcast_ref::<TreeError>()? {
+        TreeError::Absent(_) | TreeError::Unknown(_) => Some(NOT_FOUND),
+        TreeError::Damaged { .. } | TreeError::DamagedList { .. } => Some(INVALID),
+        TreeError::Store(_) => Some(UNWRITABLE),
+        _ => None,
+    }
+}

@@ -1,0 +1,32 @@
+//! The way out of an error, where there is a known one.
+
+use roadstead::image::SourceError;
+use roadstead::tree::TreeError;
+
+/// A sentence that says what to do about an error.
+pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    error.chain().find_map(specific)
+}
+
+fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<SourceError>() {
+        return match error {
+            SourceError::Unauthorized { place, .. } => {
+                Some(format!("log in with `roadstead login {place}`, or pass --creds USER[:PASSWORD]"))
+            }
+            SourceError::Denied { place, .. } => Some(format!(
+                "the account that is logged in to {place} lacks the right to pull it, or the name is wrong: some registries answer \
+                 so for what doesn't exist"
+            )),
+            _ => None,
+        };
+    }
+    match error.downcast_ref::<TreeError>()? {
+        TreeError::Absent(_) => {
+            Some("make one with `roadstead add IMAGE`, or name another one with --tree DIR".to_owned())
+        }
+        TreeError::Newer { .. } => Some("install the newest version of roadstead".to_owned()),
+        TreeError::Unknown(_) => Some("`roadstead list` shows what there is".to_owned()),
+        _ => None,
+    }
+}

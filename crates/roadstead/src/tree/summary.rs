@@ -1,0 +1,111 @@
+//! What a list says about an image.
+
+use std::collections::BTreeSet;
+
+use super::{Pointer, Tree, TreeError, keys};
+use crate::image::MAX_DEPTH;
+use crate::oci::{Digest, Kind, Manifest, MediaType, Platform, Reference, Repository};
+
+/// The largest config that is read to learn a platform.
+const MAX_CONFIG_SIZE: u64 = 4 << 20;
+
+/// What a name leads to, in short.
+#[derive(Debug, Clone, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// The manifest's digest.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: MediaType,
+    /// What the tree holds it for, sorted; empty if nothing says.
+    pub platforms: Vec<Platform>,
+    /// The bytes of its manifests and blobs, each counted once.
+    pub size: u64,
+    /// How many manifests an index names that the tree doesn't hold.
+    pub absent: usize,
+}
+
+#[derive(Default)]
+struct Sum {
+    platforms: BTreeSet<Platform>,
+    seen: BTreeSet<Digest>,
+    size: u64,
+    absent: usize,
+}
+
+impl Tree {
+    /// What a pointer leads to, in short. Reads its manifests, and for an image that stands alone its config.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Damaged`] if a manifest is; [`TreeError::Unknown`] if its bytes are gone.
+    pub async fn summary(&self, repository: &Repository, pointer: &Pointer) -> Result<Summary, TreeError> {
+        let Some(manifest) = self.manifest(pointer).await? else {
+            return Err(TreeError::Unknown(pointer.at.to_string()));
+        };
+        let mut sum = Sum::default();
+        if manifest.kind() != Kind::Index
+            && let Some(platform) = self.config_platform(repository, &manifest).await?
+        {
+            sum.platforms.insert(platform);
+        }
+        self.add_up(repository, &manifest, &mut sum, 0).await?;
+        Ok(Summary {
+            digest: pointer.digest,
+            media_type: pointer.media_type.clone(),
+            platforms: sum.platforms.into_iter().collect(),
+            size: sum.size,
+            absent: sum.absent,
+        })
+    }
+
+    async fn add_up(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        sum: &mut Sum,
+        depth: usize,
+    ) -> Result<(), TreeError> {
+        if !sum.seen.insert(*manifest.digest()) || depth > MAX_DEPTH {
+            return Ok(());
+        }
+        sum.size += manifest.bytes().len() as u64;
+        for blob in manifest.blobs().filter(|blob| !blob.is_nondistributable()) {
+            if sum.seen.insert(blob.digest) {
+                // Schema 1 names no sizes.
+                sum.size += match blob.size {
+                    Some(size) => size,
+                    None => {
+                        let entry = self.0.store.head(&keys::blob(repository, &blob.digest)).await?;
+                        entry.map_or(0, |entry| entry.size)
+                    }
+                };
+            }
+        }
+        for child in manifest.children() {
+            match self.find(repository, &Reference::Digest(child.digest)).await? {
+                Some(found) => {
+                    sum.platforms.extend(child.platform.clone().filter(|platform| !platform.is_unknown()));
+                    Box::pin(self.add_up(repository, &found, sum, depth + 1)).await?;
+                }
+                None => sum.absent += 1,
+            }
+        }
+        Ok(())
+    }
+
+    async fn config_platform(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<Option<Platform>, TreeError> {
+        let Some(config) = manifest.config() else { return Ok(None) };
+        let Some(object) = self.blob(repository, &config.digest, None).await? else { return Ok(None) };
+        if object.entry.size > MAX_CONFIG_SIZE {
+            return Ok(None);
+        }
+        let bytes = object.body.into_bytes(MAX_CONFIG_SIZE, &keys::blob(repository, &config.digest)).await?;
+        let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
+        Ok(platform.filter(|platform| !platform.is_unknown()))
+    }
+}
