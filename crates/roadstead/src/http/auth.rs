@@ -165,8 +165,7 @@ impl Authenticator {
         let registry = || self.registry.to_string();
         if grant.credential.is_none() {
             let found = self.credentials.find(&self.registry, scope.repository()).await;
-            grant.credential =
-                Some(found.map_err(|source| HttpError::Credentials { registry: registry(), source })?);
+            grant.credential = Some(found.map_err(|source| HttpError::Credentials { registry: registry(), source })?);
         }
         let credential = grant.credential.clone().flatten();
         let service = match (method, credential.as_ref()) {

@@ -26,11 +26,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self {
-            connect: Duration::from_secs(30),
-            answer: Duration::from_secs(120),
-            stall: Duration::from_secs(60),
-        }
+        Self { connect: Duration::from_secs(30), answer: Duration::from_secs(120), stall: Duration::from_secs(60) }
     }
 }
 

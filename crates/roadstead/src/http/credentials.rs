@@ -1,6 +1,6 @@
 //! Credentials.
-use crate::oci::{Registry, Repository};
 use super::secret::Secret;
+use crate::oci::{Registry, Repository};
 
 /// What proves to a registry who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +32,11 @@ impl Credentials {
         Self { explicit: Some(credential) }
     }
 
-    pub async fn find(&self, _registry: &Registry, _repository: Option<&Repository>) -> Result<Option<Credential>, CredentialError> {
+    pub async fn find(
+        &self,
+        _registry: &Registry,
+        _repository: Option<&Repository>,
+    ) -> Result<Option<Credential>, CredentialError> {
         Ok(self.explicit.clone())
     }
 }

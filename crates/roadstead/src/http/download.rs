@@ -200,7 +200,9 @@ mod tests {
     fn content_ranges() {
         assert_eq!(parse_content_range("bytes 5-9/10"), Some((5, Some(10))));
         assert_eq!(parse_content_range("bytes 5-9/*"), Some((5, None)));
-        for bad in ["", "bytes", "bytes 5-9", "bytes */10", "bytes 9-5/10", "bytes 5-10/10", "items 5-9/10", "bytes a-b/c"] {
+        for bad in
+            ["", "bytes", "bytes 5-9", "bytes */10", "bytes 9-5/10", "bytes 5-10/10", "items 5-9/10", "bytes a-b/c"]
+        {
             assert_eq!(parse_content_range(bad), None, "{bad:?}");
         }
     }

@@ -2,8 +2,8 @@
 
 use std::error::Error;
 use std::io;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use ::http::header::AUTHORIZATION;
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode};

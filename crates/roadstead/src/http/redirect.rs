@@ -38,9 +38,7 @@ pub(crate) fn next(current: &Url, location: &str, plain_http: bool) -> Result<Ur
 
 /// Whether two URLs are of one scheme, host and port, so that what is secret to one may be told to the other.
 pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
-    a.scheme() == b.scheme()
-        && a.host_str() == b.host_str()
-        && a.port_or_known_default() == b.port_or_known_default()
+    a.scheme() == b.scheme() && a.host_str() == b.host_str() && a.port_or_known_default() == b.port_or_known_default()
 }
 
 /// Whether the host is written as a link-local address.
@@ -56,7 +54,9 @@ pub(crate) fn is_link_local(url: &Url) -> bool {
 pub(crate) fn is_link_local_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4().is_some_and(|v4| v4.is_link_local()),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || address.to_ipv4().is_some_and(|v4| v4.is_link_local())
+        }
     }
 }
 

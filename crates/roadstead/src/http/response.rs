@@ -261,4 +261,3 @@ impl Response {
         HttpError::Invalid { url: self.shown(), problem: problem.into() }
     }
 }
-

@@ -39,11 +39,7 @@ pub(crate) struct Transport {
 
 impl Transport {
     pub(crate) fn new(options: &ClientOptions) -> Result<Self, HttpError> {
-        Ok(Self {
-            tls: Tls::new(options.tls.clone()),
-            proxies: options.proxies.build()?,
-            pools: Mutex::default(),
-        })
+        Ok(Self { tls: Tls::new(options.tls.clone()), proxies: options.proxies.build()?, pools: Mutex::default() })
     }
 
     /// The client for a URL. Made when first needed, since a run over plain HTTP should not read certificates.

@@ -139,7 +139,9 @@ pub(super) async fn repositories(
             if source
                 .downcast_ref::<crate::http::HttpError>()
                 .and_then(crate::http::HttpError::status)
-                .is_some_and(|status| matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)) =>
+                .is_some_and(|status| {
+                    matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
+                }) =>
         {
             Err(SourceError::Unsupported(format!("{} does not list its repositories", endpoint.registry())))
         }

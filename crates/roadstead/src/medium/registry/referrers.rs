@@ -15,11 +15,7 @@ use crate::oci::{
 };
 
 /// What refers to `subject`, empty if nothing does.
-pub(super) async fn of(
-    place: &Endpoint,
-    name: &Repository,
-    subject: &Digest,
-) -> Result<Vec<Descriptor>, SourceError> {
+pub(super) async fn of(place: &Endpoint, name: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
     match by_api(place, name, subject).await? {
         Some(found) => Ok(found),
         None => by_tag(place, name, subject).await,
@@ -32,11 +28,7 @@ fn what(place: &Endpoint, name: &Repository, subject: &Digest) -> String {
 
 /// What the API says; `None` if there is none. Registries that don't know the path answer it in all the ways in which
 /// they answer paths that they don't know.
-async fn by_api(
-    place: &Endpoint,
-    name: &Repository,
-    subject: &Digest,
-) -> Result<Option<Vec<Descriptor>>, SourceError> {
+async fn by_api(place: &Endpoint, name: &Repository, subject: &Digest) -> Result<Option<Vec<Descriptor>>, SourceError> {
     let failed = |error| fault::of(place.registry(), what(place, name, subject), error);
     let invalid = |problem: String| SourceError::Invalid { what: what(place, name, subject), problem };
     let mut found = Vec::new();
