@@ -1,6 +1,8 @@
 //! A container registry made of plain files.
 
+pub mod http;
 pub mod image;
+pub mod medium;
 pub mod oci;
 pub mod store;
 pub mod tree;

@@ -4,12 +4,14 @@
 //! Nothing is checked in as a file: an image is written where it is used, so that a test shows what it depends on. What the
 //! builders make is real: Docker, containerd and podman accept and run it. Functions here panic where a test would.
 
+mod fault_server;
 mod image;
 mod index;
 mod layer;
 mod memory_source;
 mod schema1;
 
+pub use fault_server::{FaultServer, Reply, Seen, TestClock};
 pub use image::{Format, Image, ImageBuilder};
 pub use index::IndexBuilder;
 pub use layer::{Compression, Layer, noise};

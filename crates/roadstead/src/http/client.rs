@@ -1,0 +1,103 @@
+//! What all requests of a run share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::{Clock, SystemClock};
+use super::credentials::Credentials;
+use super::endpoint::Endpoint;
+use super::error::HttpError;
+use super::proxy::Proxies;
+use super::retry::RetryPolicy;
+use super::tls::TlsOptions;
+use super::transport::Transport;
+use crate::oci::Registry;
+
+/// How long nothing may happen.
+#[derive(Debug, Clone, Copy)]
+pub struct Timeouts {
+    /// Until a connection stands, TLS included.
+    pub connect: Duration,
+    /// Until an answer begins.
+    pub answer: Duration,
+    /// Between two pieces of a body.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(30), answer: Duration::from_secs(120), stall: Duration::from_secs(60) }
+    }
+}
+
+/// How a [`Client`] works.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// What is sent as `User-Agent`.
+    pub user_agent: String,
+    /// Certificates.
+    pub tls: TlsOptions,
+    /// Proxies.
+    pub proxies: Proxies,
+    /// Retries.
+    pub retry: RetryPolicy,
+    /// Time limits.
+    pub timeouts: Timeouts,
+    /// What waits and tells the time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for ClientOptions {
+    fn default() -> Self {
+        Self {
+            user_agent: concat!("roadstead/", env!("CARGO_PKG_VERSION")).to_owned(),
+            tls: TlsOptions::default(),
+            proxies: Proxies::default(),
+            retry: RetryPolicy::default(),
+            timeouts: Timeouts::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// How one registry is reached.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointOptions {
+    /// Where its credentials are found.
+    pub credentials: Credentials,
+    /// Whether it is asked without TLS. Loopback registries need no such word.
+    pub plain_http: bool,
+}
+
+/// An HTTP client: connection pools and settings. Clones share them.
+#[derive(Debug, Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: ClientOptions,
+    pub(crate) transport: Transport,
+}
+
+impl Client {
+    /// A client. Nothing is opened or read yet.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Setting`] if a proxy can't be used.
+    pub fn new(options: ClientOptions) -> Result<Self, HttpError> {
+        let transport = Transport::new(&options)?;
+        Ok(Self { shared: Arc::new(Shared { options, transport }) })
+    }
+
+    /// A registry. It learns as it goes (whether there is TLS, how to authenticate), so keep it for the whole run.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Setting`] if the registry's name can't stand in a URL.
+    pub fn endpoint(&self, registry: &Registry, options: EndpointOptions) -> Result<Endpoint, HttpError> {
+        Endpoint::new(Arc::clone(&self.shared), registry, options)
+    }
+}

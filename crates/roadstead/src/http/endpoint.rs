@@ -1,0 +1,245 @@
+//! One registry as a client sees it.
+
+use std::error::Error;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use ::http::header::AUTHORIZATION;
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+use reqwest::Url;
+
+use super::auth::{Authenticator, Scope};
+use super::challenge;
+use super::client::{EndpointOptions, Shared};
+use super::error::{HttpError, cause};
+use super::response::{Exchange, Response, Wait};
+use crate::oci::Registry;
+
+/// What Docker Hub's registry is called on the network.
+const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
+
+/// A request to a registry.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The method.
+    pub method: Method,
+    /// Path and query, from the `/` after the host on.
+    pub path: String,
+    /// Headers beside those that the client sets itself.
+    pub headers: HeaderMap,
+    /// A body.
+    pub body: Option<Bytes>,
+    /// What it needs to be allowed to do.
+    pub scope: Scope,
+}
+
+impl Request {
+    /// A request without headers and body.
+    #[must_use]
+    pub fn new(method: Method, path: impl Into<String>, scope: Scope) -> Self {
+        Self { method, path: path.into(), headers: HeaderMap::new(), body: None, scope }
+    }
+
+    /// The request with one more header.
+    #[must_use]
+    pub fn header(mut self, name: ::http::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    /// Whether sending it twice does the same as sending it once.
+    fn is_repeatable(&self) -> bool {
+        self.method.is_idempotent()
+    }
+}
+
+/// A registry: where it is, whether it speaks TLS, how it wants to be asked. Clones share what has been learnt.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    registry: Registry,
+    https: Url,
+    http: Url,
+    plain_http: bool,
+    /// One of the constants below.
+    scheme: AtomicU8,
+    authenticator: Authenticator,
+}
+
+/// Loopback, and nobody has asked yet.
+const UNKNOWN: u8 = 0;
+const HTTPS: u8 = 1;
+const HTTP: u8 = 2;
+
+impl Endpoint {
+    pub(crate) fn new(shared: Arc<Shared>, registry: &Registry, options: EndpointOptions) -> Result<Self, HttpError> {
+        let authority = if registry.is_docker_hub() { DOCKER_HUB_HOST } else { registry.as_str() };
+        let url = |scheme: &str| {
+            format!("{scheme}://{authority}/")
+                .parse::<Url>()
+                .map_err(|_| HttpError::Setting(format!("{registry} is no host that can be asked")))
+        };
+        let scheme = match (options.plain_http, registry.is_loopback()) {
+            (true, _) => HTTP,
+            (false, true) => UNKNOWN,
+            (false, false) => HTTPS,
+        };
+        let inner = Inner {
+            shared,
+            registry: registry.clone(),
+            https: url("https")?,
+            http: url("http")?,
+            plain_http: options.plain_http,
+            scheme: AtomicU8::new(scheme),
+            authenticator: Authenticator::new(registry.clone(), options.credentials),
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The registry.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.inner.registry
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    /// Asks the registry, as often as the settings allow. An answer of any status is an answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpError`], for everything that kept an answer from coming.
+    pub async fn send(&self, request: &Request) -> Result<Response, HttpError> {
+        let mut failures = 0;
+        loop {
+            let outcome = self.attempt(request).await;
+            match Wait::after(&outcome, &mut failures, self.shared(), request.is_repeatable()) {
+                Some(wait) => wait.sleep(self.shared()).await,
+                None => return outcome.map_err(|(error, _)| error),
+            }
+        }
+    }
+
+    /// Asks the registry, and takes any status but success for an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and [`HttpError::Status`].
+    pub async fn expect_success(&self, request: &Request) -> Result<Response, HttpError> {
+        let response = self.send(request).await?;
+        if response.status().is_success() { Ok(response) } else { Err(response.into_error().await) }
+    }
+
+    /// Asks whether the registry accepts the credentials: `GET /v2/`.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Status`] or [`HttpError::Token`] with status 401 or 403 if it doesn't.
+    pub async fn ping(&self) -> Result<(), HttpError> {
+        self.expect_success(&Request::new(Method::GET, "/v2/", Scope::None)).await.map(drop)
+    }
+
+    /// One attempt, with as many answers to challenges as it takes: none if the token is good, one if there was none.
+    async fn attempt(&self, request: &Request) -> Result<Response, (HttpError, bool)> {
+        let final_error = |error| (error, false);
+        let Inner { shared, authenticator, .. } = &*self.inner;
+        let base = self.base();
+        let authorization = authenticator.current(shared, &base, &request.scope).await.map_err(final_error)?;
+        let response = self.send_once(request, authorization.as_ref()).await?;
+        if response.status() != StatusCode::UNAUTHORIZED || !response.is_at_home() {
+            return Ok(response);
+        }
+        let challenges = challenge::parse(response.headers());
+        // The scheme may have been learnt by that request.
+        let base = self.base();
+        let answer = authenticator.answer(shared, &base, &request.scope, &challenges, authorization.as_ref()).await;
+        match answer.map_err(final_error)? {
+            Some(authorization) => self.send_once(request, Some(&authorization)).await,
+            None => Ok(response),
+        }
+    }
+
+    async fn send_once(
+        &self,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+    ) -> Result<Response, (HttpError, bool)> {
+        let Inner { shared, scheme, .. } = &*self.inner;
+        let outcome = self.exchange(request, authorization, &self.base())?.send(shared).await;
+        if scheme.load(Ordering::Relaxed) != UNKNOWN {
+            return outcome;
+        }
+        match outcome {
+            Err((error, _)) if speaks_no_tls(&error) => {
+                scheme.store(HTTP, Ordering::Relaxed);
+                self.exchange(request, authorization, &self.inner.http)?.send(shared).await
+            }
+            Ok(response) => {
+                scheme.store(HTTPS, Ordering::Relaxed);
+                Ok(response)
+            }
+            failed => failed,
+        }
+    }
+
+    fn exchange(
+        &self,
+        request: &Request,
+        authorization: Option<&HeaderValue>,
+        base: &Url,
+    ) -> Result<Exchange<'_>, (HttpError, bool)> {
+        let invalid = || (HttpError::Setting(format!("{} is no path of a registry", request.path)), false);
+        let url = base.join(&request.path).map_err(|_| invalid())?;
+        // A path such as `//host/` would be another host.
+        if !super::redirect::same_origin(&url, base) {
+            return Err(invalid());
+        }
+        let mut exchange = Exchange::new(request.method.clone(), url);
+        exchange.headers = request.headers.clone();
+        exchange.headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
+        exchange.body = request.body.clone();
+        exchange.plain_http = self.inner.plain_http;
+        Ok(exchange)
+    }
+
+    /// The registry's URL, as far as is known.
+    fn base(&self) -> Url {
+        match self.inner.scheme.load(Ordering::Relaxed) {
+            HTTP => self.inner.http.clone(),
+            _ => self.inner.https.clone(),
+        }
+    }
+}
+
+/// Whether a failed connection means that there is a server without TLS, rather than none or one that is not trusted.
+///
+/// An HTTP server answers a ClientHello with a line of text, which TLS finds to be no message of its own, or hangs up.
+/// Where nobody listens, the port of plain HTTP may differ (443 and 80), so that is tried as well.
+fn speaks_no_tls(error: &HttpError) -> bool {
+    let HttpError::Unreachable { source, .. } = error else {
+        return false;
+    };
+    let source: &(dyn Error + 'static) = &**source;
+    if let Some(tls) = cause::<rustls::Error>(source) {
+        return matches!(tls, rustls::Error::InvalidMessage(_));
+    }
+    cause::<io::Error>(source).is_some_and(|io| {
+        matches!(
+            io.kind(),
+            io::ErrorKind::ConnectionReset
+                | io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::BrokenPipe
+                | io::ErrorKind::UnexpectedEof
+        )
+    })
+}

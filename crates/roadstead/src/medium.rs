@@ -1,0 +1,3 @@
+//! The media that images come from and go to.
+
+pub mod registry;

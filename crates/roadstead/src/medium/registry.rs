@@ -1,0 +1,77 @@
+//! A registry as a source of images, over the distribution API.
+//!
+//! A source may have mirrors, which are asked first: what a mirror lacks, or can't say since it is down, the registry
+//! itself is asked for. Every place has its own credentials, and a mirror never sees another's.
+//!
+//! Source: distribution specification, "Pull" and "Content Discovery".
+
+mod fault;
+mod lists;
+mod referrers;
+mod repository;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+
+use crate::http::Endpoint;
+use crate::image::{RepositorySource, Source, SourceError};
+use crate::oci::{Registry, Repository};
+use fault::is_mended_elsewhere;
+use repository::RegistryRepository;
+
+/// A registry, with its mirrors.
+#[derive(Debug, Clone)]
+pub struct RegistrySource {
+    places: Arc<Places>,
+}
+
+/// Where to ask: mirrors in order, then the registry.
+#[derive(Debug)]
+struct Places {
+    mirrors: Vec<Endpoint>,
+    upstream: Endpoint,
+}
+
+impl Places {
+    fn registry(&self) -> &Registry {
+        self.upstream.registry()
+    }
+
+    /// Asks one place after the other, until one can say. What the registry itself says is final.
+    async fn ask<'a, T, F, A>(&'a self, question: F) -> Result<T, SourceError>
+    where
+        F: Fn(&'a Endpoint) -> A,
+        A: Future<Output = Result<T, SourceError>>,
+    {
+        for mirror in &self.mirrors {
+            match question(mirror).await {
+                Err(error) if is_mended_elsewhere(&error) => {
+                    tracing::debug!(mirror = %mirror.registry(), %error, "asking the next place");
+                }
+                said => return said,
+            }
+        }
+        question(&self.upstream).await
+    }
+}
+
+impl RegistrySource {
+    /// The registry behind `upstream`, and its mirrors in the order in which they are asked.
+    #[must_use]
+    pub fn new(upstream: Endpoint, mirrors: Vec<Endpoint>) -> Self {
+        Self { places: Arc::new(Places { mirrors, upstream }) }
+    }
+}
+
+#[async_trait]
+impl Source for RegistrySource {
+    async fn repositories(&self) -> Result<BoxStream<'_, Result<Repository, SourceError>>, SourceError> {
+        lists::repositories(&self.places.upstream).await
+    }
+
+    fn repository(&self, name: &Repository) -> Box<dyn RepositorySource> {
+        Box::new(RegistryRepository::new(Arc::clone(&self.places), name.clone()))
+    }
+}

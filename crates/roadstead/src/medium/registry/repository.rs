@@ -1,0 +1,201 @@
+//! One repository of a registry: manifests and blobs.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use ::http::header::{ACCEPT, HeaderName};
+use ::http::{HeaderValue, Method, StatusCode};
+use async_trait::async_trait;
+use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+
+use super::{Places, fault, lists, referrers};
+use crate::http::{Download, Endpoint, HttpError, Progress, Request, Response, Scope};
+use crate::image::{ByteStream, RepositorySource, SourceError};
+use crate::oci::{
+    Algorithm, Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository, Tag,
+};
+
+/// The digest of what is served, as the registry sees it.
+const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+/// All types in one line: some servers read only the first `Accept` line of several.
+static ACCEPT_MANIFESTS: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let manifests = MediaType::MANIFESTS;
+    let types: Vec<&str> = manifests.iter().map(MediaType::as_str).collect();
+    HeaderValue::from_str(&types.join(", ")).expect("media types are visible ASCII")
+});
+
+/// How many manifests are kept that came although only their names were wanted.
+const KEPT: usize = 16;
+
+/// A repository in whichever place has it.
+#[derive(Debug)]
+pub(super) struct RegistryRepository {
+    places: Arc<Places>,
+    name: Repository,
+    /// Manifests that a place handed over where it could not merely name them. Each is given out once.
+    kept: Mutex<VecDeque<Manifest>>,
+}
+
+impl RegistryRepository {
+    pub(super) fn new(places: Arc<Places>, name: Repository) -> Self {
+        Self { places, name, kept: Mutex::default() }
+    }
+
+    fn keep(&self, manifest: Manifest) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(manifest);
+    }
+
+    fn take_kept(&self, digest: &Digest) -> Option<Manifest> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = kept.iter().position(|manifest| manifest.digest() == digest)?;
+        kept.remove(at)
+    }
+
+    fn describe_digest(&self, digest: &Digest) -> String {
+        self.describe(&Reference::Digest(*digest))
+    }
+
+    async fn resolve_at(&self, place: &Endpoint, reference: &Reference) -> Result<Descriptor, SourceError> {
+        let what = || self.describe(reference);
+        let failed = |error| fault::of(place.registry(), what(), error);
+        let request = manifest_request(Method::HEAD, &self.name, reference);
+        let response = place.send(&request).await.map_err(failed)?;
+        let status = response.status();
+        if status.is_success() {
+            if let Some(named) = named(&response, reference).map_err(failed)? {
+                return Ok(named);
+            }
+        } else if !matches!(
+            status,
+            StatusCode::NOT_FOUND
+                | StatusCode::BAD_REQUEST
+                | StatusCode::METHOD_NOT_ALLOWED
+                | StatusCode::NOT_IMPLEMENTED
+        ) {
+            // A HEAD has no body, so the registry's explanation comes with a GET; it may even succeed.
+            tracing::debug!(%status, "HEAD was refused");
+        }
+        let manifest = fetch_manifest(place, &self.name, reference, what).await?;
+        let descriptor = manifest.descriptor();
+        self.keep(manifest);
+        Ok(descriptor)
+    }
+
+    async fn blob_at(&self, place: &Endpoint, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
+        let what = format!("{}/{}: blob {}", self.places.registry(), self.name, expected.digest);
+        let path = format!("/v2/{}/blobs/{}", self.name, expected.digest);
+        let request = Request::new(Method::GET, path, Scope::Pull(self.name.clone()));
+        let progress = Progress { offset: from, size: expected.size };
+        let registry = place.registry().clone();
+        let download = Download::start(place, request, progress).await.map_err(|e| fault::of(&registry, &what, e))?;
+        if let Some(response) = download.response()
+            && response.is_html()
+            && response.content_length().is_none_or(|length| Some(length) != expected.size.map(|size| size - from))
+        {
+            return Err(fault::of(&registry, what, response.invalid("an HTML page came instead of the blob")));
+        }
+        Ok(download.into_stream().map_err(move |error| fault::of(&registry, &what, error)).boxed())
+    }
+}
+
+#[async_trait]
+impl RepositorySource for RegistryRepository {
+    fn describe(&self, reference: &Reference) -> String {
+        let registry = self.places.registry();
+        match reference {
+            Reference::Tag(tag) => format!("{registry}/{}:{tag}", self.name),
+            Reference::Digest(digest) => format!("{registry}/{}@{digest}", self.name),
+        }
+    }
+
+    async fn resolve(&self, reference: &Reference) -> Result<Descriptor, SourceError> {
+        self.places.ask(|place| self.resolve_at(place, reference)).await
+    }
+
+    async fn manifest(&self, expected: &Descriptor) -> Result<Manifest, SourceError> {
+        let what = || self.describe_digest(&expected.digest);
+        let verified = |manifest: Manifest| {
+            Manifest::verify(manifest.bytes().clone(), expected)
+                .map_err(|source| SourceError::Manifest { what: what(), source: Box::new(source) })
+        };
+        if let Some(kept) = self.take_kept(&expected.digest) {
+            return verified(kept);
+        }
+        let reference = Reference::Digest(expected.digest);
+        let manifest = self.places.ask(|place| fetch_manifest(place, &self.name, &reference, what)).await?;
+        verified(manifest)
+    }
+
+    async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
+        self.places.ask(|place| self.blob_at(place, expected, from)).await
+    }
+
+    fn tags(&self) -> BoxStream<'_, Result<Tag, SourceError>> {
+        lists::tags(&self.places, &self.name)
+    }
+
+    async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+        self.places.ask(|place| referrers::of(place, &self.name, subject)).await
+    }
+}
+
+fn manifest_request(method: Method, name: &Repository, reference: &Reference) -> Request {
+    let path = format!("/v2/{name}/manifests/{reference}");
+    Request::new(method, path, Scope::Pull(name.clone())).header(ACCEPT, ACCEPT_MANIFESTS.clone())
+}
+
+/// `Docker-Content-Digest`, if it is a digest that can be verified.
+fn content_digest(response: &Response) -> Option<Digest> {
+    response.header(DOCKER_CONTENT_DIGEST)?.trim().parse().ok()
+}
+
+/// What the answer to a HEAD names, if it says enough to do without the manifest.
+fn named(response: &Response, reference: &Reference) -> Result<Option<Descriptor>, HttpError> {
+    let Some(digest) = content_digest(response) else {
+        return Ok(None);
+    };
+    // A proxy may answer with a length of zero in place of the manifest's.
+    let size = response.content_length().filter(|size| *size > 0 && *size <= MAX_MANIFEST_SIZE);
+    let media_type = response.content_type().and_then(|text| text.parse::<MediaType>().ok());
+    let (Some(size), Some(media_type)) = (size, media_type.filter(MediaType::is_manifest)) else {
+        return Ok(None);
+    };
+    match reference {
+        Reference::Digest(asked) if asked.algorithm() == digest.algorithm() && *asked != digest => {
+            Err(response.invalid(format!("it names {digest} when asked for {asked}")))
+        }
+        Reference::Digest(asked) => Ok(Some(Descriptor::new(media_type.as_str(), *asked, size))),
+        Reference::Tag(_) => Ok(Some(Descriptor::new(media_type.as_str(), digest, size))),
+    }
+}
+
+/// Gets a manifest and checks it against the digest that was asked for, or against the one that the registry gives.
+pub(super) async fn fetch_manifest(
+    place: &Endpoint,
+    name: &Repository,
+    reference: &Reference,
+    what: impl Fn() -> String,
+) -> Result<Manifest, SourceError> {
+    let failed = |error| fault::of(place.registry(), what(), error);
+    let request = manifest_request(Method::GET, name, reference);
+    let response = place.expect_success(&request).await.map_err(failed)?;
+    let expected = match reference {
+        Reference::Digest(digest) => Some(*digest),
+        Reference::Tag(_) => content_digest(&response),
+    };
+    let bytes = response.bytes(MAX_MANIFEST_SIZE).await.map_err(failed)?;
+    let unusable = |source: ManifestError| SourceError::Manifest { what: what(), source: Box::new(source) };
+    let algorithm = expected.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+    let manifest = Manifest::parse(bytes, algorithm).map_err(unusable)?;
+    match expected {
+        Some(expected) if expected != *manifest.digest() => {
+            Err(unusable(ManifestError::Digest { expected, actual: *manifest.digest() }))
+        }
+        _ => Ok(manifest),
+    }
+}

@@ -1,0 +1,76 @@
+//! Pulling from an open registry: manifests, blobs, lists.
+
+use futures::TryStreamExt;
+use roadstead::image::{Source, SourceError};
+use roadstead::oci::{Algorithm, Descriptor, Reference, Tag};
+use roadstead::testing::{FaultServer, ImageBuilder, Reply, noise};
+
+use crate::support::{Setup, chain, read, registry_of};
+
+fn tag(text: &str) -> Reference {
+    Reference::Tag(text.parse().expect("a tag"))
+}
+
+#[tokio::test]
+async fn an_open_registry_without_tls_on_loopback() {
+    let image = ImageBuilder::new().layer(noise(1, 300_000)).build();
+    let expected = image.clone();
+    let server = FaultServer::start(move |seen| registry_of(&image, seen)).await;
+    let app = Setup::new().app(&server);
+
+    let descriptor = app.resolve(&tag("1")).await.unwrap();
+    assert_eq!(descriptor, expected.descriptor());
+    let manifest = app.manifest(&descriptor).await.unwrap();
+    for blob in manifest.blobs() {
+        let bytes = read(&*app, blob, 0).await.unwrap();
+        assert_eq!(Algorithm::Sha256.digest(&bytes), blob.digest);
+    }
+    let tags: Vec<Tag> = app.tags().try_collect().await.unwrap();
+    assert_eq!(tags, ["1".parse().unwrap()]);
+    assert_eq!(app.referrers(&descriptor.digest).await.unwrap(), []);
+
+    let lines = server.lines();
+    assert_eq!(lines[0], "HEAD /v2/app/manifests/1");
+    assert_eq!(lines.iter().filter(|line| line.contains("/manifests/1")).count(), 1, "{lines:?}");
+    let seen = &server.requests()[0];
+    assert_eq!(seen.headers.get_all("accept").iter().count(), 1, "one line, since some servers read only one");
+    assert!(seen.header("accept").contains("application/vnd.docker.distribution.manifest.list.v2+json"));
+    assert_eq!(seen.header("user-agent"), concat!("roadstead/", env!("CARGO_PKG_VERSION")));
+    assert!(server.requests().iter().all(|seen| seen.header("accept-encoding").is_empty()));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_named() {
+    let image = ImageBuilder::new().layer("x").build();
+    let server = FaultServer::start(move |seen| registry_of(&image, seen)).await;
+    let app = Setup::new().app(&server);
+    let error = app.resolve(&tag("2")).await.unwrap_err();
+    assert!(matches!(error, SourceError::NotFound { .. }), "{error:?}");
+    let text = chain(&error);
+    assert!(text.contains("/app:2") && text.contains("MANIFEST_UNKNOWN: manifest unknown"), "{text}");
+
+    let digest = Algorithm::Sha256.digest(b"no");
+    let error = read(&*app, &Descriptor::new("", digest, 2), 0).await.unwrap_err();
+    assert!(matches!(error, SourceError::NotFound { .. }), "{error:?}");
+    let text = chain(&error);
+    assert!(text.contains(&digest.to_string()) && text.contains("BLOB_UNKNOWN"), "{text}");
+}
+
+#[tokio::test]
+async fn nobody_listens() {
+    let server = FaultServer::start(|_| Reply::status(200)).await;
+    let setup = Setup::new();
+    let source = setup.source(&server);
+    drop(server);
+    let app = source.repository(&"app".parse().unwrap());
+    // The port is free as soon as the server's task is gone.
+    let error = loop {
+        match app.resolve(&tag("1")).await.unwrap_err() {
+            error @ SourceError::Unreachable { .. } => break error,
+            _ => tokio::task::yield_now().await,
+        }
+    };
+    let text = chain(&error);
+    assert!(text.contains("refused"), "{text}");
+    assert_eq!(setup.clock.slept(), [], "a port where nobody listens is not asked again");
+}
