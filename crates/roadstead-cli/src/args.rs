@@ -54,5 +54,4 @@ pub(crate) enum Command {
     Inspect(commands::inspect::Inspect),
     #[command(visible_alias = "rm")]
     Remove(commands::remove::Remove),
-    Quickstart(commands::quickstart::Quickstart),
 }

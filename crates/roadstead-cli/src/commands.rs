@@ -3,7 +3,6 @@
 pub(crate) mod add;
 pub(crate) mod inspect;
 pub(crate) mod list;
-pub(crate) mod quickstart;
 pub(crate) mod remove;
 
 use std::sync::Arc;

@@ -8,6 +8,7 @@ mod args;
 mod commands;
 mod exit;
 mod output;
+mod registry_args;
 
 use clap::Parser as _;
 
@@ -37,7 +38,6 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::List(list) => commands::list::run(list, &args.global, output).await,
             Command::Inspect(inspect) => commands::inspect::run(inspect, &args.global, output).await,
             Command::Remove(remove) => commands::remove::run(remove, &args.global, output).await,
-            Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, &args.global, output).await,
         }
     };
     let done = tokio::select! {
@@ -59,7 +59,8 @@ async fn run(args: Args, output: &Output) -> exit::Code {
 /// Waits for Ctrl-C or a request to terminate.
 pub(crate) async fn interrupted() {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate())) else {
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
         // Without a handler a signal ends the process, which is all that was wanted.
         return std::future::pending().await;
     };

@@ -1,7 +1,7 @@
 //! What people and scripts read: results on standard output, everything else on standard error.
 
-pub(crate) mod progress;
 mod hint;
+pub(crate) mod progress;
 mod table;
 
 use std::io::{IsTerminal as _, Write as _};

@@ -58,11 +58,7 @@ struct Content {
 
 impl From<&Descriptor> for Content {
     fn from(descriptor: &Descriptor) -> Self {
-        Self {
-            digest: descriptor.digest.to_string(),
-            media_type: descriptor.media_type.clone(),
-            size: descriptor.size,
-        }
+        Self { digest: descriptor.digest.to_string(), media_type: descriptor.media_type.clone(), size: descriptor.size }
     }
 }
 
@@ -114,7 +110,10 @@ async fn report(
         digest: manifest.digest().to_string(),
         media_type: manifest.media_type().to_string(),
         size: manifest.bytes().len() as u64,
-        artifact_type: manifest.artifact_type().filter(|_| manifest.kind() != Kind::Image || manifest.subject().is_some()).map(str::to_owned),
+        artifact_type: manifest
+            .artifact_type()
+            .filter(|_| manifest.kind() != Kind::Image || manifest.subject().is_some())
+            .map(str::to_owned),
         subject: manifest.subject().map(|subject| subject.digest.to_string()),
         annotations: manifest.annotations().clone(),
         config: manifest.config().map(Content::from),

@@ -38,7 +38,9 @@ pub(crate) async fn run(args: Remove, global: &Global, output: &Output) -> anyho
             (None, false) => bail!(
                 "{repository} names a whole repository: name a tag ({repository}:TAG), or remove all of it with --all-tags"
             ),
-            (Some(reference), true) => bail!("--all-tags removes whole repositories, but {reference} names a part of {repository}"),
+            (Some(reference), true) => {
+                bail!("--all-tags removes whole repositories, but {reference} names a part of {repository}")
+            }
             _ => {}
         }
     }
