@@ -52,6 +52,9 @@ impl Progress {
         }
         let State { copied, there, left_out, nondistributable, .. } = *state;
         drop(state);
+        if copied.blobs + there.blobs + left_out + nondistributable == 0 {
+            return;
+        }
         let seconds = self.started.elapsed().as_secs_f64();
         let mut line = format!("{} copied ({})", blobs(copied.blobs), size(copied.bytes));
         if there.blobs > 0 {

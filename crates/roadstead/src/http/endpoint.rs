@@ -174,8 +174,10 @@ impl Endpoint {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, (HttpError, bool)> {
         let Inner { shared, scheme, .. } = &*self.inner;
+        // Other requests may learn the scheme meanwhile; this one was sent without knowing it.
+        let was_known = scheme.load(Ordering::Relaxed) != UNKNOWN;
         let outcome = self.exchange(request, authorization, &self.base())?.send(shared).await;
-        if scheme.load(Ordering::Relaxed) != UNKNOWN {
+        if was_known {
             return outcome;
         }
         match outcome {
