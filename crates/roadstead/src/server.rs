@@ -1,0 +1,243 @@
+//! The built-in server: the site's rules, answered by us.
+//!
+//! [`Pull`] decides what a request is answered with. Two transports carry it:
+//!
+//! - an HTTP/1.1 path of our own ([`http1`]) for what pulls consist of, `GET` and `HEAD` without content, so that a
+//!   manifest costs one `read`, one `readlink` and one `write`, and a blob goes from the page cache to the socket by
+//!   `sendfile`;
+//! - hyper ([`general`]) for everything else: HTTP/2, requests with content, and whatever a request has that the first
+//!   path doesn't know. The connection is handed over with the bytes that were read, and stays there.
+//!
+//! So the code that is ours knows one narrow form of HTTP and refuses to guess about any other. Serving through hyper
+//! alone was the alternative; what it costs is in `ARCHITECTURE.md`.
+//!
+//! This module is read-only. Uploads and authentication, when they come, belong to the second transport.
+
+mod cache;
+mod files;
+mod general;
+mod http1;
+mod lists;
+mod pull;
+mod range;
+mod rewind;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinSet;
+
+pub use pull::{Body, Headers, Pull, Request, Response};
+
+use crate::oci::Repository;
+use crate::tree::Tree;
+
+/// What a client may take of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections at a time. Those beyond wait in the system's queue.
+    pub connections: usize,
+    /// How long the first line and the headers of a request may take from their first byte on.
+    pub head_time: Duration,
+    /// How long a connection may lie idle between requests.
+    pub idle_time: Duration,
+    /// How long a client may take no byte of an answer.
+    pub stall_time: Duration,
+    /// How long running transfers may go on when the server stops.
+    pub stop_time: Duration,
+    /// The memory for manifests, in bytes. Lists take half as much again.
+    pub memory: usize,
+}
+
+/// The most bytes of a request's first line and headers. Tokens take a few thousand.
+pub const MAX_HEAD: usize = 32 << 10;
+
+/// The most header lines of a request.
+pub const MAX_HEADERS: usize = 100;
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            head_time: Duration::from_secs(15),
+            idle_time: Duration::from_secs(75),
+            stall_time: Duration::from_secs(60),
+            stop_time: Duration::from_secs(30),
+            memory: 64 << 20,
+        }
+    }
+}
+
+/// How to serve.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServeOptions {
+    /// Where to listen. `[::]` takes connections of both families, where the system says so.
+    pub listen: Vec<SocketAddr>,
+    /// Put in front of every repository's name.
+    pub name_prefix: Option<Repository>,
+    /// The limits.
+    pub limits: Limits,
+}
+
+impl Default for ServeOptions {
+    fn default() -> Self {
+        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 5000))], name_prefix: None, limits: Limits::default() }
+    }
+}
+
+/// What keeps a server from serving.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// An address can't be listened on.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No address was given.
+    #[error("no address to listen on")]
+    Nowhere,
+}
+
+/// A server that listens, and answers as soon as it runs.
+pub struct Server {
+    listeners: Vec<(TcpListener, SocketAddr)>,
+    pull: Pull,
+    limits: Limits,
+}
+
+impl Server {
+    /// Begins to listen. Connections wait until [`Server::run`].
+    ///
+    /// # Errors
+    ///
+    /// [`ServeError`] if there is no address, or one can't be listened on.
+    pub async fn bind(tree: Tree, options: ServeOptions) -> Result<Self, ServeError> {
+        let ServeOptions { listen, name_prefix, limits } = options;
+        let mut listeners = Vec::with_capacity(listen.len());
+        for address in listen {
+            let failed = |source| ServeError::Listen { address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            let local = listener.local_addr().map_err(failed)?;
+            listeners.push((listener, local));
+        }
+        if listeners.is_empty() {
+            return Err(ServeError::Nowhere);
+        }
+        let pull = Pull::new(tree, name_prefix, limits.memory);
+        Ok(Self { listeners, pull, limits })
+    }
+
+    /// Where it listens, with the ports that the system chose.
+    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.listeners.iter().map(|(_, address)| *address)
+    }
+
+    /// The first address on which it listens.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.listeners[0].1
+    }
+
+    /// Serves until `shutdown` is ready. Then no connection is taken, idle ones are closed, and running transfers may go
+    /// on for [`Limits::stop_time`].
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let shared = Arc::new(Shared { pull: self.pull, limits: self.limits, stop: Stop::default() });
+        let slots = Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
+        let mut acceptors = JoinSet::new();
+        for (listener, _) in self.listeners {
+            acceptors.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&slots)));
+        }
+        shutdown.await;
+        shared.stop.begin();
+        let stop_time = shared.limits.stop_time;
+        let finished = async { while acceptors.join_next().await.is_some() {} };
+        if tokio::time::timeout(stop_time, finished).await.is_err() {
+            tracing::warn!("stopped with transfers still running");
+        }
+        // What is left is cut off with the sets that hold it.
+    }
+}
+
+/// What all connections share.
+struct Shared {
+    pull: Pull,
+    limits: Limits,
+    stop: Stop,
+}
+
+/// Tells connections that the server stops. A connection subscribes once, so that none is told twice or never.
+#[derive(Default)]
+struct Stop {
+    begun: std::sync::atomic::AtomicBool,
+    notify: Arc<Notify>,
+}
+
+impl Stop {
+    fn begin(&self) {
+        self.begun.store(true, std::sync::atomic::Ordering::SeqCst);
+        self.notify.notify_waiters();
+    }
+
+    /// Ready once the server stops.
+    async fn wait(&self) {
+        let mut notified = pin!(self.notify.notified());
+        // Subscribed before the flag is read, so that a stop in between is not missed.
+        notified.as_mut().enable();
+        if !self.begun.load(std::sync::atomic::Ordering::SeqCst) {
+            notified.await;
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, slots: Arc<Semaphore>) {
+    let mut connections = JoinSet::new();
+    let mut stopping = pin!(shared.stop.wait());
+    loop {
+        while connections.try_join_next().is_some() {}
+        let accepted = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.ok();
+            (listener.accept().await, slot)
+        };
+        let (accepted, slot) = tokio::select! {
+            accepted = accepted => accepted,
+            () = &mut stopping => break,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let shared = Arc::clone(&shared);
+                connections.spawn(async move {
+                    if let Err(problem) = connection(stream, &shared).await {
+                        tracing::debug!(%peer, error = %problem, "connection lost");
+                    }
+                    drop(slot);
+                });
+            }
+            Err(problem) => {
+                // Out of descriptors, most often: others will be closed. Turning at full speed would not help them.
+                tracing::warn!(error = %problem, "can't take a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn connection(stream: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
+    // Answers are written whole: waiting for more to send with them only adds 40 ms to some.
+    stream.set_nodelay(true)?;
+    match http1::serve(stream, shared).await? {
+        http1::Ended::Closed => Ok(()),
+        http1::Ended::HandedOver(stream, read) => general::serve(stream, read, shared).await,
+    }
+}

@@ -1,0 +1,122 @@
+//! The transport that knows all of HTTP: hyper, for versions 1 and 2.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderValue};
+use http::{StatusCode, Version};
+use tokio::net::TcpStream;
+
+use super::pull::{Body, Headers, Request, Response};
+use super::rewind::Rewind;
+use super::{MAX_HEAD, MAX_HEADERS, Shared, files};
+use crate::site::BAD_REQUEST;
+
+type Content = UnsyncBoxBody<Bytes, io::Error>;
+
+/// Streams of one HTTP/2 connection at a time. A pull has a few.
+const MAX_STREAMS: u32 = 100;
+
+/// Serves a connection of which `read` has been read.
+pub(super) async fn serve(stream: TcpStream, read: BytesMut, shared: &Arc<Shared>) -> io::Result<()> {
+    let limits = &shared.limits;
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_time)
+        .max_buf_size(MAX_HEAD)
+        .max_headers(MAX_HEADERS);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+    let io = TokioIo::new(Rewind::new(stream, read, limits.idle_time.max(limits.stall_time)));
+    let for_service = Arc::clone(shared);
+    let service = service_fn(move |request| answer(request, Arc::clone(&for_service)));
+    let connection = builder.serve_connection(io, service);
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = shared.stop.wait() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    served.map_err(io::Error::other)
+}
+
+async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result<http::Response<Content>, Infallible> {
+    let (head, content) = request.into_parts();
+    // A message of version 1.1 without one host, or with several, is refused (RFC 9112, section 3.2).
+    let hosts = head.headers.get_all(HOST).iter().count();
+    let unclear = hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11);
+    let mut headers = Headers::default();
+    for (name, value) in &head.headers {
+        headers.note(name.as_str(), value.as_bytes());
+    }
+    let path = if unclear { "" } else { head.uri.path() };
+    let request = Request { method: &head.method, path, query: head.uri.query(), headers };
+    let response = shared.pull.answer(&request).await;
+    let mut log = super::http1::Log::new(&request, &response);
+    log.version = head.version;
+    log.write();
+    let bad = response.status == BAD_REQUEST.status;
+    let mut response = convert(response);
+    // Content that nobody reads must not be taken for the next request; hyper closes where it hasn't been read.
+    drop(content);
+    if bad && head.version < Version::HTTP_2 {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response)
+}
+
+fn convert(response: Response) -> http::Response<Content> {
+    let Response { status, headers, length, body } = response;
+    let mut converted = http::Response::new(content(body));
+    *converted.status_mut() = status;
+    let map = converted.headers_mut();
+    map.extend(headers);
+    if let Some(length) = length {
+        map.insert(CONTENT_LENGTH, length.into());
+    }
+    debug_assert!(!map.contains_key(DATE) && status != StatusCode::CONTINUE, "the transport's own business");
+    converted
+}
+
+fn content(body: Body) -> Content {
+    match body {
+        Body::Empty => Empty::new().map_err(never).boxed_unsync(),
+        Body::Bytes(bytes) => Full::new(bytes).map_err(never).boxed_unsync(),
+        Body::File { file, range } => {
+            let chunks = stream::try_unfold((file, range), |(file, range)| async move {
+                if range.is_empty() {
+                    return Ok(None);
+                }
+                let bytes = files::read(&file, range.start, range.end)?;
+                let rest = range.start + bytes.len() as u64..range.end;
+                Ok(Some((Frame::data(Bytes::from(bytes)), (file, rest))))
+            });
+            StreamBody::new(chunks.boxed()).boxed_unsync()
+        }
+        Body::Stream(stream) => {
+            let frames = stream.map_ok(Frame::data).map_err(io::Error::other);
+            StreamBody::new(frames).boxed_unsync()
+        }
+    }
+}
+
+fn never(impossible: Infallible) -> io::Error {
+    match impossible {}
+}

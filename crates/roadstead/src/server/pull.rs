@@ -1,0 +1,377 @@
+//! The read side of the distribution API: from a request to its answer, whatever carries the two.
+//!
+//! Statuses and headers come from [`site::RULES`]; this module looks into the tree, and knows what HTTP adds to every
+//! answer: conditions, ranges, pages of lists.
+//!
+//! Nothing that the tree can change is remembered across requests but by a name that changes with it: manifests by
+//! digest, lists by the version of their object. So what another process does to the tree shows in the next answer.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use http::{Method, StatusCode};
+
+use super::cache::Cache;
+use super::lists::{self, Page};
+use super::range::{self, Selected};
+use crate::oci::{Digest, MAX_MANIFEST_SIZE, Reference, Repository};
+use crate::site::{self, Answer, Facts, Path, PathPattern};
+use crate::store::{self, Key, Object, StoreError};
+use crate::tree::{Tree, TreeError};
+
+/// A request, as far as its answer depends on it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// The path, escapes and all, without the query.
+    pub path: &'a str,
+    /// What stands behind the question mark.
+    pub query: Option<&'a str>,
+    /// The headers that count.
+    pub headers: Headers<'a>,
+}
+
+/// The headers on which an answer depends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Headers<'a> {
+    /// `If-None-Match`.
+    pub if_none_match: Option<&'a [u8]>,
+    /// `If-Range`.
+    pub if_range: Option<&'a [u8]>,
+    /// `Range`.
+    pub range: Option<&'a [u8]>,
+}
+
+impl<'a> Headers<'a> {
+    /// Takes note of one of a request's header lines, if it counts. Of a header that may stand only once, the first line
+    /// counts.
+    pub fn note(&mut self, name: &str, value: &'a [u8]) {
+        let field = match name.len() {
+            13 if name.eq_ignore_ascii_case("if-none-match") => &mut self.if_none_match,
+            8 if name.eq_ignore_ascii_case("if-range") => &mut self.if_range,
+            5 if name.eq_ignore_ascii_case("range") => &mut self.range,
+            _ => return,
+        };
+        field.get_or_insert(value);
+    }
+}
+
+/// An answer.
+pub struct Response {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers, those aside that the transport writes: `Content-Length`, `Date`, `Connection`.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// The length of what a `GET` is answered with; `None` if the answer has no content by its status.
+    pub length: Option<u64>,
+    /// The content: empty in the answer to a `HEAD`.
+    pub body: Body,
+}
+
+/// An answer's content, in the form that the tree has it in.
+pub enum Body {
+    /// None.
+    Empty,
+    /// All of it.
+    Bytes(Bytes),
+    /// A range of an open file.
+    File {
+        /// The file.
+        file: std::fs::File,
+        /// The bytes meant.
+        range: Range<u64>,
+    },
+    /// As it comes.
+    Stream(BoxStream<'static, Result<Bytes, StoreError>>),
+}
+
+/// Answers requests from a tree. Clones share everything.
+#[derive(Clone)]
+pub struct Pull(Arc<Inner>);
+
+struct Inner {
+    tree: Tree,
+    name_prefix: Option<Repository>,
+    manifests: Cache<Digest, Bytes>,
+    lists: lists::Lists,
+}
+
+impl Pull {
+    /// Answers from `tree`, whose repositories appear below `name_prefix`. At most `memory` bytes of manifests are held,
+    /// and half as much of lists.
+    #[must_use]
+    pub fn new(tree: Tree, name_prefix: Option<Repository>, memory: usize) -> Self {
+        let (manifests, lists) = (Cache::new(memory), lists::Lists::new(memory / 2));
+        Self(Arc::new(Inner { tree, name_prefix, manifests, lists }))
+    }
+
+    /// The answer to a request. What goes wrong on the way is an answer, too.
+    pub async fn answer(&self, request: &Request<'_>) -> Response {
+        let Ok(path) = Path::parse(request.path, self.0.name_prefix.as_ref()) else {
+            return fixed(&site::BAD_REQUEST, request);
+        };
+        if request.method != Method::GET && request.method != Method::HEAD {
+            return fixed(&site::METHOD_NOT_ALLOWED, request);
+        }
+        let rule = path.pattern().rule();
+        let Some(found) = &rule.found else {
+            return fixed(&rule.missing, request);
+        };
+        match self.0.look(&path, found, request).await {
+            Ok(Some(response)) => response,
+            Ok(None) => self.missing(&path, &rule.missing, request),
+            Err(problem) => {
+                let problem: &(dyn std::error::Error + 'static) = &problem;
+                tracing::error!(path = ?request.path, error = problem, "the tree can't be read");
+                fixed(&site::UNREADABLE, request)
+            }
+        }
+    }
+
+    fn missing(&self, path: &Path, answer: &Answer, request: &Request<'_>) -> Response {
+        let mut response = fixed(answer, request);
+        if path.pattern() == PathPattern::Referrers && lists::artifact_type(request.query).is_some() {
+            response.headers.push(FILTERED);
+        }
+        response
+    }
+}
+
+const FILTERED: (HeaderName, HeaderValue) = (site::OCI_FILTERS_APPLIED, HeaderValue::from_static("artifactType"));
+
+impl Inner {
+    /// The answer if something lies under the path.
+    async fn look(&self, path: &Path, answer: &Answer, request: &Request<'_>) -> Result<Option<Response>, TreeError> {
+        match path {
+            Path::Manifest(repository, reference) => self.manifest(repository, reference, answer, request).await,
+            Path::Blob(repository, digest) => self.blob(repository, digest, answer, request).await,
+            Path::TagsList(repository) => {
+                let Some(object) = self.tree.tags_list(repository).await? else { return Ok(None) };
+                let shown = self.shown(repository);
+                let page = Page::of(request.query);
+                if page.is_none() && self.name_prefix.is_none() {
+                    return Ok(Some(deliver(answer, Facts::NONE, object, request)));
+                }
+                let tags = self.lists.tags(repository, object).await?;
+                let (body, next) = page.unwrap_or_default().tags(&shown, &tags);
+                let link = next.map(|next| format!("</v2/{shown}/tags/list?{next}>; rel=\"next\""));
+                Ok(Some(listed(answer, body, link, request)))
+            }
+            Path::Catalog => {
+                let Some(object) = self.tree.catalog().await? else { return Ok(None) };
+                let page = Page::of(request.query);
+                if page.is_none() && self.name_prefix.is_none() {
+                    return Ok(Some(deliver(answer, Facts::NONE, object, request)));
+                }
+                let repositories = self.lists.catalog(object).await?;
+                let (body, next) = page.unwrap_or_default().repositories(self.name_prefix.as_ref(), &repositories);
+                let link = next.map(|next| format!("</v2/_catalog?{next}>; rel=\"next\""));
+                Ok(Some(listed(answer, body, link, request)))
+            }
+            Path::Referrers(repository, subject) => {
+                let Some(object) = self.tree.referrers(repository, subject).await? else { return Ok(None) };
+                let Some(artifact_type) = lists::artifact_type(request.query) else {
+                    return Ok(Some(deliver(answer, Facts::NONE, object, request)));
+                };
+                let body = lists::filtered(repository, subject, object, &artifact_type).await?;
+                let mut response = whole(answer, Facts::NONE, body, request);
+                response.headers.push(FILTERED);
+                Ok(Some(response))
+            }
+            Path::Page(name) => {
+                let Ok(key) = name.parse::<Key>() else { return Ok(None) };
+                let Some(object) = self.tree.store().get(&key, None).await? else { return Ok(None) };
+                let extension = name.rsplit_once('.').map(|(_, extension)| extension);
+                Ok(Some(deliver(answer, Facts { extension, ..Facts::NONE }, object, request)))
+            }
+            Path::Ping | Path::Missing(_) => Ok(None),
+        }
+    }
+
+    /// A repository's name as it appears outside.
+    fn shown(&self, repository: &Repository) -> String {
+        self.name_prefix.as_ref().map_or_else(|| repository.to_string(), |prefix| format!("{prefix}/{repository}"))
+    }
+
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        answer: &Answer,
+        request: &Request<'_>,
+    ) -> Result<Option<Response>, TreeError> {
+        let Some(pointer) = self.tree.resolve(repository, reference).await? else { return Ok(None) };
+        let bytes = match self.manifests.get(&pointer.digest) {
+            Some(bytes) => bytes,
+            None => {
+                let Some(manifest) = self.tree.manifest(&pointer).await? else { return Ok(None) };
+                let bytes = manifest.bytes().clone();
+                debug_assert!(bytes.len() as u64 <= MAX_MANIFEST_SIZE, "the tree reads no larger manifest");
+                self.manifests.insert(pointer.digest, bytes.clone(), bytes.len() + OVERHEAD);
+                bytes
+            }
+        };
+        let facts = Facts { digest: Some(&pointer.digest), media_type: Some(&pointer.media_type), extension: None };
+        Ok(Some(whole(answer, facts, bytes, request)))
+    }
+
+    async fn blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        answer: &Answer,
+        request: &Request<'_>,
+    ) -> Result<Option<Response>, TreeError> {
+        let Some(mut object) = self.tree.blob(repository, digest, None).await? else { return Ok(None) };
+        let facts = Facts { digest: Some(digest), ..Facts::NONE };
+        // A stream can't be cut after the fact: a store that has nothing else is asked again, for the range alone.
+        if let store::Body::Stream(_) = object.body {
+            if let Choice::Part(range) = choose(answer, facts, object.entry.size, request) {
+                let Some(part) = self.tree.blob(repository, digest, Some(range)).await? else { return Ok(None) };
+                object.body = part.body;
+            }
+        }
+        Ok(Some(deliver(answer, facts, object, request)))
+    }
+}
+
+/// What an entry of a cache takes beside its bytes, roughly.
+const OVERHEAD: usize = 256;
+
+/// An answer that is the same for everyone.
+fn fixed(answer: &Answer, request: &Request<'_>) -> Response {
+    let body = match &answer.body {
+        site::Body::Fixed(text) => Bytes::from(text.clone().into_owned()),
+        site::Body::Object => Bytes::new(),
+    };
+    whole(answer, Facts::NONE, body, request)
+}
+
+/// A page of a list.
+fn listed(answer: &Answer, body: Bytes, link: Option<String>, request: &Request<'_>) -> Response {
+    let mut response = whole(answer, Facts::NONE, body, request);
+    // Names and tags have no character that a header can't have.
+    response.headers.extend(link.and_then(|link| Some((LINK, HeaderValue::try_from(link).ok()?))));
+    response
+}
+
+/// Answers with what is in memory.
+fn whole(answer: &Answer, facts: Facts<'_>, bytes: Bytes, request: &Request<'_>) -> Response {
+    let choice = choose(answer, facts, bytes.len() as u64, request);
+    let cut = |range: Range<u64>| {
+        let index = |at: u64| usize::try_from(at).unwrap_or(bytes.len());
+        Body::Bytes(bytes.slice(index(range.start)..index(range.end)))
+    };
+    respond(answer, facts, &choice, bytes.len() as u64, request, cut)
+}
+
+/// Answers with an object.
+fn deliver(answer: &Answer, facts: Facts<'_>, object: Object, request: &Request<'_>) -> Response {
+    let size = object.entry.size;
+    let bytes = match object.body {
+        store::Body::Bytes(bytes) => return whole(answer, facts, bytes, request),
+        store::Body::File { file, .. } => |range| Body::File { file, range },
+        store::Body::Stream(stream) => {
+            let choice = choose(answer, facts, size, request);
+            return respond(answer, facts, &choice, size, request, |_| Body::Stream(stream));
+        }
+    };
+    let choice = choose(answer, facts, size, request);
+    respond(answer, facts, &choice, size, request, bytes)
+}
+
+/// Which bytes of an object are to be sent.
+enum Choice {
+    Whole,
+    Part(Range<u64>),
+    Unsatisfiable,
+    /// The client has them.
+    Unchanged,
+}
+
+fn choose(answer: &Answer, facts: Facts<'_>, size: u64, request: &Request<'_>) -> Choice {
+    // Without these there is nothing to decide, and no digest to be spelled for it.
+    let Headers { if_none_match, if_range, range } = request.headers;
+    if if_none_match.is_none() && range.is_none() {
+        return Choice::Whole;
+    }
+    let tag = facts.digest.map(Digest::to_string);
+    if let (Some(header), Some(tag)) = (if_none_match, &tag) {
+        if range::none_match_names(header, tag) {
+            return Choice::Unchanged;
+        }
+    }
+    let in_ranges = request.method == Method::GET && answer.headers.iter().any(|(name, _)| *name == ACCEPT_RANGES);
+    let (true, Some(header)) = (in_ranges, range) else { return Choice::Whole };
+    let same = |header| tag.as_deref().is_some_and(|tag| range::if_range_names(header, tag));
+    if !if_range.is_none_or(same) {
+        return Choice::Whole;
+    }
+    match range::select(header, size) {
+        Selected::Whole => Choice::Whole,
+        Selected::Part(range) => Choice::Part(range),
+        Selected::Unsatisfiable => Choice::Unsatisfiable,
+    }
+}
+
+fn respond(
+    answer: &Answer,
+    facts: Facts<'_>,
+    choice: &Choice,
+    size: u64,
+    request: &Request<'_>,
+    content: impl FnOnce(Range<u64>) -> Body,
+) -> Response {
+    let (status, range) = match choice {
+        Choice::Whole => (answer.status, 0..size),
+        Choice::Part(range) => (StatusCode::PARTIAL_CONTENT, range.clone()),
+        Choice::Unchanged => {
+            return Response {
+                status: StatusCode::NOT_MODIFIED,
+                headers: headers(answer, facts),
+                length: None,
+                body: Body::Empty,
+            };
+        }
+        Choice::Unsatisfiable => {
+            let refused = &*site::RANGE_NOT_SATISFIABLE;
+            let unconditional = Request { headers: Headers::default(), ..*request };
+            let mut response = fixed(refused, &unconditional);
+            response.headers.extend(content_range(format!("bytes */{size}")));
+            return response;
+        }
+    };
+    let mut headers = headers(answer, facts);
+    if status == StatusCode::PARTIAL_CONTENT {
+        headers.extend(content_range(format!("bytes {}-{}/{size}", range.start, range.end - 1)));
+    }
+    let length = Some(range.end - range.start);
+    let body = if request.method == Method::HEAD || range.is_empty() { Body::Empty } else { content(range) };
+    Response { status, headers, length, body }
+}
+
+fn content_range(value: String) -> Option<(HeaderName, HeaderValue)> {
+    Some((CONTENT_RANGE, HeaderValue::try_from(value).ok()?))
+}
+
+/// The headers that a rule asks for.
+fn headers(answer: &Answer, facts: Facts<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    let mut headers = Vec::with_capacity(answer.headers.len() + 1);
+    for (name, value) in &answer.headers {
+        let value = match value {
+            site::Value::Fixed(text) => Some(HeaderValue::from_static(text)),
+            value => {
+                let mut text = Vec::with_capacity(160);
+                // What becomes a header was parsed into digests and media types, which have no other characters.
+                if facts.write(name, *value, &mut text) { HeaderValue::from_maybe_shared(Bytes::from(text)).ok() } else { None }
+            }
+        };
+        headers.extend(value.map(|value| (name.clone(), value)));
+    }
+    debug_assert!(headers.iter().any(|(name, _)| *name == CONTENT_TYPE), "an answer without a type");
+    headers
+}
