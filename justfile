@@ -21,9 +21,11 @@ fmt:
 clippy:
     cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings
 
-# The documentation, every broken link an error.
-doc:
-    RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --all-features --no-deps --document-private-items --locked
+# The documentation, every broken link an error. The command first: its pages lie where the library's do.
+doc: (_doc "--package roadstead-cli") (_doc "--workspace --exclude roadstead-cli")
+
+_doc packages:
+    RUSTDOCFLAGS='--deny warnings' cargo doc {{ packages }} --all-features --no-deps --document-private-items --locked
 
 # Licences, banned crates and sources of the dependencies.
 deny: (parts "cargo-deny")

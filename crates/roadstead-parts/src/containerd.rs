@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::cri::Cri;
+use crate::cri::{self, Cri};
 use crate::{Client, Engine, Failure, Folder, Invocation, Isolation, Output, Pulled, Served, part};
 
 /// containerd, with the `ctr` program that talks to it.
@@ -55,6 +55,7 @@ impl Containerd {
         let folder = Folder::new();
         let socket = folder.join("c.sock");
         let config = folder.write("config.toml", release.configuration(&folder, &socket));
+        folder.write(cri::SCRIPT, cri::CALL);
         let daemon = release.program("containerd").arg("--config").arg(config);
         let served = Served::start(&daemon, Isolation::Namespaces, folder, || {
             socket.exists() && release.ctr(&socket).arg("version").run().is_ok()
@@ -74,7 +75,17 @@ impl Containerd {
 
     /// The same daemon as Kubernetes sees it.
     pub fn cri(&self) -> Cri<'_> {
-        Cri::new(self, self.served.folder().join(HOSTS))
+        Cri::new(
+            self,
+            match self.release {
+                Release::V1 => "containerd (CRI)",
+                Release::V2 => "containerd 2 (CRI)",
+            },
+        )
+    }
+
+    pub(crate) fn folder(&self) -> &Path {
+        self.served.folder()
     }
 
     /// Calls `ctr` with these arguments.
@@ -156,7 +167,7 @@ impl Release {
             Self::V1 => (2, "io.containerd.grpc.v1.cri"),
             Self::V2 => (3, "io.containerd.cri.v1.images"),
         };
-        let [root, state, optional, hosts] = ["root", "state", "opt", HOSTS].map(|name| folder.join(name));
+        let [root, state, optional, hosts] = ["root", "state", "opt", cri::HOSTS].map(|name| folder.join(name));
         format!(
             r#"version = {version}
 root = {root:?}
@@ -173,9 +184,6 @@ config_path = {hosts:?}
         )
     }
 }
-
-/// The folder of registry settings, below the daemon's.
-const HOSTS: &str = "hosts";
 
 /// A namespace's name is at most 76 characters of a small alphabet: too few for a reference.
 fn namespace(reference: &str) -> String {

@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use tempfile::NamedTempFile;
+
 use crate::client::authority;
 use crate::{Client, Containerd, Failure, Invocation, Pulled, part};
 
@@ -11,31 +13,36 @@ use crate::{Client, Containerd, Failure, Invocation, Pulled, part};
 #[derive(Debug)]
 pub struct Cri<'a> {
     containerd: &'a Containerd,
-    hosts: PathBuf,
+    name: &'static str,
 }
 
 impl<'a> Cri<'a> {
     /// The namespace that containerd keeps for Kubernetes.
     const NAMESPACE: &'static str = "k8s.io";
 
-    pub(crate) fn new(containerd: &'a Containerd, hosts: PathBuf) -> Self {
-        Self { containerd, hosts }
+    pub(crate) fn new(containerd: &'a Containerd, name: &'static str) -> Self {
+        Self { containerd, name }
     }
 
     /// Says how a registry is reached, in containerd's form: the content of `hosts.toml` for this authority.
     pub fn configure(&self, authority: &str, hosts_toml: &str) {
-        let folder = self.hosts.join(authority);
-        fs::create_dir_all(&folder).expect("the daemon's folder is ours");
-        // In one step, for the daemon reads it at each pull; written apart, for tests in parallel write the same.
-        let file = tempfile::Builder::new().tempfile_in(&self.hosts).expect("the daemon's folder is ours");
+        let path = self.settings(authority);
+        let folder = path.parent().expect("a file has a folder");
+        fs::create_dir_all(folder).expect("the daemon's folder is ours");
+        // In one step, for the daemon reads it at each pull; written apart, for tests in parallel may write the same.
+        let file = NamedTempFile::new_in(folder).expect("the daemon's folder is ours");
         fs::write(&file, hosts_toml).expect("the file is ours");
-        file.persist(folder.join("hosts.toml")).expect("the daemon's folder is ours");
+        file.persist(path).expect("the daemon's folder is ours");
+    }
+
+    fn settings(&self, authority: &str) -> PathBuf {
+        self.containerd.folder().join(HOSTS).join(authority).join("hosts.toml")
     }
 
     /// Calls a method of `runtime.v1.ImageService` whose request is nothing but an image.
     fn call(&self, method: &str, reference: &str) -> Result<(), Failure> {
         let call = Invocation::new(part::installed("sh"))
-            .args(["-c", CALL, "call"])
+            .arg(self.containerd.folder().join(SCRIPT))
             .arg(self.containerd.socket())
             .arg(format!("http://localhost/runtime.v1.ImageService/{method}"))
             .input(image_request(reference))
@@ -46,12 +53,12 @@ impl<'a> Cri<'a> {
 
 impl Client for Cri<'_> {
     fn name(&self) -> &str {
-        "containerd (CRI)"
+        self.name
     }
 
     fn pull(&self, reference: &str) -> Result<Pulled, Failure> {
         let authority = authority(reference);
-        if !self.hosts.join(authority).exists() {
+        if !self.settings(authority).exists() {
             let server = format!("[host.\"http://{authority}\"]\ncapabilities = [\"pull\", \"resolve\"]\n");
             self.configure(authority, &server);
         }
@@ -66,9 +73,15 @@ impl Client for Cri<'_> {
     }
 }
 
+/// The folder of registry settings, below the daemon's.
+pub(crate) const HOSTS: &str = "hosts";
+
+/// The file of [`CALL`], below the daemon's folder.
+pub(crate) const SCRIPT: &str = "cri.sh";
+
 /// A gRPC call over a Unix socket. The outcome is in the trailers, which curl prints as it does headers; a failure's
 /// text is percent-encoded there.
-const CALL: &str = r#"
+pub(crate) const CALL: &str = r#"
 headers=$(curl --silent --show-error --http2-prior-knowledge --unix-socket "$1" --dump-header - --output /dev/null \
     --header 'content-type: application/grpc' --header 'te: trailers' --data-binary @- "$2") || exit
 printf '%s\n' "$headers" >&2

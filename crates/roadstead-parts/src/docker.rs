@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::invocation;
 use crate::{Client, Engine, Failure, Folder, Invocation, Isolation, Output, Pulled, Served, part};
 
 /// A Docker engine of one's own, and the `docker` program that talks to it.
@@ -63,6 +64,9 @@ impl Dockerd {
             .arg(folder.join("docker.pid"))
             .arg("--host")
             .arg(format!("unix://{}", socket.display()))
+            // Whose socket it is: the person who runs the tests asks it whether it is ready, not as root.
+            .arg("--group")
+            .arg(invocation::group().to_string())
             .args(["--bridge=none", "--iptables=false", "--ip6tables=false"]);
         let served = Served::start(&daemon, Isolation::Namespaces, folder, || answers_ping(&socket));
         Self { served, socket, name }

@@ -227,6 +227,11 @@ pub(crate) fn user() -> u32 {
     Path::new("/proc/self").metadata().expect("/proc is mounted").uid()
 }
 
+/// The number of that user's group.
+pub(crate) fn group() -> u32 {
+    Path::new("/proc/self").metadata().expect("/proc is mounted").gid()
+}
+
 fn assignment(name: &str, value: &OsStr) -> OsString {
     let mut assignment = OsString::from(name);
     assignment.push("=");

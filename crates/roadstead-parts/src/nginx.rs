@@ -40,7 +40,10 @@ impl Nginx {
     /// When nginx refuses it.
     pub fn check(configuration: &str) -> Result<Output, Failure> {
         let folder = Folder::new();
-        invocation(&folder, configuration).arg("-t").as_root().run()
+        let verdict = invocation(&folder, configuration).arg("-t").as_root().run();
+        // It makes its folders for temporary files all the same, and they are root's.
+        Invocation::new(part::installed("rm")).args(["-r", "-f"]).arg(folder.path()).as_root().run()?;
+        verdict
     }
 
     /// `127.0.0.1:PORT`: what stands before the repository in an image reference.
