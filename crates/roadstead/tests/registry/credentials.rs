@@ -99,7 +99,10 @@ async fn the_first_file_that_knows_a_registry_counts() {
 #[tokio::test]
 async fn helpers_are_asked() {
     let folder = Folder::new().await;
-    folder.helper("one", r#"read -r server || :; echo "{\"ServerURL\":\"$server\",\"Username\":\"one\",\"Secret\":\"$server\"}""#);
+    folder.helper(
+        "one",
+        r#"read -r server || :; echo "{\"ServerURL\":\"$server\",\"Username\":\"one\",\"Secret\":\"$server\"}""#,
+    );
     folder.helper("all", r#"echo '{"ServerURL":"","Username":"<token>","Secret":"t"}'"#);
     let file = folder.file(
         r#"{"credHelpers":{"a.io":"one","docker.io":"one"},"credsStore":"all","auths":{"b.io":{"auth":"Yjoy"},"a.io":{}}}"#,

@@ -61,7 +61,9 @@ pub(super) async fn read_text(path: &Path) -> Result<Option<Vec<u8>>, Credential
             return Err(CredentialError::Syntax { path: path.to_owned(), problem });
         }
         Ok(_) => {}
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
         Err(error) => return Err(failed(error)),
     }
     tokio::fs::read(path).await.map(Some).map_err(failed)
@@ -159,10 +161,9 @@ fn credential(path: &Path, key: &str, entry: &Entry) -> Result<Option<Credential
         let password = Secret::from(password.trim_end_matches('\0'));
         return Ok(Some(Credential::Password { username: username.to_owned(), password }));
     }
-    Ok(given(&entry.username).zip(entry.password.clone()).map(|(username, password)| Credential::Password {
-        username,
-        password: password.into(),
-    }))
+    Ok(given(&entry.username)
+        .zip(entry.password.clone())
+        .map(|(username, password)| Credential::Password { username, password: password.into() }))
 }
 
 /// The `auth` field for a name and password.
@@ -192,7 +193,8 @@ mod tests {
 
     #[test]
     fn the_nearest_entry_counts() {
-        let file = auths(&[("q.io", "h:1"), ("q.io/a", "a:2"), ("q.io/a/b", "b:3"), ("q.io/x", "x:4"), ("q.io:80", "p:5")]);
+        let file =
+            auths(&[("q.io", "h:1"), ("q.io/a", "a:2"), ("q.io/a/b", "b:3"), ("q.io/x", "x:4"), ("q.io:80", "p:5")]);
         for (image, who) in [
             ("q.io/a/b", "b:3"),
             ("q.io/a/b/c", "b:3"),
