@@ -70,16 +70,10 @@ impl RegistryRepository {
             if let Some(named) = named(&response, reference).map_err(failed)? {
                 return Ok(named);
             }
-        } else if !matches!(
-            status,
-            StatusCode::NOT_FOUND
-                | StatusCode::BAD_REQUEST
-                | StatusCode::METHOD_NOT_ALLOWED
-                | StatusCode::NOT_IMPLEMENTED
-        ) {
-            // A HEAD has no body, so the registry's explanation comes with a GET; it may even succeed.
-            tracing::debug!(%status, "HEAD was refused");
+        } else if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+            return Err(failed(response.into_error().await));
         }
+        // Whatever else a HEAD says may be about HEAD alone, and comes without the registry's explanation: a GET has both.
         let manifest = fetch_manifest(place, &self.name, reference, what).await?;
         let descriptor = manifest.descriptor();
         self.keep(manifest);
