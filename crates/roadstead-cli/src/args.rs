@@ -54,4 +54,6 @@ pub(crate) enum Command {
     Inspect(commands::inspect::Inspect),
     #[command(visible_alias = "rm")]
     Remove(commands::remove::Remove),
+    Serve(commands::serve::Serve),
+    Quickstart(commands::quickstart::Quickstart),
 }

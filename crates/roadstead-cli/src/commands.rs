@@ -3,7 +3,9 @@
 pub(crate) mod add;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod quickstart;
 pub(crate) mod remove;
+pub(crate) mod serve;
 
 use std::sync::Arc;
 

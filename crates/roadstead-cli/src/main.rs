@@ -32,17 +32,22 @@ fn main() -> std::process::ExitCode {
 }
 
 async fn run(args: Args, output: &Output) -> exit::Code {
-    let interruptible = async {
+    let global = &args.global;
+    // These two run until they are told to stop, and take the signal for that.
+    let serves = matches!(args.command, Command::Serve(_) | Command::Quickstart(_));
+    let command = async {
         match args.command {
-            Command::Add(add) => commands::add::run(add, &args.global, output).await,
-            Command::List(list) => commands::list::run(list, &args.global, output).await,
-            Command::Inspect(inspect) => commands::inspect::run(inspect, &args.global, output).await,
-            Command::Remove(remove) => commands::remove::run(remove, &args.global, output).await,
+            Command::Add(add) => commands::add::run(add, global, output).await,
+            Command::List(list) => commands::list::run(list, global, output).await,
+            Command::Inspect(inspect) => commands::inspect::run(inspect, global, output).await,
+            Command::Remove(remove) => commands::remove::run(remove, global, output).await,
+            Command::Serve(serve) => commands::serve::run(serve, global, output).await,
+            Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, global, output).await,
         }
     };
     let done = tokio::select! {
-        done = interruptible => done,
-        () = interrupted() => {
+        done = command => done,
+        () = interrupted(), if !serves => {
             output.note("interrupted; what was complete stays, and the same command goes on from there");
             return exit::INTERRUPTED;
         }

@@ -250,7 +250,8 @@ pub static RANGE_NOT_SATISFIABLE: LazyLock<Answer> =
 /// The answer when the tree can't be read. Its cause is the operator's to know, not the client's.
 pub static UNREADABLE: LazyLock<Answer> = LazyLock::new(|| {
     let mut answer = error(StatusCode::INTERNAL_SERVER_ERROR, ErrorCode::Unsupported);
-    answer.body = Body::Fixed(r#"{"errors":[{"code":"UNKNOWN","message":"the registry can not read its tree"}]}"#.into());
+    answer.body =
+        Body::Fixed(r#"{"errors":[{"code":"UNKNOWN","message":"the registry can not read its tree"}]}"#.into());
     answer
 });
 
@@ -275,11 +276,7 @@ fn registry(status: StatusCode, content_type: Value, caching: &'static str, body
 /// An object that a digest names: its headers say which, and ranges of it can be asked for.
 fn digested(content_type: Value, digest: Value, caching: &'static str) -> Answer {
     let mut answer = registry(StatusCode::OK, content_type, caching, Body::Object);
-    answer.headers.extend([
-        (DOCKER_CONTENT_DIGEST, digest),
-        (ETAG, digest),
-        (ACCEPT_RANGES, Value::Fixed("bytes")),
-    ]);
+    answer.headers.extend([(DOCKER_CONTENT_DIGEST, digest), (ETAG, digest), (ACCEPT_RANGES, Value::Fixed("bytes"))]);
     answer
 }
 

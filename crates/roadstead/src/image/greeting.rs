@@ -6,9 +6,13 @@
 
 use std::io::Write as _;
 
+use async_trait::async_trait;
 use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
 
-use crate::oci::{Algorithm, Descriptor, Manifest, Platform};
+use super::source::{ByteStream, RepositorySource, SourceError};
+use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Platform, Reference, Tag};
 
 /// What the program of [`greeting_image`] prints.
 pub const GREETING: &str = "Hello from a roadstead: this image came to you as plain files.\n";
@@ -218,6 +222,43 @@ fn stored_gzip(content: &[u8]) -> Bytes {
 #[must_use]
 pub fn greeting_platforms() -> Vec<Platform> {
     Architecture::ALL.iter().map(|architecture| Platform::new("linux", architecture.as_str(), None, None)).collect()
+}
+
+/// The image as a source of one image, whatever repository is asked for: what a tree is first filled with.
+#[async_trait]
+impl RepositorySource for GreetingImage {
+    fn describe(&self, _: &Reference) -> String {
+        "the greeting image".to_owned()
+    }
+
+    async fn resolve(&self, _: &Reference) -> Result<Descriptor, SourceError> {
+        Ok(self.index.descriptor())
+    }
+
+    async fn manifest(&self, expected: &Descriptor) -> Result<Manifest, SourceError> {
+        let found = std::iter::once(&self.index).chain(&self.manifests).find(|m| *m.digest() == expected.digest);
+        found.cloned().ok_or_else(|| absent(expected))
+    }
+
+    async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
+        let found = self.blobs.iter().find(|(blob, _)| blob.digest == expected.digest);
+        let (_, bytes) = found.ok_or_else(|| absent(expected))?;
+        let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
+        let rest = bytes.slice(from..);
+        Ok(stream::once(async { Ok(rest) }).boxed())
+    }
+
+    fn tags(&self) -> BoxStream<'_, Result<Tag, SourceError>> {
+        stream::once(async { Ok(Tag::latest()) }).boxed()
+    }
+
+    async fn referrers(&self, _: &Digest) -> Result<Vec<Descriptor>, SourceError> {
+        Ok(Vec::new())
+    }
+}
+
+fn absent(descriptor: &Descriptor) -> SourceError {
+    SourceError::NotFound { what: descriptor.digest.to_string(), source: None }
 }
 
 #[cfg(test)]

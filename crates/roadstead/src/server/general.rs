@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderValue};
+use http::{StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderValue};
-use http::{StatusCode, Version};
 use tokio::net::TcpStream;
 
 use super::pull::{Body, Headers, Request, Response};

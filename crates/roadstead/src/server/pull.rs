@@ -367,7 +367,11 @@ fn headers(answer: &Answer, facts: Facts<'_>) -> Vec<(HeaderName, HeaderValue)> 
             value => {
                 let mut text = Vec::with_capacity(160);
                 // What becomes a header was parsed into digests and media types, which have no other characters.
-                if facts.write(name, *value, &mut text) { HeaderValue::from_maybe_shared(Bytes::from(text)).ok() } else { None }
+                if facts.write(name, *value, &mut text) {
+                    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
+                } else {
+                    None
+                }
             }
         };
         headers.extend(value.map(|value| (name.clone(), value)));

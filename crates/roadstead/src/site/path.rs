@@ -178,9 +178,9 @@ fn page(path: &str) -> Path {
     if file.is_empty() {
         return Path::Page(format!("{rest}index.html"));
     }
-    let known = file.rsplit_once('.').is_some_and(|(stem, extension)| {
-        !stem.is_empty() && PAGE_TYPES.iter().any(|(known, _)| *known == extension)
-    });
+    let known = file
+        .rsplit_once('.')
+        .is_some_and(|(stem, extension)| !stem.is_empty() && PAGE_TYPES.iter().any(|(known, _)| *known == extension));
     if plain(file) && known { Path::Page(rest.to_owned()) } else { outside }
 }
 

@@ -1,0 +1,50 @@
+//! `roadstead serve`
+
+use std::net::SocketAddr;
+
+use roadstead::oci::Repository;
+use roadstead::server::{Limits, ServeOptions, Server};
+
+use crate::args::Global;
+use crate::output::Output;
+
+/// Answer pulls from the tree
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// Where to listen, ADDRESS:PORT; [::]:PORT takes connections from everywhere
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
+    listen: Vec<SocketAddr>,
+
+    /// Put this in front of every repository's name
+    #[arg(long, value_name = "PREFIX")]
+    name_prefix: Option<Repository>,
+
+    /// Connections at a time; more have to wait
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
+    max_connections: usize,
+}
+
+/// An address and a port. A host's name would be looked up, and what it means can change; `localhost` can't.
+pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    let numeric = numeric.as_deref().unwrap_or(text);
+    numeric.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:5000 or [::]:5000".to_owned())
+}
+
+/// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
+pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let tree = super::open(global).await?;
+    let limits = Limits { connections: args.max_connections, ..Limits::default() };
+    let options = ServeOptions { listen: args.listen, name_prefix: args.name_prefix, limits };
+    let server = Server::bind(tree, options).await?;
+    for address in server.local_addrs() {
+        output.note(&format!("serving {} on http://{address}", global.tree.display()));
+    }
+    server
+        .run(async {
+            crate::interrupted().await;
+            output.note("stopping, once running transfers are done");
+        })
+        .await;
+    Ok(())
+}
