@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Remove, global: &Global, output: &Output) -> anyho
     }
     let mut reports = Vec::new();
     for Name { repository, reference } in &args.names {
-        let removed = tree.remove(repository, reference.as_ref()).await?;
+        let removed = patiently(tree.remove(repository, reference.as_ref()), output).await?;
         let Removed { tags, manifests, bytes } = removed;
         match reference {
             Some(Reference::Digest(digest)) => output.note(&format!("{repository}@{digest}: removed")),
@@ -61,4 +61,15 @@ pub(crate) async fn run(args: Remove, global: &Global, output: &Output) -> anyho
         });
     }
     if output.format == Format::Json { output.json(&reports) } else { Ok(()) }
+}
+
+/// Says why nothing seems to happen, if it takes long.
+async fn patiently<T>(work: impl Future<Output = T>, output: &Output) -> T {
+    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = &mut work => return done,
+        () = tokio::time::sleep(std::time::Duration::from_secs(1)) => {}
+    }
+    output.note("still at it: whatever is being added to this tree is waited for");
+    work.await
 }

@@ -244,10 +244,12 @@ impl Copy<'_> {
     async fn read(&self, descriptor: &Descriptor) -> Result<Manifest, CopyError> {
         let what = || format!("manifest {}", descriptor.digest);
         let held = self.to.manifest(&descriptor.digest).await.map_err(|e| self.sink_failed(&what(), e))?;
-        match held {
-            Some(manifest) => Ok(manifest),
-            None => self.from.manifest(descriptor).await.map_err(|e| self.source_failed(&what(), e)),
+        if let Some(manifest) = held {
+            return Ok(manifest);
         }
+        // A manifest is a request as a blob is: a source sees no more at once than the jobs.
+        let _job = self.copier.transfers.acquire().await;
+        self.from.manifest(descriptor).await.map_err(|e| self.source_failed(&what(), e))
     }
 
     /// Copies a manifest and everything below it. Returns what names it now, or `None` if it has nothing for the
