@@ -113,16 +113,17 @@ fn orphans_and_mounts_end_with_the_program_that_left_them() {
     let folder = Folder::new();
     let (orphan, mounted) = (folder.join("orphan"), folder.join("mounted"));
     // The child is nobody's, in a session of its own, ignores what can be ignored, and sits on a mount.
-    let script = "mkdir $1; mount -t tmpfs none $1; cd $1; trap '' TERM HUP; setsid sleep 987654321 & : >$0; wait";
-    let program = Invocation::new("/bin/sh").args(["-c", script]).arg(&orphan).arg(&mounted);
+    let seconds = format!("98765{}", std::process::id());
+    let script = "mkdir $1; mount -t tmpfs none $1; cd $1; trap '' TERM HUP; setsid sleep $2 & : >$0; wait";
+    let program = Invocation::new("/bin/sh").args(["-c", script]).arg(&orphan).arg(&mounted).arg(&seconds);
     let served = Served::start(&program, Isolation::Namespaces, folder, || orphan.exists());
     let path = served.folder().to_owned();
-    assert!(processes().any(|line| line.contains("987654321")));
+    assert!(processes().any(|line| line.contains(&seconds)));
     drop(served);
     assert!(!path.exists());
     let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(&*path.to_string_lossy()), "{mounts}");
-    assert!(!processes().any(|line| line.contains("987654321")));
+    assert!(!processes().any(|line| line.contains(&seconds)));
 }
 
 /// The command lines of all processes.
