@@ -1,6 +1,6 @@
 //! Every store keeps every promise.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use roadstead::store::{LocalStore, MemoryStore, Naming};
@@ -11,11 +11,11 @@ fn files_below(root: &Path) -> Vec<String> {
     let mut found = Vec::new();
     let mut folders = vec![root.to_owned()];
     while let Some(folder) = folders.pop() {
-        let entries: Vec<PathBuf> = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        for path in entries {
-            found.push(path.display().to_string());
-            if path.symlink_metadata().unwrap().is_dir() {
-                folders.push(path);
+        for entry in std::fs::read_dir(&folder).expect("a folder of the store") {
+            let entry = entry.expect("a folder can be read to its end");
+            found.push(entry.path().display().to_string());
+            if entry.file_type().expect("an entry has a type").is_dir() {
+                folders.push(entry.path());
             }
         }
     }
