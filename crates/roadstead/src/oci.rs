@@ -10,6 +10,7 @@ mod media_type;
 mod name;
 mod platform;
 mod schema1;
+mod spelling;
 
 pub(crate) use digest::excerpt;
 pub use digest::{Algorithm, Digest, DigestError, Hasher};

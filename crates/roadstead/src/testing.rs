@@ -4,6 +4,7 @@
 //! Nothing is checked in as a file: an image is written where it is used, so that a test shows what it depends on. What the
 //! builders make is real: Docker, containerd and podman accept and run it. Functions here panic where a test would.
 
+pub mod contract;
 mod fault_server;
 mod image;
 mod index;

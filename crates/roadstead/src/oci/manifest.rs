@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::digest::{Algorithm, Digest, excerpt};
 use super::media_type::{MediaType, MediaTypeError};
 use super::platform::Platform;
-use super::schema1;
+use super::{schema1, spelling};
 
 /// The largest manifest that is read: 4 MiB, what the distribution specification asks registries to accept.
 pub const MAX_MANIFEST_SIZE: u64 = 4 << 20;
@@ -103,6 +103,9 @@ pub enum ManifestError {
     /// More than [`MAX_MANIFEST_SIZE`].
     #[error("a manifest of {0} bytes: at most {MAX_MANIFEST_SIZE} are accepted")]
     TooLarge(u64),
+    /// Not UTF-8, as JSON has to be.
+    #[error("not a manifest: the content is not UTF-8")]
+    Encoding(#[source] std::str::Utf8Error),
     /// Not a JSON object of the fields that manifests have.
     #[error("not a manifest: the content is no JSON object of that form{}", looks_like(.excerpt))]
     Json {
@@ -218,10 +221,14 @@ impl Manifest {
         if size > MAX_MANIFEST_SIZE {
             return Err(ManifestError::TooLarge(size));
         }
-        let fields: Fields = serde_json::from_slice(&bytes).map_err(|source| ManifestError::Json {
-            excerpt: excerpt(&String::from_utf8_lossy(&bytes[..bytes.len().min(400)])),
-            source,
-        })?;
+        let text = str::from_utf8(&bytes).map_err(ManifestError::Encoding)?;
+        let json = |source| ManifestError::Json { excerpt: excerpt(text), source };
+        if !spelling::is_unambiguous(text).map_err(json)? {
+            return Err(ManifestError::Ambiguous(
+                "the name of a field differs from a known one only in the case of its letters",
+            ));
+        }
+        let fields: Fields = serde_json::from_str(text).map_err(json)?;
         if let Some(version) = fields.schema_version.filter(|version| !matches!(version, 1 | 2)) {
             return Err(ManifestError::SchemaVersion(version));
         }
@@ -391,6 +398,9 @@ fn kind(fields: &Fields, named: Option<&MediaType>) -> Result<Kind, ManifestErro
     if fields.layers.is_some() && fields.blobs.is_some() {
         return Err(ManifestError::Ambiguous("it has both layers and blobs"));
     }
+    if kind != Kind::Schema1 && fields.fs_layers.is_some() {
+        return Err(ManifestError::Ambiguous("it has the fsLayers of schemaVersion 1 and the fields of version 2"));
+    }
     let Some(named) = named else {
         let complete = kind != Kind::Image || (fields.config.is_some() && fields.layers.is_some());
         return if complete { Ok(kind) } else { Err(ManifestError::Untypable) };
@@ -404,6 +414,14 @@ fn kind(fields: &Fields, named: Option<&MediaType>) -> Result<Kind, ManifestErro
     } else {
         None
     };
+    // Only the artifact manifest has blobs, and it has nothing else: readers of other types would see no content.
+    let is_artifact = *named == MediaType::OCI_ARTIFACT;
+    if meant == Some(Kind::Image)
+        && (is_artifact && (fields.config.is_some() || fields.layers.is_some())
+            || !is_artifact && fields.blobs.is_some())
+    {
+        return Err(ManifestError::Ambiguous("its mediaType contradicts its fields"));
+    }
     match meant {
         Some(meant) if meant != kind => Err(ManifestError::Ambiguous("its mediaType contradicts its fields")),
         _ => Ok(kind),

@@ -25,18 +25,29 @@ pub struct Platform {
 #[derive(serde::Deserialize)]
 struct Raw {
     #[serde(default)]
-    os: String,
+    os: Option<String>,
     #[serde(default)]
-    architecture: String,
+    architecture: Option<String>,
     #[serde(default)]
     variant: Option<String>,
     #[serde(default, rename = "os.version")]
     os_version: Option<String>,
 }
 
+/// Whether a text can be a part of a platform that somebody asks for.
+fn is_word(text: &str) -> bool {
+    text.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric())
+        && text.len() <= 64
+        && text.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c))
+}
+
+/// What somebody wrote into a manifest is shown to people, so a part that nobody could ask for is `unknown`.
 impl From<Raw> for Platform {
     fn from(raw: Raw) -> Self {
-        Self::new(&raw.os, &raw.architecture, raw.variant.as_deref(), raw.os_version)
+        let name = |text: String| if is_word(&text) { text } else { "unknown".to_owned() };
+        let optional = |text: Option<String>| text.filter(|text| !text.is_empty()).map(name);
+        let (os, architecture) = (name(raw.os.unwrap_or_default()), name(raw.architecture.unwrap_or_default()));
+        Self::new(&os, &architecture, optional(raw.variant).as_deref(), optional(raw.os_version))
     }
 }
 
@@ -128,20 +139,15 @@ impl FromStr for Platform {
             None => (text, None),
             Some((names, version)) => (names, Some(version)),
         };
-        let word = |word: &str| {
-            word.bytes().next().is_some_and(|c| c.is_ascii_alphanumeric())
-                && word.len() <= 64
-                && word.bytes().all(|c| c.is_ascii_alphanumeric() || b"_-.".contains(&c))
-        };
         let mut parts = names.split('/');
         let (Some(os), Some(architecture)) = (parts.next(), parts.next()) else {
             return Err(refused());
         };
         let variant = parts.next();
-        let well_formed = word(os)
-            && word(architecture)
-            && variant.is_none_or(word)
-            && version.is_none_or(word)
+        let well_formed = is_word(os)
+            && is_word(architecture)
+            && variant.is_none_or(is_word)
+            && version.is_none_or(is_word)
             && parts.next().is_none();
         if !well_formed {
             return Err(refused());
@@ -175,6 +181,25 @@ mod tests {
         }
         for bad in ["", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/amd64:", "a b/c", "linux/../x"] {
             assert!(bad.parse::<Platform>().is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn hostile_parts_are_unknown() {
+        for (json, meant) in [
+            (r#"{"os":"linux","architecture":"arm64","variant":"v8"}"#, "linux/arm64"),
+            (r#"{"os":"windows","architecture":"amd64","os.version":"10.0.1"}"#, "windows/amd64:10.0.1"),
+            (r#"{"os":"unknown","architecture":"unknown"}"#, "unknown/unknown"),
+            ("{}", "unknown/unknown"),
+            (r#"{"os":null,"architecture":"","variant":""}"#, "unknown/unknown"),
+            (
+                r#"{"os":"\u001b[2J","architecture":"../..","variant":"a b","os.version":"é"}"#,
+                "unknown/unknown/unknown:unknown",
+            ),
+        ] {
+            let parsed: Platform = serde_json::from_str(json).unwrap();
+            assert_eq!(parsed.to_string(), meant, "{json}");
+            assert_eq!(platform(meant), parsed, "{json}");
         }
     }
 

@@ -43,27 +43,48 @@ pub(super) fn layers(fs_layers: &[FsLayer]) -> Vec<Descriptor> {
         .collect()
 }
 
+/// What the signing spliced in behind the payload's last field.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Spliced {
+    #[serde(rename = "signatures")]
+    _signatures: serde::de::IgnoredAny,
+}
+
 /// The payload that was signed, whose digest is the manifest's.
+///
+/// The signatures say themselves which bytes they cover. Believed, one that covers none of these bytes but brings a payload
+/// of its own would give any content the digest of any other; so the manifest must be its payload and the
+/// signatures, nothing more.
 pub(super) fn payload(bytes: &[u8], signatures: &[Signature]) -> Result<Vec<u8>, ManifestError> {
     let decode = |text: &str| {
         URL_SAFE_NO_PAD
             .decode(text.trim_end_matches('='))
             .map_err(|_| ManifestError::Schema1("a part of its signature is not base64url"))
     };
-    let mut payloads = signatures.iter().map(|signature| {
+    let mut covered: Option<(usize, Vec<u8>)> = None;
+    for signature in signatures {
         let protected: Protected = serde_json::from_slice(&decode(&signature.protected)?).map_err(|_| {
             ManifestError::Schema1("the protected part of its signature has no formatLength and formatTail")
         })?;
-        let head = bytes
-            .get(..protected.format_length)
-            .ok_or(ManifestError::Schema1("its signature covers more bytes than there are"))?;
-        Ok::<_, ManifestError>([head, &decode(&protected.format_tail)?].concat())
-    });
-    let first = payloads.next().ok_or(ManifestError::Schema1("it has no signature"))??;
-    for other in payloads {
-        if other? != first {
-            return Err(ManifestError::Schema1("its signatures cover different payloads"));
+        let covers = (protected.format_length, decode(&protected.format_tail)?);
+        match &covered {
+            Some(first) if *first != covers => {
+                return Err(ManifestError::Schema1("its signatures cover different payloads"));
+            }
+            _ => covered = Some(covers),
         }
     }
-    Ok(first)
+    let (length, tail) = covered.ok_or(ManifestError::Schema1("it has no signature"))?;
+    let (head, spliced) = bytes
+        .split_at_checked(length)
+        .ok_or(ManifestError::Schema1("its signature covers more bytes than there are"))?;
+    let only_signatures = spliced
+        .trim_ascii_start()
+        .strip_prefix(b",")
+        .is_some_and(|member| serde_json::from_slice::<Spliced>(&[b"{", member].concat()).is_ok());
+    if tail.trim_ascii() != b"}" || !only_signatures {
+        return Err(ManifestError::Schema1("its signature covers other content than what it stands in"));
+    }
+    Ok([head, &tail].concat())
 }
