@@ -102,6 +102,7 @@ impl FromStr for Mirror {
 struct Environment<F>(F);
 
 impl Environment<fn(&str) -> Option<OsString>> {
+    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read for the library")]
     fn of_this_process() -> Self {
         Self(|name| std::env::var_os(name))
     }
@@ -122,7 +123,7 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
     }
 
     fn home(&self) -> Option<PathBuf> {
-        self.path("HOME").or_else(std::env::home_dir)
+        self.path("HOME")
     }
 
     /// `~/.config`, or where it has been moved to.
