@@ -56,4 +56,6 @@ pub(crate) enum Command {
     Remove(commands::remove::Remove),
     Serve(commands::serve::Serve),
     Quickstart(commands::quickstart::Quickstart),
+    Login(commands::login::Login),
+    Logout(commands::logout::Logout),
 }

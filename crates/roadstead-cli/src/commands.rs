@@ -3,6 +3,8 @@
 pub(crate) mod add;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod quickstart;
 pub(crate) mod remove;
 pub(crate) mod serve;

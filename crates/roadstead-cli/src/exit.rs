@@ -1,5 +1,6 @@
 //! The exit codes, a part of the interface that scripts may rely on.
 
+use roadstead::http::HttpError;
 use roadstead::image::{CopyError, Side, SourceError};
 use roadstead::tree::TreeError;
 
@@ -47,6 +48,15 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
             CopyError::NoPlatform { .. } => Some(NOT_FOUND),
             CopyError::Mismatch { .. } | CopyError::TooDeep { .. } => Some(INVALID),
             error if error.side() == Side::Sink => Some(UNWRITABLE),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<HttpError>() {
+        return match error.status().map(|status| status.as_u16()) {
+            Some(401) => Some(UNAUTHORIZED),
+            Some(403) => Some(DENIED),
+            Some(404) => Some(NOT_FOUND),
+            _ if error.is_unreachable() => Some(UNREACHABLE),
             _ => None,
         };
     }

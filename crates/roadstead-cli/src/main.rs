@@ -43,6 +43,8 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::Remove(remove) => commands::remove::run(remove, global, output).await,
             Command::Serve(serve) => commands::serve::run(serve, global, output).await,
             Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, global, output).await,
+            Command::Login(login) => commands::login::run(login, output).await,
+            Command::Logout(logout) => commands::logout::run(logout, output).await,
         }
     };
     let done = tokio::select! {

@@ -85,6 +85,11 @@ impl Authenticator {
         Self { registry, credentials, method: Mutex::default(), grants: Mutex::default() }
     }
 
+    /// Whether the registry has wanted to know who asks.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.method.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// What to send with a request, as far as is known.
     pub(crate) async fn current(
         &self,

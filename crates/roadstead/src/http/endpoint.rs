@@ -139,13 +139,14 @@ impl Endpoint {
         if response.status().is_success() { Ok(response) } else { Err(response.into_error().await) }
     }
 
-    /// Asks whether the registry accepts the credentials: `GET /v2/`.
+    /// Asks whether the registry accepts the credentials: `GET /v2/`. Returns whether it wanted any.
     ///
     /// # Errors
     ///
     /// [`HttpError::Status`] or [`HttpError::Token`] with status 401 or 403 if it doesn't.
-    pub async fn ping(&self) -> Result<(), HttpError> {
-        self.expect_success(&Request::new(Method::GET, "/v2/", Scope::None)).await.map(drop)
+    pub async fn ping(&self) -> Result<bool, HttpError> {
+        self.expect_success(&Request::new(Method::GET, "/v2/", Scope::None)).await?;
+        Ok(self.inner.authenticator.was_asked())
     }
 
     /// One attempt, with as many answers to challenges as it takes: none if the token is good, one if there was none.

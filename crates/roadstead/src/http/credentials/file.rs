@@ -113,10 +113,10 @@ impl AuthFile {
         };
         let mut scope = repository.map(|repository| format!("{registry}/{repository}"));
         while let Some(key) = scope {
-            if let Some(found) = auths.get_key_value(&key).map(|(key, entry)| credential(path, key, entry)) {
-                if let Some(found) = found? {
-                    return Ok(Some(found));
-                }
+            if let Some((key, entry)) = auths.get_key_value(&key)
+                && let Some(found) = credential(path, key, entry)?
+            {
+                return Ok(Some(found));
             }
             let shorter = key.rsplit_once('/').map(|(shorter, _)| shorter.to_owned());
             scope = shorter.filter(|shorter| shorter.contains('/'));
