@@ -21,7 +21,7 @@ use http::header::ACCEPT_RANGES;
 
 use super::{ConfigFile, Host, Unsupported};
 use crate::site::{
-    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RANGE_NOT_SATISFIABLE, RULES,
+    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RULES,
     Rule, Site, Value,
 };
 
@@ -348,7 +348,12 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
         }
     }
     named_location(text, "@roadstead_method", &METHOD_NOT_ALLOWED);
-    named_location(text, "@roadstead_range", &RANGE_NOT_SATISFIABLE);
+    // The headers of the object have been added by then.
+    text.open("location @roadstead_range");
+    text.line("types {}");
+    text.line("default_type \"\";");
+    text.line("return 416 \"\";");
+    text.close();
 }
 
 fn named_location(text: &mut Text, name: &str, answer: &Answer) {
@@ -444,8 +449,14 @@ fn pages(text: &mut Text, root: &str) {
     let (page, outside) = (PathPattern::Page.rule(), PathPattern::Outside.rule());
     let Some(found) = &page.found else { return };
     named_location(text, missing_name(PathPattern::Page), &page.missing);
-    named_location(text, "@roadstead_bad_request", &site::BAD_REQUEST);
-    text.line("error_page 400 @roadstead_bad_request;");
+    // What can't be read has no path with which it could go to a location without one.
+    text.line("error_page 400 /.roadstead-bad-request;");
+    text.open("location = /.roadstead-bad-request");
+    text.line("internal;");
+    text.line("types {}");
+    text.line("default_type \"\";");
+    fixed(text, &site::BAD_REQUEST);
+    text.close();
     text.open(&format!("location ~ \"{}\"", PathPattern::Page.regex(None)));
     text.line(&format!("root \"{root}/\";"));
     text.open("types");
