@@ -54,6 +54,7 @@ pub(crate) enum Command {
     Inspect(commands::inspect::Inspect),
     #[command(visible_alias = "rm")]
     Remove(commands::remove::Remove),
+    Config(commands::config::Config),
     Serve(commands::serve::Serve),
     Quickstart(commands::quickstart::Quickstart),
     Login(commands::login::Login),

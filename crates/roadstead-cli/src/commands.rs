@@ -1,6 +1,7 @@
 //! One file a command: what it takes, and what it does.
 
 pub(crate) mod add;
+pub(crate) mod config;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod login;

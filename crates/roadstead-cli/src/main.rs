@@ -41,6 +41,7 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::List(list) => commands::list::run(list, global, output).await,
             Command::Inspect(inspect) => commands::inspect::run(inspect, global, output).await,
             Command::Remove(remove) => commands::remove::run(remove, global, output).await,
+            Command::Config(config) => commands::config::run(config, global, output).await,
             Command::Serve(serve) => commands::serve::run(serve, global, output).await,
             Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, global, output).await,
             Command::Login(login) => commands::login::run(login, output).await,

@@ -202,7 +202,8 @@ pub enum Value {
 /// What comes after the headers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Body {
-    /// The bytes that lie under the path, whole or in ranges.
+    /// The bytes that lie under the path, whole or in ranges. A range that begins behind their end is answered with the same
+    /// headers, status 416 and nothing: what an object is does not depend on which part of it was asked for.
     Object,
     /// Always the same. In JSON there are no quotes but `"`, so that it can stand between the others in a configuration.
     Fixed(Cow<'static, str>),
@@ -242,10 +243,6 @@ pub static METHOD_NOT_ALLOWED: LazyLock<Answer> = LazyLock::new(|| {
 
 /// The answer to a request that can't be understood.
 pub static BAD_REQUEST: LazyLock<Answer> = LazyLock::new(|| error(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid));
-
-/// The answer to a range that begins behind the end. `Content-Range` says where that is.
-pub static RANGE_NOT_SATISFIABLE: LazyLock<Answer> =
-    LazyLock::new(|| error(StatusCode::RANGE_NOT_SATISFIABLE, ErrorCode::Unsupported));
 
 /// The answer when the tree can't be read. Its cause is the operator's to know, not the client's.
 pub static UNREADABLE: LazyLock<Answer> = LazyLock::new(|| {

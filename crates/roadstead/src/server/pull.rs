@@ -338,11 +338,10 @@ fn respond(
             };
         }
         Choice::Unsatisfiable => {
-            let refused = &*site::RANGE_NOT_SATISFIABLE;
-            let unconditional = Request { headers: Headers::default(), ..*request };
-            let mut response = fixed(refused, &unconditional);
-            response.headers.extend(content_range(format!("bytes */{size}")));
-            return response;
+            let mut headers = headers(answer, facts);
+            headers.extend(content_range(format!("bytes */{size}")));
+            let status = StatusCode::RANGE_NOT_SATISFIABLE;
+            return Response { status, headers, length: Some(0), body: Body::Empty };
         }
     };
     let mut headers = headers(answer, facts);

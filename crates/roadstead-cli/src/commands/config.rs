@@ -1,0 +1,103 @@
+//! `roadstead config`
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use clap::builder::PossibleValuesParser;
+use roadstead::host::{self, ConfigFile};
+use roadstead::oci::Repository;
+use roadstead::site::{Form, Site};
+
+use crate::args::Global;
+use crate::output::Output;
+
+/// Print the configuration with which a host serves the tree
+#[derive(Debug, clap::Args)]
+pub(crate) struct Config {
+    /// The host
+    #[arg(value_name = "HOST", value_parser = PossibleValuesParser::new(host::HOSTS.iter().map(|host| host.name())))]
+    host: String,
+
+    /// Only the paths, for inside a server that is there; what must stand outside it is printed apart
+    #[arg(long, conflicts_with = "standalone")]
+    snippet: bool,
+
+    /// A whole configuration, with which the host runs as an ordinary user
+    #[arg(long)]
+    standalone: bool,
+
+    /// Where the host finds the tree, if that isn't where it is now; may hold the host's variables
+    #[arg(long, value_name = "PATH")]
+    server_root: Option<String>,
+
+    /// Where the host listens
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
+    listen: String,
+
+    /// Put this in front of every repository's name, without rewriting the tree
+    #[arg(long, value_name = "PREFIX")]
+    name_prefix: Option<Repository>,
+
+    /// Write into this file, or into this folder if it is one or there are several
+    #[arg(short, long, value_name = "PATH")]
+    output: Option<PathBuf>,
+
+    /// Replace files that are there
+    #[arg(long, requires = "output")]
+    force: bool,
+}
+
+pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let host = host::find(&args.host).context("no such host")?;
+    let root = match args.server_root {
+        Some(root) => root,
+        None => {
+            // A relative path would mean another place to the host.
+            let absolute = std::path::absolute(&global.tree).context("the tree's place can't be told")?;
+            let text = absolute.to_str().map(str::to_owned);
+            text.with_context(|| format!("{} is not UTF-8: name it by --server-root", absolute.display()))?
+        }
+    };
+    let form = match (args.snippet, args.standalone) {
+        (true, _) => Form::Snippet,
+        (_, true) => Form::Standalone,
+        _ => Form::Site,
+    };
+    let site = Site { root, listen: args.listen, form, name_prefix: args.name_prefix };
+    let files = host.render(&site)?;
+    match args.output {
+        None => {
+            for file in &files {
+                output.note(&format!("{}: {}", file.name, file.place));
+            }
+            let texts: Vec<&str> = files.iter().map(|file| file.text.trim_end()).collect();
+            output.result(&texts.join("\n\n"))
+        }
+        Some(path) => write(&path, &files, args.force, output),
+    }
+}
+
+/// Writes all files or, if one is in the way, none.
+fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyhow::Result<()> {
+    let folder = files.len() > 1 || to.is_dir();
+    let place = |file: &ConfigFile| if folder { to.join(&file.name) } else { to.to_owned() };
+    if !force {
+        for file in files {
+            let path = place(file);
+            anyhow::ensure!(path.symlink_metadata().is_err(), "{} is there already: --force replaces it", path.display());
+        }
+    }
+    if folder {
+        std::fs::create_dir_all(to).with_context(|| format!("{} can't be made", to.display()))?;
+    }
+    for file in files {
+        let path = place(file);
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(true).create_new(!force);
+        let written = options.open(&path).and_then(|mut to| to.write_all(file.text.as_bytes()));
+        written.with_context(|| format!("{} can't be written", path.display()))?;
+        output.note(&format!("wrote {}: {}", path.display(), file.place));
+    }
+    Ok(())
+}

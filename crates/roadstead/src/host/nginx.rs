@@ -1,0 +1,569 @@
+//! nginx: one fixed configuration, whatever the tree holds, never reloaded when images come and go.
+//!
+//! A reference is a symbolic link whose target spells media type and digest, and `$realpath_root` says where a link
+//! leads. It is read once for each request; type, digest and body all follow from that one answer, so they can't
+//! disagree while a tag moves. A chain of `try_files` over one folder for each media type was the alternative: a quarter
+//! faster, but for known types only, and without the digest of a tag.
+//!
+//! Traps that the text avoids:
+//!
+//! - reading `$realpath_root` of what isn't there is logged as critical, so `-f` looks first;
+//! - `open_file_cache` on a path with a tag would answer an old body with a new digest, so it stands behind digests only;
+//! - an extension must not decide a tag's type: `types {}` is empty, and the type is a header like any other;
+//! - `add_header` is inherited only by locations that have none, so each has all;
+//! - the date of a file says nothing about a tag that moves between files, so `Last-Modified` is left out. `ETag` is the
+//!   digest; nginx compares it in `If-Range`, and the map `$roadstead_unchanged` in `If-None-Match`.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+
+use http::header::ACCEPT_RANGES;
+
+use super::{ConfigFile, Host, Unsupported};
+use crate::site::{
+    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RULES,
+    Rule, Site, Value,
+};
+
+/// nginx.
+pub(super) struct Nginx;
+
+const NAME: &str = "nginx";
+
+impl Host for Nginx {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn about(&self) -> &'static str {
+        "nginx: one fixed configuration for any tree, never reloaded"
+    }
+
+    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        let root = root(&site.root)?;
+        let mut maps = Text::default();
+        http_part(&mut maps);
+        let mut paths = Text::default();
+        locations(&mut paths, site, &root);
+        let file = |name: &str, place: &str, text: Text| ConfigFile {
+            name: name.to_owned(),
+            place: place.to_owned(),
+            text: text.finish(),
+        };
+        if site.form == Form::Snippet {
+            return Ok(vec![
+                file("roadstead-http.conf", "include it inside http {}, outside every server {}", maps),
+                file("roadstead-server.conf", "include it inside the server {} that is to answer", paths),
+            ]);
+        }
+        let mut text = maps;
+        text.line("");
+        text.open("server");
+        text.line(&format!("listen {};", listen(&site.listen)?));
+        text.line("server_tokens off;");
+        text.line("merge_slashes off;");
+        text.line("keepalive_requests 100000;");
+        text.line("");
+        text.nest(paths);
+        text.line("");
+        pages(&mut text, &root);
+        text.close();
+        if site.form == Form::Site {
+            return Ok(vec![file("roadstead.conf", "put it into /etc/nginx/conf.d/, then nginx -s reload", text)]);
+        }
+        let place = "run it with nginx -p FOLDER -c FILE -g 'daemon off;', where FOLDER takes nginx's own files";
+        Ok(vec![file("nginx.conf", place, standalone(text))])
+    }
+}
+
+/// Lines, indented by the braces around them.
+#[derive(Default)]
+struct Text {
+    lines: String,
+    depth: usize,
+}
+
+impl Text {
+    fn line(&mut self, line: &str) {
+        if !line.is_empty() {
+            self.lines.extend(std::iter::repeat_n("    ", self.depth));
+            self.lines.push_str(line);
+        }
+        self.lines.push('\n');
+    }
+
+    fn open(&mut self, what: &str) {
+        self.line(&format!("{what} {{"));
+        self.depth += 1;
+    }
+
+    fn close(&mut self) {
+        self.depth -= 1;
+        self.line("}");
+    }
+
+    fn nest(&mut self, inner: Self) {
+        for line in inner.lines.lines() {
+            self.line(line);
+        }
+    }
+
+    fn finish(self) -> String {
+        self.lines
+    }
+}
+
+/// A text that stands for itself, quoted. In none of the rules' texts is there a `$`.
+fn quoted(text: &str) -> String {
+    let quote = if text.contains('"') { '\'' } else { '"' };
+    let mut quoted = String::from(quote);
+    for c in text.chars() {
+        match c {
+            '\n' => quoted.push_str("\\n"),
+            '\\' => quoted.push_str("\\\\"),
+            c if c == quote => {
+                quoted.push('\\');
+                quoted.push(c);
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted.push(quote);
+    quoted
+}
+
+fn refused(what: &'static str, value: &str, problem: &'static str) -> Unsupported {
+    Unsupported::Value { host: NAME, what, value: value.to_owned(), problem }
+}
+
+/// The place of the tree, ready to stand between double quotes. `$name` and `${name}` are nginx's variables.
+fn root(given: &str) -> Result<String, Unsupported> {
+    const WHAT: &str = "the tree's place";
+    let trimmed = given.trim_end_matches('/');
+    if given.is_empty() {
+        return Err(refused(WHAT, given, "it is empty"));
+    }
+    if given.chars().any(char::is_control) {
+        return Err(refused(WHAT, given, "it has a control character"));
+    }
+    let mut rest = trimmed;
+    while let Some((_, behind)) = rest.split_once('$') {
+        let word = |text: &str| text.bytes().take_while(|c| c.is_ascii_alphanumeric() || *c == b'_').count();
+        let name = match behind.strip_prefix('{') {
+            Some(inner) => Some(&inner[..word(inner)]).filter(|name| inner[name.len()..].starts_with('}')),
+            None => Some(&behind[..word(behind)]),
+        };
+        match name {
+            Some("document_root" | "realpath_root" | "request_filename") => {
+                return Err(refused(WHAT, given, "that variable depends on the place itself"));
+            }
+            Some(name) if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {}
+            _ => return Err(refused(WHAT, given, "a $ must begin the name of a variable: nginx can't write one otherwise")),
+        }
+        rest = behind;
+    }
+    Ok(trimmed.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Where to listen, checked: a port, an address and a port, or a socket in the file system.
+fn listen(given: &str) -> Result<String, Unsupported> {
+    const WHAT: &str = "the address to listen on";
+    let port = |port: &str| !port.starts_with('+') && port.parse::<u16>().is_ok_and(|port| port > 0);
+    let plain = given.parse::<SocketAddr>().is_ok_and(|address| address.port() > 0)
+        || port(given)
+        || given.strip_prefix("*:").is_some_and(port)
+        || given.rsplit_once(':').is_some_and(|(host, number)| is_host_name(host) && port(number));
+    if plain {
+        return Ok(given.to_owned());
+    }
+    match given.strip_prefix("unix:") {
+        Some(path) if path.starts_with('/') && !path.contains(['$', ':']) && !path.chars().any(char::is_control) => {
+            Ok(quoted(given))
+        }
+        _ => Err(refused(WHAT, given, "expected PORT, ADDRESS:PORT, [ADDRESS]:PORT or unix:/PATH")),
+    }
+}
+
+fn is_host_name(host: &str) -> bool {
+    let label = |label: &str| {
+        !label.is_empty()
+            && !label.starts_with('-')
+            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+    };
+    host.len() <= 253 && host.split('.').all(label)
+}
+
+/// What must stand outside every server: how a link's target becomes two headers.
+fn http_part(text: &mut Text) {
+    let digest = "sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}";
+    let media_type = "application/[a-z0-9][a-z0-9!#$&^_.+-]*";
+    text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
+    text.line("");
+    text.line("# A name is a link whose target spells media type and digest. It is read once for each request.");
+    text.open("map $roadstead_real $roadstead_type");
+    text.line(&format!("\"~/content/manifests/(?<roadstead_t>{media_type})/[^/]+$\" $roadstead_t;"));
+    text.close();
+    text.open("map $roadstead_real $roadstead_digest");
+    text.line(&format!("\"~/(?<roadstead_d>{digest})$\" $roadstead_d;"));
+    text.close();
+    text.line("# Whether the client has what it asks for.");
+    text.open("map \"$roadstead_digest $http_if_none_match\" $roadstead_unchanged");
+    text.line("default 0;");
+    text.line("\"~^(?<roadstead_u>sha\\S+) (?:.*[ ,/])?\\\"\\k<roadstead_u>\\\"\" 1;");
+    text.close();
+    text.open("map $request_method $roadstead_refused");
+    text.line("default 1;");
+    text.line("GET 0;");
+    text.line("HEAD 0;");
+    text.close();
+}
+
+/// The expression for a pattern, with captures that collide with nobody's variables.
+fn regex(pattern: PathPattern, site: &Site) -> String {
+    pattern.regex(site.name_prefix.as_ref()).replace("(?<", "(?<roadstead_")
+}
+
+/// Where the object of a pattern lies, seen from the root.
+fn key(pattern: PathPattern) -> Option<&'static str> {
+    Some(match pattern {
+        PathPattern::Catalog => "v2/_catalog",
+        PathPattern::TagsList => "v2/$roadstead_name/tags/list",
+        PathPattern::ManifestByTag => "v2/$roadstead_name/manifests/$roadstead_tag",
+        PathPattern::ManifestByDigest => "v2/$roadstead_name/manifests/$roadstead_asked",
+        PathPattern::Blob => "v2/$roadstead_name/blobs/$roadstead_asked",
+        PathPattern::Referrers => "v2/$roadstead_name/referrers/$roadstead_asked",
+        _ => return None,
+    })
+}
+
+fn value(value: Value) -> Option<String> {
+    Some(match value {
+        Value::Fixed(text) => quoted(text),
+        Value::FromPath(Capture::Digest) => "$roadstead_asked".to_owned(),
+        Value::OfContent(Content::Digest) => "$roadstead_digest".to_owned(),
+        Value::OfContent(Content::MediaType) => "$roadstead_type".to_owned(),
+        Value::OfPage => return None,
+    })
+}
+
+/// The headers of an answer.
+fn headers(text: &mut Text, answer: &Answer) {
+    for (name, source) in &answer.headers {
+        // nginx says by itself that it serves ranges, wherever it may.
+        if *name == ACCEPT_RANGES {
+            continue;
+        }
+        let Some(value) = value(*source) else { continue };
+        let value = if *name == http::header::ETAG { format!("'\"{value}\"'") } else { value };
+        text.line(&format!("add_header {} {value} always;", site::spelled(name)));
+    }
+    if answer.body == Body::Object {
+        text.line("add_header Last-Modified \"\";");
+        let ranges = u8::from(answer.headers.iter().any(|(name, _)| *name == ACCEPT_RANGES));
+        text.line(&format!("max_ranges {ranges};"));
+    }
+}
+
+/// Answers by itself.
+fn fixed(text: &mut Text, answer: &Answer) {
+    headers(text, answer);
+    if let Body::Fixed(body) = &answer.body {
+        text.line(&format!("return {} {};", answer.status.as_u16(), quoted(body)));
+    }
+}
+
+const REFUSE: &str = "if ($roadstead_refused) { return 405; }";
+
+/// Where nginx goes for an answer of another status than the one that it was about to give.
+fn errors(text: &mut Text, missing: Option<PathPattern>) {
+    text.line("error_page 405 @roadstead_method;");
+    if let Some(pattern) = missing {
+        text.line("error_page 416 @roadstead_range;");
+        // A missing list may be as good as an empty one: then the answer's own status counts.
+        text.line(&format!("error_page 404 = {};", missing_name(pattern)));
+    }
+}
+
+fn missing_name(pattern: PathPattern) -> &'static str {
+    match pattern {
+        PathPattern::Catalog => "@roadstead_no_catalog",
+        PathPattern::TagsList => "@roadstead_no_repository",
+        PathPattern::Blob => "@roadstead_no_blob",
+        PathPattern::Referrers => "@roadstead_no_referrers",
+        PathPattern::Page => "@roadstead_no_page",
+        _ => "@roadstead_no_manifest",
+    }
+}
+
+/// Everything under `/v2/`, and where its errors lead.
+fn locations(text: &mut Text, site: &Site, root: &str) {
+    let ping = PathPattern::Ping.rule();
+    for path in ["/v2", "/v2/"] {
+        text.open(&format!("location = {path}"));
+        text.line("types {}");
+        text.line("default_type \"\";");
+        errors(text, None);
+        text.line(REFUSE);
+        fixed(text, &ping.missing);
+        text.close();
+    }
+    // `^~` keeps a server's own expressions, for `.html` or `.php`, away from tags.
+    text.open("location ^~ /v2/");
+    for line in [
+        "types {}",
+        "default_type \"\";",
+        "charset off;",
+        "gzip off;",
+        "etag off;",
+        "if_modified_since off;",
+        "log_not_found off;",
+        "disable_symlinks off;",
+        "client_max_body_size 0;",
+        "sendfile on;",
+        "sendfile_max_chunk 2m;",
+        "tcp_nopush on;",
+        "tcp_nodelay on;",
+    ] {
+        text.line(line);
+    }
+    errors(text, None);
+    text.line(REFUSE);
+    fixed(text, &PathPattern::Unknown.rule().missing);
+    for rule in RULES.iter() {
+        match rule.pattern {
+            PathPattern::Ping | PathPattern::Unknown | PathPattern::Page | PathPattern::Outside => {}
+            PathPattern::ManifestByTag => manifests(text, site, root, rule, "/v2/.tag/"),
+            PathPattern::ManifestByDigest => manifests(text, site, root, rule, "/v2/.digest/"),
+            _ => endpoint(text, site, root, rule),
+        }
+    }
+    text.close();
+    text.line("");
+    let mut named = Vec::new();
+    for rule in RULES.iter().filter(|rule| rule.found.is_some() && rule.pattern != PathPattern::Page) {
+        let name = missing_name(rule.pattern);
+        if !named.contains(&name) {
+            named.push(name);
+            named_location(text, name, &rule.missing);
+        }
+    }
+    named_location(text, "@roadstead_method", &METHOD_NOT_ALLOWED);
+    // The headers of the object have been added by then.
+    text.open("location @roadstead_range");
+    text.line("types {}");
+    text.line("default_type \"\";");
+    text.line("return 416 \"\";");
+    text.close();
+}
+
+fn named_location(text: &mut Text, name: &str, answer: &Answer) {
+    text.open(&format!("location {name}"));
+    text.line("types {}");
+    text.line("default_type \"\";");
+    fixed(text, answer);
+    text.close();
+}
+
+/// A path with an object of its own, or with none.
+fn endpoint(text: &mut Text, site: &Site, root: &str, rule: &Rule) {
+    // The captures of a digest are called by what they are: asked for, as against found.
+    let regex = regex(rule.pattern, site).replace("roadstead_digest", "roadstead_asked");
+    text.line("");
+    text.open(&format!("location ~ \"{regex}\""));
+    let (Some(found), Some(key)) = (&rule.found, key(rule.pattern)) else {
+        errors(text, None);
+        text.line(REFUSE);
+        fixed(text, &rule.missing);
+        text.close();
+        return;
+    };
+    errors(text, Some(rule.pattern));
+    text.line(REFUSE);
+    if found.headers.iter().any(|(name, _)| *name == http::header::ETAG) {
+        text.line("set $roadstead_real /$roadstead_asked;");
+        text.line("if ($roadstead_unchanged) { return 304; }");
+    }
+    text.line(&format!("alias \"{root}/{key}\";"));
+    headers(text, found);
+    if let Some(prefix) = &site.name_prefix {
+        lists_below(text, rule.pattern, prefix.as_str());
+    }
+    text.close();
+    outside_prefix(text, site, rule);
+}
+
+/// The lists say the tree's own names: nginx puts the prefix in front of each while it sends them.
+fn lists_below(text: &mut Text, pattern: PathPattern, prefix: &str) {
+    let substitutions: &[(&str, &str)] = match pattern {
+        PathPattern::TagsList => &[(r#""name":""#, "on")],
+        PathPattern::Catalog => &[(r#"[""#, "off"), (r#"",""#, "off")],
+        _ => return,
+    };
+    for (before, _) in substitutions {
+        text.line(&format!("sub_filter '{before}' '{before}{prefix}/';"));
+    }
+    text.line("sub_filter_types *;");
+    text.line(&format!("sub_filter_once {};", substitutions[0].1));
+}
+
+/// What lacks the prefix is missing, in the way that fits the path.
+fn outside_prefix(text: &mut Text, site: &Site, rule: &Rule) {
+    if site.name_prefix.is_none() || rule.pattern == PathPattern::Catalog {
+        return;
+    }
+    text.line("");
+    text.open(&format!("location ~ \"{}\"", rule.pattern.regex(None).replace("?<", "?<roadstead_other_")));
+    errors(text, None);
+    text.line(REFUSE);
+    fixed(text, &rule.missing);
+    text.close();
+}
+
+/// The manifests: the link is read, then what it leads to is served.
+fn manifests(text: &mut Text, site: &Site, root: &str, rule: &Rule, inner: &str) {
+    let (Some(found), Some(key)) = (&rule.found, key(rule.pattern)) else { return };
+    let regex = regex(rule.pattern, site).replace("roadstead_digest", "roadstead_asked");
+    text.line("");
+    text.open(&format!("location ~ \"{regex}\""));
+    errors(text, Some(rule.pattern));
+    text.line(REFUSE);
+    text.line(&format!("root \"{root}/{key}\";"));
+    text.line("if (!-f $document_root) { return 404; }");
+    text.line("set $roadstead_real $realpath_root;");
+    text.line(&format!("rewrite ^ {inner}$roadstead_type/$roadstead_digest last;"));
+    text.close();
+    text.open(&format!("location ^~ {inner}"));
+    text.line("internal;");
+    errors(text, Some(rule.pattern));
+    text.line("if ($roadstead_unchanged) { return 304; }");
+    text.line(&format!("alias \"{root}/content/manifests/\";"));
+    text.line("open_file_cache max=4096 inactive=60s;");
+    text.line("sendfile off;");
+    headers(text, found);
+    text.close();
+    outside_prefix(text, site, rule);
+}
+
+/// What lies outside of `/v2/`: the pages for people, and nothing else.
+fn pages(text: &mut Text, root: &str) {
+    let (page, outside) = (PathPattern::Page.rule(), PathPattern::Outside.rule());
+    let Some(found) = &page.found else { return };
+    named_location(text, missing_name(PathPattern::Page), &page.missing);
+    // What can't be read has no path with which it could go to a location without one.
+    text.line("error_page 400 /.roadstead-bad-request;");
+    text.open("location = /.roadstead-bad-request");
+    text.line("internal;");
+    text.line("types {}");
+    text.line("default_type \"\";");
+    fixed(text, &site::BAD_REQUEST);
+    text.close();
+    text.open(&format!("location ~ \"{}\"", PathPattern::Page.regex(None)));
+    text.line(&format!("root \"{root}/\";"));
+    text.open("types");
+    for (extension, media_type) in PAGE_TYPES {
+        text.line(&format!("{} {extension};", quoted(media_type)));
+    }
+    text.close();
+    for line in ["etag off;", "if_modified_since off;", "log_not_found off;"] {
+        text.line(line);
+    }
+    errors(text, Some(PathPattern::Page));
+    text.line(REFUSE);
+    text.line("try_files $uri ${uri}index.html =404;");
+    headers(text, found);
+    text.close();
+    for location in ["location ^~ /content/", "location /"] {
+        text.open(location);
+        text.line("types {}");
+        text.line("default_type \"\";");
+        errors(text, None);
+        text.line(REFUSE);
+        fixed(text, &outside.missing);
+        text.close();
+    }
+}
+
+/// Everything that nginx needs to run as an ordinary user, its own files below the folder of `-p`.
+fn standalone(server: Text) -> Text {
+    let mut text = Text::default();
+    for line in ["worker_processes auto;", "pid nginx.pid;", "error_log stderr warn;", "pcre_jit on;", ""] {
+        text.line(line);
+    }
+    text.open("events");
+    text.line("worker_connections 1024;");
+    text.close();
+    text.line("");
+    text.open("http");
+    text.line("access_log off;");
+    for folder in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+        let _ = writeln!(text.lines, "    {folder}_temp_path {folder}_temp;");
+    }
+    text.line("");
+    text.nest(server);
+    text.close();
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(site: &Site) -> String {
+        let files = Nginx.render(site).unwrap();
+        files.into_iter().map(|file| file.text).collect()
+    }
+
+    fn site(root: &str) -> Site {
+        Site { root: root.to_owned(), listen: "127.0.0.1:5000".to_owned(), ..Site::default() }
+    }
+
+    #[test]
+    fn every_rule_is_visible() {
+        for form in [Form::Site, Form::Snippet, Form::Standalone] {
+            let text = render(&Site { form, ..site("/srv/registry") });
+            for rule in RULES.iter() {
+                if form == Form::Snippet && matches!(rule.pattern, PathPattern::Page | PathPattern::Outside) {
+                    continue;
+                }
+                for answer in rule.found.iter().chain([&rule.missing]) {
+                    if let Body::Fixed(body) = &answer.body {
+                        let line = format!("return {} {};", answer.status.as_u16(), quoted(body));
+                        assert!(text.contains(&line), "{form:?} lacks {line}");
+                    }
+                    for (name, value) in &answer.headers {
+                        if let Value::Fixed(fixed) = value && *name != ACCEPT_RANGES {
+                            let line = format!("add_header {} {} always;", site::spelled(name), quoted(fixed));
+                            assert!(text.contains(&line), "{form:?} lacks {line}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn odd_places_are_quoted_and_those_that_nginx_cannot_say_refused() {
+        for (place, expected) in [
+            ("/srv/a b;c{d}#e", "\"/srv/a b;c{d}#e/v2/"),
+            ("/srv/\"x\"\\y'z", "\"/srv/\\\"x\\\"\\\\y'z/v2/"),
+            ("$tree", "\"$tree/v2/"),
+            ("/srv/${tree}s/", "\"/srv/${tree}s/v2/"),
+            ("relative", "\"relative/v2/"),
+        ] {
+            assert!(render(&site(place)).contains(expected), "{place}");
+        }
+        for place in ["", "/a\nb", "/a\0b", "/a$", "/a$/b", "/a$1", "/a${b", "/a${}", "/a$ b", "$document_root/x"] {
+            assert!(Nginx.render(&site(place)).is_err(), "{place:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn where_to_listen() {
+        for good in ["80", "127.0.0.1:80", "[::1]:5000", "[::]:5000", "*:80", "localhost:80", "unix:/run/a b.sock"] {
+            assert!(listen(good).is_ok(), "{good:?} was refused");
+        }
+        for bad in ["", "0", "80; include /etc/passwd", "a b:80", "host:", ":80", "unix:x", "unix:/a$b", "::1", "+80"] {
+            assert!(listen(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+}
