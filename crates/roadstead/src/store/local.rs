@@ -16,6 +16,11 @@
 //! `.roadstead/tmp/` and holds a lock beside it; a folder whose lock can be taken belonged to a process that is dead, and is
 //! removed by the next one that writes. Everything else has the mode that the umask gives.
 //!
+//! # Links
+//!
+//! A link is made and read where a name is expected, one step and inside the store. A folder that is a link is no folder of
+//! this store, whatever is behind it: trees come from elsewhere, too.
+//!
 //! # Blocking
 //!
 //! Questions that touch only names (a link, a size, an open) run where they are asked: with warm directory entries
@@ -23,6 +28,7 @@
 //! on the runtime's threads for blocking work.
 
 mod flush;
+mod locks;
 mod probe;
 mod scratch;
 mod upload;
@@ -43,8 +49,14 @@ use super::{
     Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Store, StoreError, Upload,
     Version, Written,
 };
+#[cfg(target_os = "linux")]
+use rustix::fs::ResolveFlags;
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+
 use crate::oci::Hasher;
 use flush::Flusher;
+use locks::Locks;
 use scratch::Scratch;
 
 /// The folder for what no web server may hand out.
@@ -56,8 +68,67 @@ pub struct LocalStore(Arc<Inner>);
 
 struct Inner {
     root: PathBuf,
+    /// The root, open.
+    folder: File,
     scratch: Scratch,
     flusher: Flusher,
+    locks: Locks,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        flush::close(self);
+    }
+}
+
+impl Inner {
+    /// Runs `make` and, as long as the folder isn't there, makes the folder: another process may remove it in between.
+    fn in_folder<T>(&self, path: &Path, mut make: impl FnMut() -> io::Result<T>) -> Result<T, StoreError> {
+        const TRIES: usize = 100;
+        let folder = path.parent().unwrap_or(&self.root);
+        for _ in 0..TRIES {
+            if leads_through_link(folder) {
+                return Err(StoreError::Collision { what: path.display().to_string() });
+            }
+            match make() {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => self.make_folder(folder, path)?,
+                Err(e) if matches!(e.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => {
+                    return Err(StoreError::Collision { what: path.display().to_string() });
+                }
+                Err(e) => return Err(failed("writing", path, e)),
+                Ok(made) => return Ok(made),
+            }
+        }
+        let e = io::Error::new(io::ErrorKind::NotFound, "its folder is removed again and again");
+        Err(failed("writing", path, e))
+    }
+
+    fn make_folder(&self, folder: &Path, path: &Path) -> Result<(), StoreError> {
+        match fs::create_dir(folder) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let above = folder.parent().unwrap_or(&self.root);
+                self.make_folder(above, path)?;
+                return match fs::create_dir(folder) {
+                    Err(e) if !matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+                        Err(failed("creating", folder, e))
+                    }
+                    _ => {
+                        self.flusher.touched(above);
+                        Ok(())
+                    }
+                };
+            }
+            // A file in the folder's place makes the next attempt fail with a collision.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                return Err(StoreError::Collision { what: path.display().to_string() });
+            }
+            Err(e) => return Err(failed("creating", folder, e)),
+        }
+        self.flusher.touched(folder.parent().unwrap_or(&self.root));
+        Ok(())
+    }
 }
 
 impl LocalStore {
@@ -70,7 +141,7 @@ impl LocalStore {
         let failed = |e| failed("opening", root, e);
         let root = fs::canonicalize(root).map_err(failed)?;
         fs::read_dir(&root).map_err(failed)?;
-        Ok(Self::at(root))
+        Self::at(root)
     }
 
     /// The store in a directory, which is made if it isn't there, and tried if nothing was ever written to it.
@@ -95,12 +166,13 @@ impl LocalStore {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
             Err(e) => return Err(failed("creating", &private, e)),
         }
-        Ok(Self::at(root))
+        Self::at(root)
     }
 
-    fn at(root: PathBuf) -> Self {
+    fn at(root: PathBuf) -> Result<Self, StoreError> {
+        let folder = File::open(&root).map_err(|e| failed("opening", &root, e))?;
         let scratch = Scratch::new(root.join(PRIVATE));
-        Self(Arc::new(Inner { root, scratch, flusher: Flusher::default() }))
+        Ok(Self(Arc::new(Inner { root, folder, scratch, flusher: Flusher::default(), locks: Locks::default() })))
     }
 
     /// This store without durability: for trees that can be made again, such as those of tests. A power cut may leave names
@@ -138,56 +210,11 @@ impl LocalStore {
         }
     }
 
-    /// Runs `make` and, as long as the folder isn't there, makes the folder: another process may remove it in between.
-    fn in_folder<T>(&self, path: &Path, mut make: impl FnMut() -> io::Result<T>) -> Result<T, StoreError> {
-        const TRIES: usize = 100;
-        let folder = path.parent().unwrap_or(&self.0.root);
-        for _ in 0..TRIES {
-            match make() {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => self.make_folder(folder, path)?,
-                Err(e) if matches!(e.kind(), io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory) => {
-                    return Err(StoreError::Collision { what: path.display().to_string() });
-                }
-                Err(e) => return Err(failed("writing", path, e)),
-                Ok(made) => return Ok(made),
-            }
-        }
-        let e = io::Error::new(io::ErrorKind::NotFound, "its folder is removed again and again");
-        Err(failed("writing", path, e))
-    }
-
-    fn make_folder(&self, folder: &Path, path: &Path) -> Result<(), StoreError> {
-        match fs::create_dir(folder) {
-            Ok(()) => {}
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let above = folder.parent().unwrap_or(&self.0.root);
-                self.make_folder(above, path)?;
-                return match fs::create_dir(folder) {
-                    Err(e) if !matches!(e.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
-                        Err(failed("creating", folder, e))
-                    }
-                    _ => {
-                        self.0.flusher.touched(above);
-                        Ok(())
-                    }
-                };
-            }
-            // A file in the folder's place makes the next attempt fail with a collision.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
-                return Err(StoreError::Collision { what: path.display().to_string() });
-            }
-            Err(e) => return Err(failed("creating", folder, e)),
-        }
-        self.0.flusher.touched(folder.parent().unwrap_or(&self.0.root));
-        Ok(())
-    }
-
     fn link_now(&self, key: &Key, target: &Key) -> Result<bool, StoreError> {
         let path = self.path(key);
         let text = relative(key, target);
         // Nearly every link is new or already right; only a tag that moves has to be replaced.
-        let made = self.in_folder(&path, || match std::os::unix::fs::symlink(&text, &path) {
+        let made = self.0.in_folder(&path, || match std::os::unix::fs::symlink(&text, &path) {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(false),
             other => other.map(|()| true),
         })?;
@@ -197,13 +224,15 @@ impl LocalStore {
             }
             let temporary = self.0.scratch.path()?;
             std::os::unix::fs::symlink(&text, &temporary).map_err(|e| failed("writing", &temporary, e))?;
-            let moved = self.in_folder(&path, || fs::rename(&temporary, &path));
+            let moved = self.0.in_folder(&path, || fs::rename(&temporary, &path));
             if moved.is_err() {
                 let _ = fs::remove_file(&temporary);
             }
             moved?;
         }
         self.0.flusher.touched(path.parent().unwrap_or(&self.0.root));
+        // Another process may have put the target there a moment ago, and not have synced its folder yet.
+        self.0.flusher.touched(self.path(target).parent().unwrap_or(&self.0.root));
         Ok(true)
     }
 
@@ -215,22 +244,21 @@ impl LocalStore {
             io::Write::write_all(&mut file, bytes)?;
             self.0.flusher.sync_file(&file)
         };
-        let written = write().map_err(|e| failed("writing", &path, e)).and_then(|()| match condition {
-            Condition::Always => self.in_folder(&path, || fs::rename(&temporary, &path)).map(|()| Written::Done),
-            Condition::Absent => self.in_folder(&path, || match fs::hard_link(&temporary, &path) {
-                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Written::Refused),
-                other => other.map(|()| Written::Done),
-            }),
-            Condition::Unchanged(version) => {
-                let lock = self.0.scratch.lock_file("put")?;
-                lock.lock().map_err(|e| failed("locking", &path, e))?;
-                let present = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file);
-                if present.is_some_and(|metadata| version_of(&metadata) == *version) {
-                    self.in_folder(&path, || fs::rename(&temporary, &path)).map(|()| Written::Done)
-                } else {
-                    Ok(Written::Refused)
-                }
+        let written = write().map_err(|e| failed("writing", &path, e)).and_then(|()| {
+            // Held by every writer, so that nothing can come between a look and the rename; and so needs no hard links, which
+            // some file systems don't have.
+            let lock = self.0.scratch.lock_file("put")?;
+            lock.lock().map_err(|e| failed("locking", &path, e))?;
+            let allowed = match condition {
+                Condition::Always => true,
+                Condition::Absent => fs::symlink_metadata(&path).is_err(),
+                Condition::Unchanged(version) => fs::symlink_metadata(&path)
+                    .is_ok_and(|metadata| metadata.is_file() && version_of(&metadata) == *version),
+            };
+            if !allowed {
+                return Ok(Written::Refused);
             }
+            self.0.in_folder(&path, || fs::rename(&temporary, &path)).map(|()| Written::Done)
         });
         // Gone if it was renamed; else its work is done.
         let _ = fs::remove_file(&temporary);
@@ -242,20 +270,22 @@ impl LocalStore {
 
     fn delete_now(&self, key: &Key) -> Result<bool, StoreError> {
         let path = self.path(key);
+        if leads_through_link(path.parent().unwrap_or(&self.0.root)) {
+            return Ok(false);
+        }
         match fs::remove_file(&path) {
             Ok(()) => {}
             Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::IsADirectory => return Ok(false),
             Err(e) => return Err(failed("deleting", &path, e)),
         }
         // Folders that became empty go with their last key; the top-level ones stay.
-        let mut folder = key.parent();
-        while let Some(key) = folder.filter(|key| key.parent().is_some()) {
-            if fs::remove_dir(self.path(&key)).is_err() {
-                self.0.flusher.touched(&self.path(&key));
-                break;
-            }
-            folder = key.parent();
+        let mut folder = path.parent().unwrap_or(&self.0.root);
+        while folder.parent().is_some_and(|above| above != self.0.root && folder != self.0.root)
+            && fs::remove_dir(folder).is_ok()
+        {
+            folder = folder.parent().unwrap_or(&self.0.root);
         }
+        self.0.flusher.touched(folder);
         Ok(true)
     }
 }
@@ -328,17 +358,23 @@ impl Store for LocalStore {
                 blocking(move || {
                     let Some((path, mut entries)) = folder.open()? else { return Ok(None) };
                     let mut batch = Vec::with_capacity(BATCH);
+                    let mut more = false;
                     for entry in entries.by_ref().take(BATCH) {
+                        more = true;
                         let failed = |e| failed("listing", &path, e);
                         let entry = entry.map_err(failed)?;
                         // Names that can't be keys were not put here by a store.
                         let Some(key) = entry.file_name().to_str().and_then(|name| prefix.child(name).ok()) else {
                             continue;
                         };
-                        let is_folder = entry.file_type().map_err(failed)?.is_dir();
-                        batch.push(Ok(if is_folder { Listed::Prefix(key) } else { Listed::Object(key) }));
+                        match entry.file_type() {
+                            Ok(kind) if kind.is_dir() => batch.push(Ok(Listed::Prefix(key))),
+                            Ok(_) => batch.push(Ok(Listed::Object(key))),
+                            // Some file systems don't tell the kind with the name, and it went meanwhile.
+                            Err(e) if is_absent(&e) => {}
+                            Err(e) => return Err(failed(e)),
+                        }
                     }
-                    let more = !batch.is_empty();
                     Ok(more.then(|| (stream::iter(batch), Folder::Open(path, entries))))
                 })
                 .await
@@ -353,17 +389,7 @@ impl Store for LocalStore {
     }
 
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
-        let (store, name) = (self.clone(), name.to_owned());
-        blocking(move || {
-            let file = store.0.scratch.lock_file(&name)?;
-            match mode {
-                LockMode::Shared => file.lock_shared(),
-                LockMode::Exclusive => file.lock(),
-            }
-            .map_err(|e| failed("locking", &store.0.root, e))?;
-            Ok(LockGuard::new(Box::new(file)))
-        })
-        .await
+        self.lock_now(name, mode).await
     }
 }
 
@@ -378,6 +404,7 @@ impl Folder {
     fn open(self) -> Result<Option<(PathBuf, fs::ReadDir)>, StoreError> {
         match self {
             Self::Open(path, entries) => Ok(Some((path, entries))),
+            Self::Unopened(path) if leads_through_link(&path) => Ok(None),
             Self::Unopened(path) => match fs::read_dir(&path) {
                 Ok(entries) => Ok(Some((path, entries))),
                 Err(e) if is_absent(&e) => Ok(None),
@@ -411,16 +438,41 @@ fn is_absent(e: &io::Error) -> bool {
 
 /// Opens a regular file, and nothing that a path may be instead of one.
 fn open_regular(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
-    let no_follow = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits().cast_signed();
-    match OpenOptions::new().read(true).custom_flags(no_follow).open(path) {
+    match open_no_links(path, OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(file) => {
             let metadata = file.metadata()?;
             Ok(metadata.is_file().then_some((file, metadata)))
         }
-        // A link where content should be is as good as nothing.
-        Err(e) if is_absent(&e) || rustix::io::Errno::from_io_error(&e) == Some(rustix::io::Errno::LOOP) => Ok(None),
+        // A link or a socket where content should be is as good as nothing.
+        Err(e) if is_absent(&e) || is_link(&e) || errno(&e) == Some(Errno::NXIO) => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Opens a path that has no links in it: a tree from elsewhere may lead out by a folder that is one.
+fn open_no_links(path: &Path, flags: OFlags) -> io::Result<File> {
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    #[cfg(target_os = "linux")]
+    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+        // Kernels before 5.6, and containers whose filter is as old, can look at the last component alone.
+        Err(Errno::NOSYS | Errno::PERM) => {}
+        other => return Ok(other?.into()),
+    }
+    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into())
+}
+
+/// Whether a folder is a link, or below one: a name that others' keys can't begin with.
+fn leads_through_link(folder: &Path) -> bool {
+    open_no_links(folder, OFlags::PATH | OFlags::DIRECTORY).is_err_and(|e| is_link(&e))
+}
+
+fn errno(e: &io::Error) -> Option<Errno> {
+    Errno::from_io_error(e)
+}
+
+/// Whether the error says that a path is a link, or leads through one.
+fn is_link(e: &io::Error) -> bool {
+    errno(e) == Some(Errno::LOOP)
 }
 
 /// The bytes in `range` of a file.

@@ -5,15 +5,18 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::upload::Temporary;
-use super::{LocalStore, StoreError, blocking, failed};
+use super::{Inner, LocalStore, StoreError, blocking, failed};
 
 /// A batch that grows beyond this is flushed while more is being written.
 const EARLY_BYTES: u64 = 64 << 20;
 /// And one of more files than this, so that a batch never holds more descriptors.
 const EARLY_FILES: usize = 256;
+/// No upload waits longer than this, so that of what a killed process had finished little is fetched again.
+const LATEST: Duration = Duration::from_secs(1);
 /// From this many files or folders on, one sync of the whole file system is cheaper than one of each.
 const SYNC_EACH: usize = 6;
 
@@ -37,6 +40,8 @@ struct State {
     /// Counts writes; what a flush covers is everything up to the number at which it took the batch.
     written: u64,
     flushed: u64,
+    /// Whether somebody will flush after [`LATEST`].
+    scheduled: bool,
     broken: Option<String>,
 }
 
@@ -44,7 +49,7 @@ struct State {
 pub(super) struct Flusher {
     state: Mutex<State>,
     /// Held by whoever flushes; the others wait here, and mostly find their work done.
-    flushing: tokio::sync::Mutex<()>,
+    flushing: Arc<tokio::sync::Mutex<()>>,
     skip_syncs: AtomicBool,
 }
 
@@ -70,80 +75,143 @@ impl Flusher {
         }
     }
 
-    /// Lets an upload wait for the next flush. Returns whether that should begin now.
-    pub(super) fn push(&self, pending: Pending, bytes: u64) -> bool {
+    /// Lets an upload wait for the next flush. Returns after how long that should begin, if nobody will see to it yet.
+    fn push(&self, pending: Pending, bytes: u64) -> Option<Duration> {
         let mut state = self.state();
         state.written += 1;
         state.batch.bytes += bytes;
         state.batch.uploads.push(pending);
-        state.batch.bytes >= EARLY_BYTES || state.batch.uploads.len() >= EARLY_FILES
+        if state.batch.bytes >= EARLY_BYTES || state.batch.uploads.len() >= EARLY_FILES {
+            return Some(Duration::ZERO);
+        }
+        (!std::mem::replace(&mut state.scheduled, true)).then_some(LATEST)
     }
+
+    /// Whether everything up to `mine` is durable.
+    fn covers(&self, mine: u64, root: &Path) -> Result<bool, StoreError> {
+        let state = self.state();
+        match &state.broken {
+            Some(broken) => Err(StoreError::Io {
+                operation: "syncing",
+                what: root.display().to_string(),
+                source: format!("an earlier sync failed: {broken}").into(),
+            }),
+            None => Ok(state.flushed >= mine),
+        }
+    }
+}
+
+/// Lets an upload wait for the next flush, and sees to it that there is one.
+pub(super) fn push(store: &LocalStore, pending: Pending, bytes: u64) {
+    let Some(after) = store.0.flusher.push(pending, bytes) else { return };
+    let store = Arc::downgrade(&store.0);
+    tokio::spawn(async move {
+        if !after.is_zero() {
+            tokio::time::sleep(after).await;
+        }
+        // An error is kept, and reported to whoever relies on what could not be written.
+        if let Some(inner) = store.upgrade()
+            && !inner.flusher.state().batch.uploads.is_empty()
+        {
+            let _ = sync(&LocalStore(inner)).await;
+        }
+    });
 }
 
 /// Makes everything durable that was written before.
 pub(super) async fn sync(store: &LocalStore) -> Result<(), StoreError> {
     let flusher = &store.0.flusher;
     let mine = flusher.state().written;
-    let _flushing = flusher.flushing.lock().await;
-    let (batch, covered) = {
-        let mut state = flusher.state();
-        if let Some(broken) = &state.broken {
-            return Err(StoreError::Io {
-                operation: "syncing",
-                what: store.0.root.display().to_string(),
-                source: format!("an earlier sync failed: {broken}").into(),
-            });
-        }
-        if state.flushed >= mine {
-            return Ok(());
-        }
-        (std::mem::take(&mut state.batch), state.written)
-    };
-    let flushed = {
-        let store = store.clone();
-        blocking(move || flush(&store, batch)).await
-    };
-    let mut state = flusher.state();
-    match &flushed {
-        Ok(()) => state.flushed = covered,
-        Err(e) => {
-            let cause = std::error::Error::source(e).map_or_else(String::new, |cause| format!(": {cause}"));
-            state.broken = Some(format!("{e}{cause}"));
-        }
+    let turn = flusher.flushing.clone().lock_owned().await;
+    if flusher.covers(mine, &store.0.root)? {
+        return Ok(());
     }
-    flushed
+    let store = store.clone();
+    // The turn goes with the work and not with whoever waits for it: who stops waiting doesn't stop the work, and the next
+    // must not take a batch for done that is still on its way.
+    blocking(move || {
+        let _turn = turn;
+        flush(&store.0)
+    })
+    .await
 }
 
-fn flush(store: &LocalStore, batch: Batch) -> Result<(), StoreError> {
-    let durable = !store.0.flusher.skip_syncs.load(Ordering::Relaxed);
-    let root = &store.0.root;
-    let whole = || -> Result<(), StoreError> {
-        let folder = File::open(root).map_err(|e| failed("syncing", root, e))?;
-        rustix::fs::syncfs(&folder).map_err(|e| failed("syncing", root, e.into()))
-    };
-    if durable && batch.uploads.len() > SYNC_EACH {
-        whole()?;
-    } else if durable {
-        for pending in &batch.uploads {
-            pending.file.sync_data().map_err(|e| failed("syncing", &pending.path, e))?;
-        }
+/// Gives what still waits its name when the store is closed. Nothing refers to it yet, but the next attempt finds it.
+pub(super) fn close(store: &Inner) {
+    if !store.flusher.state().batch.uploads.is_empty() && store.flusher.state().broken.is_none() {
+        // Whoever relied on it would have synced.
+        let _ = flush(store);
     }
-    for Pending { temporary, path, .. } in batch.uploads {
-        store.in_folder(&path, || fs::rename(&temporary.0, &path))?;
-        store.0.flusher.touched(path.parent().unwrap_or(root));
+}
+
+fn flush(store: &Inner) -> Result<(), StoreError> {
+    let (mut batch, covered) = {
+        let mut state = store.flusher.state();
+        state.scheduled = false;
+        (std::mem::take(&mut state.batch), state.written)
+    };
+    if let Err(e) = sync_files(store, &batch.uploads) {
+        return Err(broken(store, e));
+    }
+    // Reversed, so that the last one is the next one.
+    batch.uploads.reverse();
+    while let Some(pending) = batch.uploads.last() {
+        if let Err(e) = store.in_folder(&pending.path, || fs::rename(&pending.temporary.0, &pending.path)) {
+            // The bytes are safe, only their name could not be made (a full disk): the next sync tries again.
+            let mut state = store.flusher.state();
+            state.batch.uploads.append(&mut batch.uploads);
+            state.batch.folders.append(&mut batch.folders);
+            return Err(e);
+        }
+        store.flusher.touched(pending.path.parent().unwrap_or(&store.root));
+        batch.uploads.pop();
     }
     // Naming the uploads may have made folders, which this flush covers as well.
-    let mut folders = batch.folders;
-    folders.append(&mut store.0.flusher.state().batch.folders);
-    if durable && folders.len() > SYNC_EACH {
-        whole()?;
-    } else if durable {
-        for folder in folders {
-            match File::open(&folder).and_then(|folder| folder.sync_all()) {
-                // Somebody removed it, and its parent is in the batch of whoever did.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                other => other.map_err(|e| failed("syncing", &folder, e))?,
-            }
+    batch.folders.append(&mut store.flusher.state().batch.folders);
+    if let Err(e) = sync_folders(store, batch.folders) {
+        return Err(broken(store, e));
+    }
+    store.flusher.state().flushed = covered;
+    Ok(())
+}
+
+fn broken(store: &Inner, e: StoreError) -> StoreError {
+    let cause = std::error::Error::source(&e).map_or_else(String::new, |cause| format!(": {cause}"));
+    store.flusher.state().broken = Some(format!("{e}{cause}"));
+    e
+}
+
+/// One sync of the whole file system.
+fn sync_whole(store: &Inner) -> Result<(), StoreError> {
+    // The folder was opened before the first byte was written, so that no failure since then goes unreported.
+    rustix::fs::syncfs(&store.folder).map_err(|e| failed("syncing", &store.root, e.into()))
+}
+
+fn sync_files(store: &Inner, uploads: &[Pending]) -> Result<(), StoreError> {
+    if store.flusher.skip_syncs.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    if uploads.len() > SYNC_EACH {
+        return sync_whole(store);
+    }
+    for pending in uploads {
+        pending.file.sync_data().map_err(|e| failed("syncing", &pending.path, e))?;
+    }
+    Ok(())
+}
+
+fn sync_folders(store: &Inner, folders: BTreeSet<PathBuf>) -> Result<(), StoreError> {
+    if store.flusher.skip_syncs.load(Ordering::Relaxed) {
+        return Ok(());
+    }
+    if folders.len() > SYNC_EACH {
+        return sync_whole(store);
+    }
+    for folder in folders {
+        match File::open(&folder).and_then(|folder| folder.sync_all()) {
+            // Somebody removed it, and its parent is in the batch of whoever did.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => other.map_err(|e| failed("syncing", &folder, e))?,
         }
     }
     Ok(())

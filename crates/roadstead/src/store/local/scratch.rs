@@ -99,7 +99,8 @@ fn remove_left_overs(tmp: &Path) -> io::Result<()> {
         if lock.extension().is_none_or(|extension| extension != "lock") {
             continue;
         }
-        let Ok(file) = File::open(&lock) else { continue };
+        // Open for writing, since network file systems lock nothing else exclusively.
+        let Ok(file) = OpenOptions::new().write(true).open(&lock) else { continue };
         if file.try_lock().is_ok() && is_at(&file, &lock) {
             match fs::remove_dir_all(lock.with_extension("")) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),

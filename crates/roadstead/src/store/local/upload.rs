@@ -16,6 +16,9 @@ use crate::oci::{Digest, Hasher};
 /// How many bytes go to the writing thread at once. Two such buffers are alive for each upload.
 const BUFFER: usize = 512 << 10;
 
+/// And how many pieces: a peer that sends byte by byte must not make the list of them longer than the bytes.
+const PIECES: usize = 4096;
+
 /// A temporary file that is removed unless it is given a name.
 pub(super) struct Temporary(pub(super) PathBuf);
 
@@ -108,7 +111,7 @@ impl Upload for LocalUpload {
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
         self.buffered += bytes.len();
         self.buffers.push(bytes);
-        if self.buffered >= BUFFER { self.flush().await } else { Ok(()) }
+        if self.buffered >= BUFFER || self.buffers.len() >= PIECES { self.flush().await } else { Ok(()) }
     }
 
     async fn digest(&mut self) -> Result<(Digest, u64), StoreError> {
@@ -127,13 +130,7 @@ impl Upload for LocalUpload {
         }
         let Writer { file, temporary, written, .. } = *self.writer().await?;
         let pending = Pending { file, temporary, path: self.store.path(key) };
-        if self.store.0.flusher.push(pending, written) {
-            let store = self.store;
-            // An error is kept, and reported to whoever relies on what could not be written.
-            tokio::spawn(async move {
-                let _ = super::flush::sync(&store).await;
-            });
-        }
+        super::flush::push(&self.store, pending, written);
         Ok(())
     }
 }
