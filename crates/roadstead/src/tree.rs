@@ -183,6 +183,9 @@ impl Tree {
         let Ok(Format { format }) = serde_json::from_slice(&bytes) else {
             return Err(TreeError::Format(format!("{}/{key}", store.describe())));
         };
+        if format == 0 {
+            return Err(TreeError::Format(format!("{}/{key}", store.describe())));
+        }
         if format > FORMAT {
             return Err(TreeError::Newer { place: store.describe(), found: format });
         }
@@ -207,7 +210,9 @@ impl Tree {
             Naming::Links => {
                 let Some(at) = self.0.store.target(&key).await? else { return Ok(None) };
                 match keys::content(&at) {
-                    Some(Content::Manifest(media_type, digest)) => Ok(Some(Pointer { media_type, digest, at })),
+                    Some(Content::Manifest(media_type, digest)) if !matches!(reference, Reference::Digest(named) if *named != digest) => {
+                        Ok(Some(Pointer { media_type, digest, at }))
+                    }
                     _ => Err(TreeError::Misled { key, target: at }),
                 }
             }
@@ -232,11 +237,19 @@ impl Tree {
     /// [`TreeError::Damaged`] if other bytes are there.
     pub async fn manifest(&self, pointer: &Pointer) -> Result<Option<Manifest>, TreeError> {
         let Some(object) = self.0.store.get(&pointer.at, None).await? else { return Ok(None) };
-        let expected = Descriptor::new(pointer.media_type.as_str(), pointer.digest, object.entry.size);
+        let damaged = |source| Err(TreeError::Damaged { key: pointer.at.clone(), source: Box::new(source) });
+        let size = object.entry.size;
+        if size > MAX_MANIFEST_SIZE {
+            return damaged(ManifestError::TooLarge(size));
+        }
+        let expected = Descriptor::new(pointer.media_type.as_str(), pointer.digest, size);
         let bytes = object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?;
         match Manifest::verify(bytes, &expected) {
+            Ok(manifest) if *manifest.media_type() != pointer.media_type => {
+                damaged(ManifestError::Ambiguous("it lies where another media type belongs"))
+            }
             Ok(manifest) => Ok(Some(manifest)),
-            Err(source) => Err(TreeError::Damaged { key: pointer.at.clone(), source: Box::new(source) }),
+            Err(source) => damaged(source),
         }
     }
 
@@ -263,7 +276,9 @@ impl Tree {
         digest: &Digest,
         range: Option<Range<u64>>,
     ) -> Result<Option<Object>, TreeError> {
-        Ok(self.0.store.get(&keys::blob(repository, digest), range).await?)
+        let object = self.0.store.get(&keys::blob(repository, digest), range).await?;
+        // A link made by somebody else may lead to other content, or to what is private.
+        Ok(object.filter(|object| object.entry.target.as_ref().is_none_or(|at| *at == keys::blob_content(digest))))
     }
 
     /// The list of a repository's tags, as JSON: `{"name": …, "tags": […]}`, sorted.
@@ -272,7 +287,7 @@ impl Tree {
     ///
     /// If the store can't be read.
     pub async fn tags_list(&self, repository: &Repository) -> Result<Option<Object>, TreeError> {
-        Ok(self.0.store.get(&keys::tags_list(repository), None).await?)
+        self.list(&keys::tags_list(repository)).await
     }
 
     /// The list of all repositories, as JSON: `{"repositories": […]}`, sorted.
@@ -281,7 +296,7 @@ impl Tree {
     ///
     /// If the store can't be read.
     pub async fn catalog(&self) -> Result<Option<Object>, TreeError> {
-        Ok(self.0.store.get(&keys::catalog(), None).await?)
+        self.list(&keys::catalog()).await
     }
 
     /// What refers to `subject`, as an image index; `None` if nothing does.
@@ -290,7 +305,13 @@ impl Tree {
     ///
     /// If the store can't be read.
     pub async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Option<Object>, TreeError> {
-        Ok(self.0.store.get(&keys::referrers(repository, subject), None).await?)
+        self.list(&keys::referrers(repository, subject)).await
+    }
+
+    /// A list, which is never a link.
+    async fn list(&self, key: &Key) -> Result<Option<Object>, TreeError> {
+        let object = self.0.store.get(key, None).await?;
+        Ok(object.filter(|object| object.entry.target.is_none()))
     }
 }
 

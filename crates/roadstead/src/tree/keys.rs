@@ -121,7 +121,7 @@ pub(crate) fn hints(blob: &Digest) -> Key {
 }
 
 /// What a link leads to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Content {
     /// A manifest, its type and digest spelled by the path.
     Manifest(MediaType, Digest),

@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::{Tree, TreeError, keys};
+use super::{Pointer, Tree, TreeError, keys};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Written};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, StoreError, Written};
 
 /// The largest list that is read. A tag has 128 bytes at most; this is a million tags and more.
 const MAX_LIST_SIZE: u64 = 256 << 20;
@@ -30,7 +31,7 @@ struct Catalog {
 struct Referrers {
     schema_version: u64,
     media_type: String,
-    manifests: Vec<serde_json::Value>,
+    manifests: Vec<Value>,
 }
 
 /// How a list of referrers describes one.
@@ -116,9 +117,9 @@ impl Tree {
                     let condition = Condition::Unchanged(object.entry.version.clone());
                     let bytes = object.body.into_bytes(MAX_LIST_SIZE, &key).await?;
                     match serde_json::from_slice::<Catalog>(&bytes) {
-                        Ok(catalog) => (catalog, condition),
+                        Ok(catalog) if catalog.repositories.is_sorted_by(|a, b| a < b) => (catalog, condition),
                         // It is derived: what is damaged is made again.
-                        Err(_) => (self.walked_catalog().await?, condition),
+                        _ => (self.walked_catalog().await?, condition),
                     }
                 }
                 None => (self.walked_catalog().await?, Condition::Absent),
@@ -145,81 +146,89 @@ impl Tree {
         Ok(Catalog { repositories })
     }
 
-    /// Changes the list of what refers to `subject`, and the fallback tag with it.
+    /// Changes the list of what refers to `subject`, and the fallback tag with it. Returns the bytes of an earlier list that
+    /// this repository names no more: whoever is alone may delete them, a writer beside others may not.
     pub(super) async fn change_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
         change: Change<'_>,
-    ) -> Result<(), TreeError> {
+    ) -> Result<Option<Pointer>, TreeError> {
         let store = &self.0.store;
         let _lock = self.lock_lists(repository).await?;
         let key = keys::referrers(repository, subject);
-        let mut referrers = match store.get(&key, None).await? {
+        let mut entries = match store.get(&key, None).await? {
             Some(object) => {
                 let bytes = object.body.into_bytes(MAX_LIST_SIZE, &key).await?;
-                let read = serde_json::from_slice(&bytes);
-                read.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?
+                match serde_json::from_slice::<Referrers>(&bytes) {
+                    Ok(referrers) => referrers.manifests,
+                    // It is derived: what is damaged is made again.
+                    Err(_) => self.walked_referrers(repository, subject).await?,
+                }
             }
-            None => {
-                Referrers { schema_version: 2, media_type: MediaType::OCI_INDEX.to_string(), manifests: Vec::new() }
-            }
+            None => Vec::new(),
         };
-        let changed = match change {
+        match change {
             Change::Add(manifest) => {
                 let digest = manifest.digest().to_string();
-                let known = referrers.manifests.iter().any(|entry| entry["digest"] == *digest);
-                if !known {
-                    let entry = Referrer {
-                        media_type: manifest.media_type(),
-                        digest: manifest.digest(),
-                        size: manifest.bytes().len(),
-                        artifact_type: manifest.artifact_type(),
-                        annotations: manifest.annotations(),
-                    };
-                    let entry = serde_json::to_value(entry);
-                    referrers
-                        .manifests
-                        .push(entry.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?);
-                    referrers.manifests.sort_by_cached_key(|entry| entry["digest"].as_str().map(str::to_owned));
+                if !entries.iter().any(|entry| entry["digest"] == *digest) {
+                    entries.push(referrer(&key, manifest)?);
+                    entries.sort_by_cached_key(|entry| entry["digest"].as_str().map(str::to_owned));
                 }
-                !known
             }
             Change::Remove(digest) => {
                 let digest = digest.to_string();
-                let before = referrers.manifests.len();
-                referrers.manifests.retain(|entry| entry["digest"] != *digest);
-                referrers.manifests.len() != before
+                entries.retain(|entry| entry["digest"] != *digest);
             }
-        };
-        if !changed {
-            return Ok(());
         }
         let fallback = Reference::Tag(Tag::referrers_fallback(subject));
-        let before = self.resolve(repository, &fallback).await?;
-        if referrers.manifests.is_empty() {
+        let before = match self.resolve(repository, &fallback).await {
+            Err(TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => None,
+            other => other?,
+        };
+        let mut now = None;
+        if entries.is_empty() {
             store.delete(&keys::referrers_fallback(repository, subject)).await?;
             store.delete(&key).await?;
         } else {
+            let referrers =
+                Referrers { schema_version: 2, media_type: MediaType::OCI_INDEX.to_string(), manifests: entries };
             let index = json(&key, &referrers)?;
-            let headers = Headers {
-                content_type: Some(MediaType::OCI_INDEX),
-                digest: Some(Algorithm::Sha256.digest(&index)),
-                cache_control: None,
-            };
+            let digest = Algorithm::Sha256.digest(&index);
+            let headers =
+                Headers { content_type: Some(MediaType::OCI_INDEX), digest: Some(digest), cache_control: None };
             self.put_if_changed(&key, index.clone(), &headers).await?;
-            self.put_fallback(repository, subject, index, &headers).await?;
+            // Asked for even if the list was right: whoever wrote it may have been killed before this.
+            let right = match &before {
+                Some(pointer) => pointer.digest == digest && store.head(&pointer.at).await?.is_some(),
+                None => false,
+            };
+            if !right {
+                self.put_fallback(repository, subject, index, &headers).await?;
+            }
+            now = Some(digest);
         }
-        // The list that the fallback tag named before is nobody's any more.
-        if let Some(old) = before
-            && self.resolve(repository, &fallback).await?.is_none_or(|new| new.digest != old.digest)
-        {
-            store.delete(&keys::manifest(repository, &old.digest.into())).await?;
-            if store.naming() == Naming::Links && !self.is_manifest_named_elsewhere(repository, &old.digest).await? {
-                store.delete(&old.at).await?;
+        let orphan = before.filter(|before| Some(before.digest) != now);
+        if let Some(orphan) = &orphan {
+            store.delete(&keys::manifest(repository, &orphan.digest.into())).await?;
+        }
+        Ok(orphan)
+    }
+
+    async fn walked_referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Value>, TreeError> {
+        let key = keys::referrers(repository, subject);
+        let mut entries = Vec::new();
+        let mut names = self.names(repository);
+        while let Some((reference, pointer)) = names.try_next().await? {
+            if let Reference::Digest(_) = reference
+                && let Some(manifest) = self.manifest(&pointer).await?
+                && manifest.subject().is_some_and(|named| named.digest == *subject)
+            {
+                entries.push(referrer(&key, &manifest)?);
             }
         }
-        Ok(())
+        entries.sort_by_cached_key(|entry| entry["digest"].as_str().map(str::to_owned));
+        Ok(entries)
     }
 
     async fn put_fallback(
@@ -264,6 +273,17 @@ impl Tree {
         let _ = store.put(key, bytes, headers, Condition::Always).await?;
         Ok(())
     }
+}
+
+fn referrer(key: &Key, manifest: &Manifest) -> Result<Value, TreeError> {
+    let entry = serde_json::to_value(Referrer {
+        media_type: manifest.media_type(),
+        digest: manifest.digest(),
+        size: manifest.bytes().len(),
+        artifact_type: manifest.artifact_type(),
+        annotations: manifest.annotations(),
+    });
+    entry.map_err(|source| TreeError::DamagedList { key: key.clone(), source })
 }
 
 fn json(key: &Key, list: &impl Serialize) -> Result<Bytes, TreeError> {

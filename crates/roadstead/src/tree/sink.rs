@@ -1,6 +1,6 @@
 //! Writing: a level is written, made durable, and only then named by the next one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -11,7 +11,7 @@ use super::lists::Change;
 use super::{Tree, TreeError, keys};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, StoreError};
 
 /// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
 pub(super) const WRITERS: &str = "writers";
@@ -29,8 +29,10 @@ impl Unsynced {
 #[async_trait]
 impl Sink for Tree {
     async fn repository(&self, name: &Repository) -> Result<Box<dyn RepositorySink>, SinkError> {
+        let failed = |e: TreeError| SinkError::new(&format!("{name} in {}", self.0.store.describe()), e);
         let lock = self.0.store.lock(WRITERS, LockMode::Shared).await;
         let lock = lock.map_err(|e| SinkError::new(&self.0.store.describe(), e))?;
+        self.refuse_collision(name).await.map_err(failed)?;
         Ok(Box::new(TreeSink {
             tree: self.clone(),
             repository: name.clone(),
@@ -41,12 +43,76 @@ impl Sink for Tree {
     }
 }
 
+impl Tree {
+    /// Refuses a repository whose folder would have to be a file that is there, or the other way round, before anything is
+    /// copied: `foo/manifests/bar` beside a tag `bar` of `foo`, `foo/tags/list` beside `foo`, `index.html`.
+    async fn refuse_collision(&self, repository: &Repository) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        if store.naming() == Naming::Copies {
+            return Ok(());
+        }
+        let collision = |key: &Key| Err(StoreError::Collision { what: format!("{}/{key}", store.describe()) }.into());
+        let mut folder = Some(keys::repository(repository));
+        while let Some(key) = folder {
+            if store.head(&key).await?.is_some() || store.target(&key).await?.is_some() {
+                return collision(&key);
+            }
+            folder = key.parent();
+        }
+        let list = keys::tags_list(repository);
+        if { store.list(&list) }.try_next().await?.is_some() {
+            return collision(&list);
+        }
+        Ok(())
+    }
+}
+
 /// What waits for its names, in a store with links.
 #[derive(Default)]
 struct Queue {
     blobs: BTreeSet<Digest>,
     manifests: Vec<(MediaType, Digest)>,
     referrers: Vec<Manifest>,
+    /// Of which indexes which children are left out.
+    left_out: BTreeMap<Digest, Vec<Digest>>,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.manifests.is_empty() && self.referrers.is_empty() && self.left_out.is_empty()
+    }
+}
+
+/// What a commit took out of the queue. What it could not finish, for a failure or since nobody waits for it any more, goes
+/// back: who shares the sink relies on it, too.
+struct Taken<'a> {
+    sink: &'a TreeSink,
+    queue: Queue,
+}
+
+impl Drop for Taken<'_> {
+    fn drop(&mut self) {
+        if self.queue.is_empty() {
+            return;
+        }
+        let mut queue = self.sink.queue();
+        let newer = std::mem::replace(&mut *queue, std::mem::take(&mut self.queue));
+        queue.blobs.extend(newer.blobs);
+        queue.manifests.extend(newer.manifests);
+        queue.referrers.extend(newer.referrers);
+        queue.left_out.extend(newer.left_out);
+    }
+}
+
+impl Drop for TreeSink {
+    fn drop(&mut self) {
+        // The lock goes, and with it the promise that nobody sweeps what has no name.
+        let queue = self.queue.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let mut unsynced = self.tree.0.unsynced.held();
+        for digest in &queue.blobs {
+            unsynced.remove(digest);
+        }
+    }
 }
 
 /// One repository of a tree, open for writing.
@@ -84,7 +150,7 @@ impl TreeSink {
             Naming::Links => {
                 let content = keys::blob_content(&blob.digest);
                 let whole = store.head(&content).await?.is_some_and(|entry| fits(entry.size));
-                if whole && store.target(&own).await?.as_ref() == Some(&content) {
+                if whole && self.leads_to(&own, &content).await? {
                     return Ok(Claim::Present);
                 }
                 let unsynced = self.tree.0.unsynced.held().get(&blob.digest).copied();
@@ -120,6 +186,14 @@ impl TreeSink {
         Ok(())
     }
 
+    /// Whether a name leads where it should. One that somebody else led astray is made anew.
+    async fn leads_to(&self, name: &Key, content: &Key) -> Result<bool, TreeError> {
+        match self.tree.0.store.target(name).await {
+            Err(StoreError::Escape { .. }) => Ok(false),
+            other => Ok(other?.as_ref() == Some(content)),
+        }
+    }
+
     /// Whether exactly these bytes lie under a key. Manifests are small, so they are compared; a damaged one is replaced.
     async fn holds(&self, key: &Key, bytes: &Bytes) -> Result<bool, TreeError> {
         let size = bytes.len() as u64;
@@ -138,7 +212,7 @@ impl TreeSink {
             Naming::Links => {
                 let content = keys::manifest_content(media_type, digest);
                 let whole = self.holds(&content, manifest.bytes()).await?;
-                let named = whole && store.target(&name).await?.as_ref() == Some(&content);
+                let named = whole && self.leads_to(&name, &content).await?;
                 if !whole {
                     let mut upload = store.begin_upload(digest.algorithm().hasher()).await?;
                     upload.write(manifest.bytes().clone()).await?;
@@ -166,9 +240,21 @@ impl TreeSink {
     async fn commit_now(&self) -> Result<(), TreeError> {
         let store = &self.tree.0.store;
         let _committing = self.committing.lock().await;
-        let queue = std::mem::take(&mut *self.queue());
-        if queue.blobs.is_empty() && queue.manifests.is_empty() && queue.referrers.is_empty() {
+        let mut taken = Taken { sink: self, queue: std::mem::take(&mut *self.queue()) };
+        let queue = &taken.queue;
+        if queue.is_empty() {
             return Ok(());
+        }
+        let mut records = BTreeMap::new();
+        for (index, children) in &queue.left_out {
+            // Nobody may find an index whose children are absent without a word. Where there is a word already, the index has
+            // been visible since, so what is less than that is said only when the children are there.
+            let key = keys::left_out(&self.repository, index);
+            if !children.is_empty() && store.head(&key).await?.is_none() {
+                self.put_left_out(&key, children).await?;
+            } else {
+                records.insert(key, children);
+            }
         }
         store.sync().await?;
         let headers = Headers::default();
@@ -185,6 +271,14 @@ impl TreeSink {
             }
         }
         store.sync().await?;
+        for (key, children) in records {
+            if children.is_empty() {
+                store.delete(&key).await?;
+            } else {
+                self.put_left_out(&key, children).await?;
+            }
+        }
+        let queue = std::mem::take(&mut taken.queue);
         let mut unsynced = self.tree.0.unsynced.held();
         for digest in &queue.blobs {
             unsynced.remove(digest);
@@ -205,17 +299,12 @@ impl TreeSink {
         Ok(store.link(&name, &pointer.at, &headers).await?)
     }
 
-    async fn leave_out_now(&self, index: &Digest, children: &[Digest]) -> Result<(), TreeError> {
-        let key = keys::left_out(&self.repository, index);
-        if children.is_empty() {
-            self.tree.0.store.delete(&key).await?;
-            return Ok(());
-        }
+    async fn put_left_out(&self, key: &Key, children: &[Digest]) -> Result<(), TreeError> {
         let mut children: Vec<Digest> = children.to_vec();
         children.sort_unstable();
         let note = serde_json::to_vec(&children);
         let note = note.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?;
-        self.tree.put_if_changed(&key, note.into(), &Headers::default()).await
+        self.tree.put_if_changed(key, note.into(), &Headers::default()).await
     }
 }
 
@@ -223,8 +312,10 @@ impl TreeSink {
 impl RepositorySink for TreeSink {
     async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, SinkError> {
         match self.tree.find(&self.repository, &Reference::Digest(*digest)).await {
-            // What is damaged is fetched and written again.
-            Err(TreeError::Damaged { .. }) => Ok(None),
+            // What is damaged or led astray is fetched and written again.
+            Err(TreeError::Damaged { .. } | TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => {
+                Ok(None)
+            }
             other => other.map_err(|e| self.failed(e)),
         }
     }
@@ -275,7 +366,13 @@ impl RepositorySink for TreeSink {
     }
 
     async fn leave_out(&self, index: &Digest, children: &[Digest]) -> Result<(), SinkError> {
-        self.leave_out_now(index, children).await.map_err(|e| self.failed(e))
+        // An index that never had a record needs none to say that nothing is absent.
+        let key = keys::left_out(&self.repository, index);
+        let known = self.tree.0.store.head(&key).await.map_err(|e| self.failed(e))?.is_some();
+        if known || !children.is_empty() {
+            self.queue().left_out.insert(*index, children.to_vec());
+        }
+        Ok(())
     }
 
     async fn commit(&self) -> Result<(), SinkError> {

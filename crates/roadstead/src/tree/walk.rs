@@ -1,11 +1,14 @@
 //! What is in a tree, as its names say.
 
+use std::collections::BTreeMap;
+
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::keys::Content;
 use super::{Pointer, Tree, TreeError, keys};
-use crate::oci::{Digest, Reference, Repository};
-use crate::store::{Key, Listed, Naming};
+use crate::oci::{Reference, Repository};
+use crate::store::{Key, Listed, Naming, StoreError};
 
 impl Tree {
     /// The repositories, in no promised order: every folder whose `manifests` holds a name.
@@ -75,36 +78,37 @@ impl Tree {
             .boxed()
     }
 
-    /// Whether another repository has a name for this manifest.
-    pub(super) async fn is_manifest_named_elsewhere(
+    /// Takes out of `contents` what a repository other than this one names, in one walk over the tree.
+    pub(super) async fn retain_unnamed_elsewhere(
         &self,
         repository: &Repository,
-        digest: &Digest,
-    ) -> Result<bool, TreeError> {
-        self.is_named_elsewhere(repository, |other| keys::manifest(other, &Reference::Digest(*digest))).await
-    }
-
-    /// Whether another repository has a name for this blob.
-    pub(super) async fn is_blob_named_elsewhere(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<bool, TreeError> {
-        self.is_named_elsewhere(repository, |other| keys::blob(other, digest)).await
-    }
-
-    async fn is_named_elsewhere(
-        &self,
-        repository: &Repository,
-        key: impl Fn(&Repository) -> Key + Send,
-    ) -> Result<bool, TreeError> {
+        contents: &mut BTreeMap<Content, Key>,
+    ) -> Result<(), TreeError> {
         debug_assert_eq!(self.0.store.naming(), Naming::Links, "copies are shared by nobody");
         let mut others = self.repositories();
-        while let Some(other) = others.try_next().await? {
-            if other != *repository && self.0.store.target(&key(&other)).await?.is_some() {
-                return Ok(true);
+        while !contents.is_empty()
+            && let Some(other) = others.try_next().await?
+        {
+            if other == *repository {
+                continue;
+            }
+            let mut named = Vec::new();
+            for content in contents.keys() {
+                let name = match content {
+                    Content::Manifest(_, digest) => keys::manifest(&other, &Reference::Digest(*digest)),
+                    Content::Blob(digest) => keys::blob(&other, digest),
+                };
+                match self.0.store.target(&name).await {
+                    Ok(None) => {}
+                    // Whatever it leads to, a name is there: rather keep too much.
+                    Ok(Some(_)) | Err(StoreError::Escape { .. }) => named.push(content.clone()),
+                    Err(e) => return Err(e.into()),
+                }
+            }
+            for content in named {
+                contents.remove(&content);
             }
         }
-        Ok(false)
+        Ok(())
     }
 }
