@@ -139,6 +139,12 @@ impl Reply {
         self
     }
 
+    /// No answer: the connection closes.
+    #[must_use]
+    pub fn hang_up() -> Self {
+        Self::status(0)
+    }
+
     /// The answer, but nothing comes after so many bytes of the body, while the connection stays open.
     #[must_use]
     pub fn silent_after(mut self, bytes: usize) -> Self {
@@ -169,6 +175,9 @@ impl Reply {
 
     /// Writes the answer, and says whether the connection can be used again.
     async fn write(&self, to: &mut TcpStream, head_only: bool) -> io::Result<bool> {
+        if self.status == 0 {
+            return Ok(false);
+        }
         to.write_all(self.head().as_bytes()).await?;
         if head_only {
             return Ok(true);

@@ -1,6 +1,8 @@
 //! The distribution client against a registry that misbehaves as it is told.
 
 mod credentials;
+mod faults;
+mod lists;
 mod login;
 mod pull;
 mod support;
