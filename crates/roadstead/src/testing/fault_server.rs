@@ -125,6 +125,14 @@ impl Reply {
         self
     }
 
+    /// The answer with another body, made from this one.
+    #[must_use]
+    pub fn edit(self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut body = self.body.to_vec();
+        change(&mut body);
+        self.body(body)
+    }
+
     /// The answer with a `Content-Length` that may be a lie.
     #[must_use]
     pub fn claiming(mut self, length: u64) -> Self {

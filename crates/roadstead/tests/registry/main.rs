@@ -1,5 +1,6 @@
 //! The distribution client against a registry that misbehaves as it is told.
 
+mod contract;
 mod credentials;
 mod faults;
 mod lists;
