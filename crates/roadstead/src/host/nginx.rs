@@ -21,8 +21,7 @@ use http::header::ACCEPT_RANGES;
 
 use super::{ConfigFile, Host, Unsupported};
 use crate::site::{
-    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RULES,
-    Rule, Site, Value,
+    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RULES, Rule, Site, Value,
 };
 
 /// nginx.
@@ -158,7 +157,13 @@ fn root(given: &str) -> Result<String, Unsupported> {
                 return Err(refused(WHAT, given, "that variable depends on the place itself"));
             }
             Some(name) if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {}
-            _ => return Err(refused(WHAT, given, "a $ must begin the name of a variable: nginx can't write one otherwise")),
+            _ => {
+                return Err(refused(
+                    WHAT,
+                    given,
+                    "a $ must begin the name of a variable: nginx can't write one otherwise",
+                ));
+            }
         }
         rest = behind;
     }
@@ -186,9 +191,7 @@ fn listen(given: &str) -> Result<String, Unsupported> {
 
 fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+        !label.is_empty() && !label.starts_with('-') && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
     };
     host.len() <= 253 && host.split('.').all(label)
 }
@@ -197,7 +200,9 @@ fn is_host_name(host: &str) -> bool {
 fn http_part(text: &mut Text) {
     let digest = "sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}";
     let media_type = "application/[a-z0-9][a-z0-9!#$&^_.+-]*";
-    text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
+    text.line(
+        "# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.",
+    );
     text.line("");
     text.line("# A name is a link whose target spells media type and digest. It is read once for each request.");
     text.open("map $roadstead_real $roadstead_type");
@@ -531,7 +536,9 @@ mod tests {
                         assert!(text.contains(&line), "{form:?} lacks {line}");
                     }
                     for (name, value) in &answer.headers {
-                        if let Value::Fixed(fixed) = value && *name != ACCEPT_RANGES {
+                        if let Value::Fixed(fixed) = value
+                            && *name != ACCEPT_RANGES
+                        {
                             let line = format!("add_header {} {} always;", site::spelled(name), quoted(fixed));
                             assert!(text.contains(&line), "{form:?} lacks {line}");
                         }

@@ -1,6 +1,5 @@
 //! One registry as a client sees it.
 
-use std::error::Error;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -13,7 +12,7 @@ use reqwest::Url;
 use super::auth::{Authenticator, Scope};
 use super::challenge;
 use super::client::{EndpointOptions, Shared};
-use super::error::{HttpError, cause};
+use super::error::{ConnectionError, HttpError};
 use super::response::{Exchange, Response, Wait};
 use crate::oci::Registry;
 
@@ -231,11 +230,13 @@ fn speaks_no_tls(error: &HttpError) -> bool {
     let HttpError::Unreachable { source, .. } = error else {
         return false;
     };
-    let source: &(dyn Error + 'static) = &**source;
-    if let Some(tls) = cause::<rustls::Error>(source) {
+    let Some(failure) = source.downcast_ref::<ConnectionError>() else {
+        return false;
+    };
+    if let Some(tls) = failure.cause::<rustls::Error>() {
         return matches!(tls, rustls::Error::InvalidMessage(_));
     }
-    cause::<io::Error>(source).is_some_and(|io| {
+    failure.cause::<io::Error>().is_some_and(|io| {
         matches!(
             io.kind(),
             io::ErrorKind::ConnectionReset

@@ -136,9 +136,33 @@ impl HttpError {
 
     /// A failure of the transport. `reqwest` would print the URL, so it is taken off.
     pub(crate) fn transport(url: &Url, error: reqwest::Error) -> Self {
-        Self::Unreachable { url: url.into(), source: error.without_url().into() }
+        Self::Unreachable { url: url.into(), source: ConnectionError(error.without_url()).into() }
     }
 }
+
+/// Why a connection failed, in the words of whatever failed at the bottom. The layers above it would add three lines that
+/// say "error sending request" in their own ways, so they are not part of the chain.
+#[derive(Debug)]
+pub(crate) struct ConnectionError(reqwest::Error);
+
+impl ConnectionError {
+    /// Looks for a kind of error at the bottom.
+    pub(crate) fn cause<E: Error + 'static>(&self) -> Option<&E> {
+        cause(&self.0)
+    }
+}
+
+impl fmt::Display for ConnectionError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bottom: &dyn Error = &self.0;
+        while let Some(next) = bottom.source() {
+            bottom = next;
+        }
+        fmt::Display::fmt(bottom, f)
+    }
+}
+
+impl Error for ConnectionError {}
 
 /// What a registry says about an error: codes and messages of the specification, or the beginning of what else it sent.
 ///

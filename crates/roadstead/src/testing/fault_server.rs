@@ -125,6 +125,14 @@ impl Reply {
         self
     }
 
+    /// The answer with another body, made from this one.
+    #[must_use]
+    pub fn edit(self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut body = self.body.to_vec();
+        change(&mut body);
+        self.body(body)
+    }
+
     /// The answer with a `Content-Length` that may be a lie.
     #[must_use]
     pub fn claiming(mut self, length: u64) -> Self {
@@ -137,6 +145,12 @@ impl Reply {
     pub fn cut_after(mut self, bytes: usize) -> Self {
         self.stop = Some((bytes, Then::Close));
         self
+    }
+
+    /// No answer: the connection closes.
+    #[must_use]
+    pub fn hang_up() -> Self {
+        Self::status(0)
     }
 
     /// The answer, but nothing comes after so many bytes of the body, while the connection stays open.
@@ -169,6 +183,9 @@ impl Reply {
 
     /// Writes the answer, and says whether the connection can be used again.
     async fn write(&self, to: &mut TcpStream, head_only: bool) -> io::Result<bool> {
+        if self.status == 0 {
+            return Ok(false);
+        }
         to.write_all(self.head().as_bytes()).await?;
         if head_only {
             return Ok(true);

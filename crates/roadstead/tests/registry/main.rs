@@ -1,6 +1,9 @@
 //! The distribution client against a registry that misbehaves as it is told.
 
+mod contract;
 mod credentials;
+mod faults;
+mod lists;
 mod login;
 mod pull;
 mod support;

@@ -11,7 +11,9 @@ pub(super) fn of(registry: &Registry, what: impl Into<String>, error: HttpError)
     let what = what.into();
     let place = registry.to_string();
     match &error {
-        HttpError::Invalid { .. } => SourceError::Failed { what, source: error.into() },
+        HttpError::Invalid { .. } | HttpError::TooLarge { .. } => {
+            SourceError::Invalid { what, problem: error.to_string() }
+        }
         failed if failed.is_unreachable() => SourceError::Unreachable { place, source: error.into() },
         failed => match failed.status() {
             Some(StatusCode::NOT_FOUND) => SourceError::NotFound { what, source: Some(error.into()) },
