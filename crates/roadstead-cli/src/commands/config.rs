@@ -85,7 +85,11 @@ fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyho
     if !force {
         for file in files {
             let path = place(file);
-            anyhow::ensure!(path.symlink_metadata().is_err(), "{} is there already: --force replaces it", path.display());
+            anyhow::ensure!(
+                path.symlink_metadata().is_err(),
+                "{} is there already: --force replaces it",
+                path.display()
+            );
         }
     }
     if folder {

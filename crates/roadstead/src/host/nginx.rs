@@ -21,8 +21,7 @@ use http::header::ACCEPT_RANGES;
 
 use super::{ConfigFile, Host, Unsupported};
 use crate::site::{
-    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RULES,
-    Rule, Site, Value,
+    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RULES, Rule, Site, Value,
 };
 
 /// nginx.
@@ -158,7 +157,13 @@ fn root(given: &str) -> Result<String, Unsupported> {
                 return Err(refused(WHAT, given, "that variable depends on the place itself"));
             }
             Some(name) if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') => {}
-            _ => return Err(refused(WHAT, given, "a $ must begin the name of a variable: nginx can't write one otherwise")),
+            _ => {
+                return Err(refused(
+                    WHAT,
+                    given,
+                    "a $ must begin the name of a variable: nginx can't write one otherwise",
+                ));
+            }
         }
         rest = behind;
     }
@@ -186,9 +191,7 @@ fn listen(given: &str) -> Result<String, Unsupported> {
 
 fn is_host_name(host: &str) -> bool {
     let label = |label: &str| {
-        !label.is_empty()
-            && !label.starts_with('-')
-            && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
+        !label.is_empty() && !label.starts_with('-') && label.bytes().all(|c| c.is_ascii_alphanumeric() || c == b'-')
     };
     host.len() <= 253 && host.split('.').all(label)
 }
@@ -197,7 +200,9 @@ fn is_host_name(host: &str) -> bool {
 fn http_part(text: &mut Text) {
     let digest = "sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}";
     let media_type = "application/[a-z0-9][a-z0-9!#$&^_.+-]*";
-    text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
+    text.line(
+        "# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.",
+    );
     text.line("");
     text.line("# A name is a link whose target spells media type and digest. It is read once for each request.");
     text.open("map $roadstead_real $roadstead_type");
@@ -272,6 +277,13 @@ fn fixed(text: &mut Text, answer: &Answer) {
     }
 }
 
+/// Keeps what stands around a location from adding to its answers.
+fn plain(text: &mut Text) {
+    for line in ["types {}", "default_type \"\";", "charset off;", "gzip off;", "expires off;", "server_tokens off;"] {
+        text.line(line);
+    }
+}
+
 const REFUSE: &str = "if ($roadstead_refused) { return 405; }";
 
 /// Where nginx goes for an answer of another status than the one that it was about to give.
@@ -300,8 +312,7 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     let ping = PathPattern::Ping.rule();
     for path in ["/v2", "/v2/"] {
         text.open(&format!("location = {path}"));
-        text.line("types {}");
-        text.line("default_type \"\";");
+        plain(text);
         errors(text, None);
         text.line(REFUSE);
         fixed(text, &ping.missing);
@@ -309,11 +320,8 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     }
     // `^~` keeps a server's own expressions, for `.html` or `.php`, away from tags.
     text.open("location ^~ /v2/");
+    plain(text);
     for line in [
-        "types {}",
-        "default_type \"\";",
-        "charset off;",
-        "gzip off;",
         "etag off;",
         "if_modified_since off;",
         "log_not_found off;",
@@ -350,16 +358,14 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     named_location(text, "@roadstead_method", &METHOD_NOT_ALLOWED);
     // The headers of the object have been added by then.
     text.open("location @roadstead_range");
-    text.line("types {}");
-    text.line("default_type \"\";");
-    text.line("return 416 \"\";");
+    plain(text);
+    text.line(&format!("return 416 {};", quoted(site::BEHIND_THE_END)));
     text.close();
 }
 
 fn named_location(text: &mut Text, name: &str, answer: &Answer) {
     text.open(&format!("location {name}"));
-    text.line("types {}");
-    text.line("default_type \"\";");
+    plain(text);
     fixed(text, answer);
     text.close();
 }
@@ -453,8 +459,7 @@ fn pages(text: &mut Text, root: &str) {
     text.line("error_page 400 /.roadstead-bad-request;");
     text.open("location = /.roadstead-bad-request");
     text.line("internal;");
-    text.line("types {}");
-    text.line("default_type \"\";");
+    plain(text);
     fixed(text, &site::BAD_REQUEST);
     text.close();
     text.open(&format!("location ~ \"{}\"", PathPattern::Page.regex(None)));
@@ -464,7 +469,9 @@ fn pages(text: &mut Text, root: &str) {
         text.line(&format!("{} {extension};", quoted(media_type)));
     }
     text.close();
-    for line in ["etag off;", "if_modified_since off;", "log_not_found off;"] {
+    for line in
+        ["charset off;", "gzip off;", "expires off;", "etag off;", "if_modified_since off;", "log_not_found off;"]
+    {
         text.line(line);
     }
     errors(text, Some(PathPattern::Page));
@@ -474,8 +481,7 @@ fn pages(text: &mut Text, root: &str) {
     text.close();
     for location in ["location ^~ /content/", "location /"] {
         text.open(location);
-        text.line("types {}");
-        text.line("default_type \"\";");
+        plain(text);
         errors(text, None);
         text.line(REFUSE);
         fixed(text, &outside.missing);
@@ -531,7 +537,9 @@ mod tests {
                         assert!(text.contains(&line), "{form:?} lacks {line}");
                     }
                     for (name, value) in &answer.headers {
-                        if let Value::Fixed(fixed) = value && *name != ACCEPT_RANGES {
+                        if let Value::Fixed(fixed) = value
+                            && *name != ACCEPT_RANGES
+                        {
                             let line = format!("add_header {} {} always;", site::spelled(name), quoted(fixed));
                             assert!(text.contains(&line), "{form:?} lacks {line}");
                         }
