@@ -202,8 +202,8 @@ pub enum Value {
 /// What comes after the headers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Body {
-    /// The bytes that lie under the path, whole or in ranges. A range that begins behind their end is answered with the same
-    /// headers, status 416 and nothing: what an object is does not depend on which part of it was asked for.
+    /// The bytes that lie under the path, whole or in ranges. A range that begins behind their end is answered with status
+    /// 416, the same headers and [`BEHIND_THE_END`]: what an object is does not depend on which part of it is asked for.
     Object,
     /// Always the same. In JSON there are no quotes but `"`, so that it can stand between the others in a configuration.
     Fixed(Cow<'static, str>),
@@ -251,6 +251,9 @@ pub static UNREADABLE: LazyLock<Answer> = LazyLock::new(|| {
         Body::Fixed(r#"{"errors":[{"code":"UNKNOWN","message":"the registry can not read its tree"}]}"#.into());
     answer
 });
+
+/// The content of an answer to a range that begins behind the end: nobody reads it, but some hosts can't leave it empty.
+pub const BEHIND_THE_END: &str = "range not satisfiable\n";
 
 /// The body of an empty list of referrers.
 pub const EMPTY_INDEX: &str =

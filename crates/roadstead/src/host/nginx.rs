@@ -277,6 +277,13 @@ fn fixed(text: &mut Text, answer: &Answer) {
     }
 }
 
+/// Keeps what stands around a location from adding to its answers.
+fn plain(text: &mut Text) {
+    for line in ["types {}", "default_type \"\";", "charset off;", "gzip off;", "expires off;", "server_tokens off;"] {
+        text.line(line);
+    }
+}
+
 const REFUSE: &str = "if ($roadstead_refused) { return 405; }";
 
 /// Where nginx goes for an answer of another status than the one that it was about to give.
@@ -305,8 +312,7 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     let ping = PathPattern::Ping.rule();
     for path in ["/v2", "/v2/"] {
         text.open(&format!("location = {path}"));
-        text.line("types {}");
-        text.line("default_type \"\";");
+        plain(text);
         errors(text, None);
         text.line(REFUSE);
         fixed(text, &ping.missing);
@@ -314,11 +320,8 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     }
     // `^~` keeps a server's own expressions, for `.html` or `.php`, away from tags.
     text.open("location ^~ /v2/");
+    plain(text);
     for line in [
-        "types {}",
-        "default_type \"\";",
-        "charset off;",
-        "gzip off;",
         "etag off;",
         "if_modified_since off;",
         "log_not_found off;",
@@ -355,16 +358,14 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     named_location(text, "@roadstead_method", &METHOD_NOT_ALLOWED);
     // The headers of the object have been added by then.
     text.open("location @roadstead_range");
-    text.line("types {}");
-    text.line("default_type \"\";");
-    text.line("return 416 \"\";");
+    plain(text);
+    text.line(&format!("return 416 {};", quoted(site::BEHIND_THE_END)));
     text.close();
 }
 
 fn named_location(text: &mut Text, name: &str, answer: &Answer) {
     text.open(&format!("location {name}"));
-    text.line("types {}");
-    text.line("default_type \"\";");
+    plain(text);
     fixed(text, answer);
     text.close();
 }
@@ -458,8 +459,7 @@ fn pages(text: &mut Text, root: &str) {
     text.line("error_page 400 /.roadstead-bad-request;");
     text.open("location = /.roadstead-bad-request");
     text.line("internal;");
-    text.line("types {}");
-    text.line("default_type \"\";");
+    plain(text);
     fixed(text, &site::BAD_REQUEST);
     text.close();
     text.open(&format!("location ~ \"{}\"", PathPattern::Page.regex(None)));
@@ -469,7 +469,9 @@ fn pages(text: &mut Text, root: &str) {
         text.line(&format!("{} {extension};", quoted(media_type)));
     }
     text.close();
-    for line in ["etag off;", "if_modified_since off;", "log_not_found off;"] {
+    for line in
+        ["charset off;", "gzip off;", "expires off;", "etag off;", "if_modified_since off;", "log_not_found off;"]
+    {
         text.line(line);
     }
     errors(text, Some(PathPattern::Page));
@@ -479,8 +481,7 @@ fn pages(text: &mut Text, root: &str) {
     text.close();
     for location in ["location ^~ /content/", "location /"] {
         text.open(location);
-        text.line("types {}");
-        text.line("default_type \"\";");
+        plain(text);
         errors(text, None);
         text.line(REFUSE);
         fixed(text, &outside.missing);

@@ -341,7 +341,8 @@ fn respond(
             let mut headers = headers(answer, facts);
             headers.extend(content_range(format!("bytes */{size}")));
             let status = StatusCode::RANGE_NOT_SATISFIABLE;
-            return Response { status, headers, length: Some(0), body: Body::Empty };
+            let text = Bytes::from_static(site::BEHIND_THE_END.as_bytes());
+            return Response { status, headers, length: Some(text.len() as u64), body: Body::Bytes(text) };
         }
     };
     let mut headers = headers(answer, facts);

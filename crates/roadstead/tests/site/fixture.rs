@@ -1,0 +1,98 @@
+//! A tree with something of everything, and servers over it.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
+use std::sync::Arc;
+
+use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
+use roadstead::oci::{Algorithm, Reference, Repository, Tag};
+use roadstead::server::{ServeOptions, Server};
+use roadstead::store::LocalStore;
+use roadstead::testing::{Format, Image, ImageBuilder, IndexBuilder, MemorySource};
+use roadstead::tree::Tree;
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+
+use crate::client::Address;
+
+/// A tree in a folder that everyone may read, as nginx's workers must.
+pub(crate) struct Fixture {
+    pub(crate) folder: TempDir,
+    pub(crate) tree: Tree,
+    pub(crate) runtime: Runtime,
+    pub(crate) image: Image,
+    pub(crate) index: Image,
+    pub(crate) sha512: Image,
+    /// Refers to `image`.
+    pub(crate) artifact: Image,
+    source: MemorySource,
+}
+
+/// The repositories: one component to five, and names that are also words of the API.
+pub(crate) const REPOSITORIES: [&str; 6] =
+    ["app", "a/b/c/d/e", "x/manifests/y", "blobs", "tags/list-of/referrers", "a__b/c-d.e"];
+
+impl Fixture {
+    pub(crate) fn new() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let folder = tempfile::Builder::new().permissions(Permissions::from_mode(0o755)).tempdir().unwrap();
+        let image = ImageBuilder::new().greeting("hello").build();
+        let index =
+            IndexBuilder::new().format(Format::Docker).image(ImageBuilder::new().format(Format::Docker).build());
+        let artifact = ImageBuilder::new().artifact_type("application/x.test").subject(&image.descriptor()).build();
+        let sha512 = ImageBuilder::new().algorithm(Algorithm::Sha512).greeting("long").build();
+        let store = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let tree = runtime.block_on(Tree::create(store)).unwrap();
+        let fixture =
+            Self { folder, tree, runtime, image, index: index.build(), sha512, artifact, source: MemorySource::new() };
+        for repository in REPOSITORIES {
+            fixture.add(repository, &["1.0.html", "latest"], &fixture.image);
+        }
+        fixture.add("app", &["index"], &fixture.index);
+        fixture.add("app", &["long"], &fixture.sha512);
+        fixture.add("app", &[], &fixture.artifact);
+        std::fs::write(fixture.folder.path().join("index.html"), "<p>hello").unwrap();
+        std::fs::write(fixture.folder.path().join("secret.key"), "secret").unwrap();
+        std::fs::create_dir(fixture.folder.path().join("empty")).unwrap();
+        fixture
+    }
+
+    /// Copies an image into the tree, as another process would.
+    pub(crate) fn add(&self, repository: &str, tags: &[&str], image: &Image) {
+        self.source.add(repository, image);
+        let name: Repository = repository.parse().unwrap();
+        let tags: Vec<Tag> = tags.iter().map(|tag| tag.parse().unwrap()).collect();
+        self.runtime.block_on(async {
+            let copier = Copier::new(CopyOptions::default(), Arc::new(Silent));
+            let sink = self.tree.repository(&name).await.unwrap();
+            let reference = Reference::Digest(image.digest());
+            copier.copy(&*self.source.repository(&name), &reference, &*sink, &tags).await.unwrap();
+            sink.finish().await.unwrap();
+        });
+    }
+
+    /// A manifest that lies in the tree, and its largest blob.
+    pub(crate) fn blob(&self) -> (String, &[u8]) {
+        let (digest, bytes) = self.image.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
+        (digest.to_string(), bytes)
+    }
+
+    pub(crate) fn serve(&self, options: ServeOptions) -> Serving {
+        let options = ServeOptions { listen: vec![([127, 0, 0, 1], 0).into()], ..options };
+        let server = self.runtime.block_on(Server::bind(self.tree.clone(), options)).unwrap();
+        let address = Address::Tcp(server.local_addr());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let running = self.runtime.spawn(server.run(async {
+            let _ = stopped.await;
+        }));
+        Serving { address, stop, running }
+    }
+}
+
+/// A server that runs until this is dropped or stopped.
+pub(crate) struct Serving {
+    pub(crate) address: Address,
+    pub(crate) stop: oneshot::Sender<()>,
+    pub(crate) running: tokio::task::JoinHandle<()>,
+}
