@@ -21,11 +21,9 @@ fmt:
 clippy:
     cargo clippy --workspace --all-targets --all-features --locked -- --deny warnings
 
-# The documentation, every broken link an error. The command first: its pages lie where the library's do.
-doc: (_doc "--package roadstead-cli") (_doc "--workspace --exclude roadstead-cli")
-
-_doc packages:
-    RUSTDOCFLAGS='--deny warnings' cargo doc {{ packages }} --all-features --no-deps --document-private-items --locked
+# The library's documentation, every broken link an error. The command's comments are its help, where brackets are no links.
+doc:
+    RUSTDOCFLAGS='--deny warnings' cargo doc --workspace --exclude roadstead-cli --all-features --no-deps --document-private-items --locked
 
 # Licences, banned crates and sources of the dependencies.
 deny: (parts "cargo-deny")

@@ -1,3 +1,4 @@
+use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -140,9 +141,14 @@ impl Engine for Containerd {
     fn run(&self, reference: &str) -> Result<String, Failure> {
         static CONTAINERS: AtomicU64 = AtomicU64::new(0);
         let container = format!("c{}", CONTAINERS.fetch_add(1, Ordering::Relaxed));
-        let run =
-            ["--namespace", &namespace(reference), "run", "--rm", "--snapshotter=overlayfs", reference, &container];
-        self.ctr(&run).map(|output| output.stdout)
+        // The shim writes to a file, both outputs to one. Through `ctr`, which closes its pipes when the container
+        // ends, now and then nothing arrives on a busy machine of a program that ends at once.
+        let output = self.folder().join(format!("{container}.out"));
+        let log = format!("--log-uri=file://{}", output.display());
+        let namespace = namespace(reference);
+        let run = ["--namespace", &namespace, "run", "--rm", "--snapshotter=overlayfs", &log, reference, &container];
+        self.ctr(&run)?;
+        Ok(fs::read_to_string(&output).unwrap_or_else(|error| panic!("{} can't be read: {error}", output.display())))
     }
 }
 
