@@ -383,7 +383,7 @@ fn a_manifest_is_the_one_that_was_asked_for() {
 fn signed(payload: &str, length: usize, tail: &str) -> String {
     let protected = json!({ "formatLength": length, "formatTail": URL_SAFE_NO_PAD.encode(tail) }).to_string();
     let signature = json!([{ "protected": URL_SAFE_NO_PAD.encode(protected), "signature": "" }]);
-    format!("{},\"signatures\":{signature}}}", payload.strip_suffix('}').unwrap())
+    format!("{},\"signatures\":{signature}}}", payload.strip_suffix('}').expect("a JSON object"))
 }
 
 #[test]

@@ -205,7 +205,7 @@ proptest! {
     #[test]
     fn digests_round_trip(text in digest()) {
         let parsed: Digest = text.parse().expect("a digest");
-        prop_assert_eq!(parsed.to_string(), text.clone());
+        prop_assert_eq!(&parsed.to_string(), &text);
         prop_assert_eq!(serde_json::from_value::<Digest>(json!(text)).ok(), Some(parsed));
     }
 

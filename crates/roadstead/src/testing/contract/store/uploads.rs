@@ -1,0 +1,102 @@
+//! Uploads: hashed, hidden until they are finished, and gone when they are dropped.
+
+use super::*;
+
+/// An upload's digest and length are those of what was written, at every point; finished and synced, it is the object.
+pub async fn an_upload_is_hashed_and_kept(store: &Subject) {
+    for (name, size, piece) in [("empty", 0, 1), ("small", 5, 2), ("large", 5 << 20, 100_003)] {
+        for algorithm in Algorithm::ALL {
+            let key = key(&format!("upload/{name}/{algorithm}"));
+            let content = noise(3, size);
+            let mut upload = good(store, "begin_upload", store.begin_upload(algorithm.hasher()).await);
+            let mut written = 0;
+            for (position, piece) in content.chunks(piece).enumerate() {
+                good(store, "write", upload.write(Bytes::copy_from_slice(piece)).await);
+                written += piece.len();
+                if position % 16 == 1 {
+                    let (digest, length) = good(store, "digest", upload.digest().await);
+                    assert_eq!(length, written as u64, "{}: length so far", store.describe());
+                    assert_eq!(digest, algorithm.digest(&content[..written]), "{}: digest so far", store.describe());
+                }
+            }
+            let (digest, length) = good(store, "digest", upload.digest().await);
+            assert_eq!((digest, length), (algorithm.digest(&content), size as u64), "{}", store.describe());
+            good(store, "finish", upload.finish(&key, &Headers::default()).await);
+            good(store, "sync", store.sync().await);
+            expect(store, &key, &content).await;
+        }
+    }
+}
+
+/// An upload may take a hash over that began elsewhere; its length is that of its own bytes.
+pub async fn an_upload_continues_a_hash(store: &Subject) {
+    let mut hasher = Algorithm::Sha512.hasher();
+    hasher.update(b"began elsewhere, ");
+    let mut upload = good(store, "begin_upload", store.begin_upload(hasher).await);
+    good(store, "write", upload.write("goes on here".into()).await);
+    let (digest, length) = good(store, "digest", upload.digest().await);
+    assert_eq!(digest, Algorithm::Sha512.digest(b"began elsewhere, goes on here"), "{}", store.describe());
+    assert_eq!(length, 12, "{}", store.describe());
+}
+
+/// What is being uploaded shows nowhere; finished but not synced it may show, but only whole.
+pub async fn an_upload_is_invisible_until_it_is_finished(store: &Subject) {
+    let key = key("invisible/object");
+    let content = noise(4, 400_000);
+    let mut upload = upload(store).await;
+    for piece in content.chunks(50_000) {
+        good(store, "write", upload.write(Bytes::copy_from_slice(piece)).await);
+        good(store, "digest", upload.digest().await);
+        expect_nothing(store, &key).await;
+        assert_eq!(list(store, &super::key("invisible")).await, BTreeSet::new(), "{}", store.describe());
+    }
+    good(store, "finish", upload.finish(&key, &Headers::default()).await);
+    if let Some(seen) = read(store, &key).await {
+        assert_eq!(seen, content, "{}: {key} before the sync", store.describe());
+    }
+    good(store, "sync", store.sync().await);
+    expect(store, &key, &content).await;
+}
+
+/// An upload that is dropped, with or without bytes, leaves nothing in the store's medium.
+pub async fn a_dropped_upload_leaves_nothing(store: &Subject, contents: &dyn Fn() -> Vec<String>) {
+    // Begun and dropped once before, so that folders that a store makes on first use are there.
+    drop(upload(store).await);
+    let settled = async |expected: &BTreeSet<String>| {
+        let deadline = tokio::time::Instant::now() + DEADLINE;
+        loop {
+            let now: BTreeSet<_> = contents().into_iter().collect();
+            if &now == expected {
+                return;
+            }
+            let left: Vec<_> = now.difference(expected).collect();
+            assert!(tokio::time::Instant::now() < deadline, "{}: an upload left {left:?}", store.describe());
+            tokio::task::yield_now().await;
+        }
+    };
+    good(store, "sync", store.sync().await);
+    let before: BTreeSet<_> = contents().into_iter().collect();
+    let mut uploads = Vec::new();
+    for size in [0, 10, 1 << 20] {
+        let mut upload = upload(store).await;
+        good(store, "write", upload.write(noise(5, size)).await);
+        uploads.push(upload);
+    }
+    drop(uploads);
+    settled(&before).await;
+    good(store, "sync", store.sync().await);
+    settled(&before).await;
+}
+
+/// An upload that replaces an object does it in one instant.
+pub async fn an_upload_replaces_in_one_instant(store: &Subject) {
+    let key = key("replace/upload");
+    let contents = two_contents();
+    put(store, &key, contents[0].clone()).await;
+    read_during(store, &key, &contents, async {
+        for round in 0..30 {
+            upload_whole(store, &key, contents[round % 2].clone(), &Headers::default()).await;
+        }
+    })
+    .await;
+}
