@@ -105,6 +105,10 @@ impl Tls {
 
     /// The folder of certificates that belongs to a host and port, if there is one.
     pub(crate) fn folder(&self, authority: &str, registry: bool) -> Option<PathBuf> {
+        // A host may be called `..` in a URL, if nowhere else.
+        if authority.starts_with('.') {
+            return None;
+        }
         match &self.options.directory {
             Some(directory) => registry.then(|| directory.clone()),
             None => self.options.hosts.iter().map(|hosts| hosts.join(authority)).find(|folder| folder.is_dir()),
@@ -304,6 +308,7 @@ mod tests {
         let tls = Tls::new(TlsOptions { hosts: hosts.clone(), ..TlsOptions::default() });
         assert_eq!(tls.folder("r.example:5000", true), Some(second.path().join("r.example:5000")));
         assert_eq!(tls.folder("r.example", true), None);
+        assert_eq!(tls.folder("..", false), None);
         let directory = Some(first.path().to_owned());
         let tls = Tls::new(TlsOptions { hosts, directory: directory.clone(), ..TlsOptions::default() });
         assert_eq!(tls.folder("r.example:5000", true), directory);
