@@ -14,6 +14,7 @@ use super::challenge;
 use super::client::{EndpointOptions, Shared};
 use super::error::{ConnectionError, HttpError};
 use super::response::{Exchange, Response, Wait};
+use super::transport::Purpose;
 use crate::oci::Registry;
 
 /// What Docker Hub's registry is called on the network.
@@ -175,21 +176,35 @@ impl Endpoint {
     ) -> Result<Response, (HttpError, bool)> {
         let Inner { shared, scheme, .. } = &*self.inner;
         // Other requests may learn the scheme meanwhile; this one was sent without knowing it.
-        let was_known = scheme.load(Ordering::Relaxed) != UNKNOWN;
-        let outcome = self.exchange(request, authorization, &self.base())?.send(shared).await;
-        if was_known {
-            return outcome;
+        if scheme.load(Ordering::Relaxed) != UNKNOWN {
+            return self.exchange(request, authorization, &self.base())?.send(shared).await;
         }
-        match outcome {
+        let mut probe = self.exchange(request, authorization, &self.inner.https)?;
+        if shared.options.tls.verify {
+            probe.purpose = Purpose::Probe;
+        }
+        match probe.send(shared).await {
             Err((error, _)) if speaks_no_tls(&error) => {
-                scheme.store(HTTP, Ordering::Relaxed);
-                self.exchange(request, authorization, &self.inner.http)?.send(shared).await
+                let outcome = self.exchange(request, authorization, &self.inner.http)?.send(shared).await;
+                if outcome.is_ok() {
+                    scheme.store(HTTP, Ordering::Relaxed);
+                }
+                outcome
             }
-            Ok(response) => {
-                scheme.store(HTTPS, Ordering::Relaxed);
-                Ok(response)
+            Err((HttpError::Unreachable { .. }, _)) => {
+                // There is TLS, and the probe trusts nobody: it has sent nothing, and this is the first request.
+                let outcome = self.exchange(request, authorization, &self.inner.https)?.send(shared).await;
+                if outcome.is_ok() {
+                    scheme.store(HTTPS, Ordering::Relaxed);
+                }
+                outcome
             }
-            failed => failed,
+            answered => {
+                if answered.is_ok() {
+                    scheme.store(HTTPS, Ordering::Relaxed);
+                }
+                answered
+            }
         }
     }
 

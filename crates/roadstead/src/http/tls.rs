@@ -115,8 +115,8 @@ impl Tls {
         }
     }
 
-    /// A configuration that is never used, for connections without TLS: it costs no reading of certificates.
-    pub(crate) fn unused(&self) -> Result<ClientConfig, TlsError> {
+    /// A configuration that trusts nobody, for connections without TLS: it costs no reading of certificates.
+    pub(crate) fn trusting_nobody(&self) -> Result<ClientConfig, TlsError> {
         Ok(self.builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
     }
 

@@ -18,6 +18,9 @@ use super::tls::{Tls, TlsError};
 pub(crate) enum Purpose {
     /// The registry itself: it may ask for a client certificate.
     Registry,
+    /// Finding out whether there is TLS, on loopback where there is none most of the time. Nobody is trusted for that, since
+    /// reading whom the system trusts takes longer than all else that an unchanged image costs there.
+    Probe,
     /// Where the registry redirects to.
     Elsewhere,
     /// A token service, which may not turn out to be a link-local address.
@@ -50,7 +53,7 @@ impl Transport {
         options: &ClientOptions,
     ) -> Result<reqwest::Client, HttpError> {
         let token = purpose == Purpose::Token;
-        let pool = if url.scheme() == "http" {
+        let pool = if url.scheme() == "http" || purpose == Purpose::Probe {
             Pool::Plain { token }
         } else {
             let folder = self.tls.folder(&authority(url), purpose == Purpose::Registry);
@@ -62,7 +65,7 @@ impl Transport {
         }
         let host = || url.host_str().unwrap_or_default().to_owned();
         let config = match &pool {
-            Pool::Plain { .. } => self.tls.unused(),
+            Pool::Plain { .. } => self.tls.trusting_nobody(),
             Pool::Tls { folder, .. } => self.tls.config(folder.as_deref()),
         };
         let config = config.map_err(|source| HttpError::Tls { host: host(), source })?;
