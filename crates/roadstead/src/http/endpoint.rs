@@ -13,8 +13,8 @@ use super::auth::{Authenticator, Scope};
 use super::challenge;
 use super::client::{EndpointOptions, Shared};
 use super::error::{ConnectionError, HttpError};
+use super::probe;
 use super::response::{Exchange, Response, Wait};
-use super::transport::Purpose;
 use crate::oci::Registry;
 
 /// What Docker Hub's registry is called on the network.
@@ -175,37 +175,28 @@ impl Endpoint {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, (HttpError, bool)> {
         let Inner { shared, scheme, .. } = &*self.inner;
-        // Other requests may learn the scheme meanwhile; this one was sent without knowing it.
-        if scheme.load(Ordering::Relaxed) != UNKNOWN {
-            return self.exchange(request, authorization, &self.base())?.send(shared).await;
+        if scheme.load(Ordering::Relaxed) == UNKNOWN {
+            let port = self.inner.registry.port().unwrap_or(443);
+            if probe::answers_in_http(self.inner.registry.host(), port).await {
+                scheme.store(HTTP, Ordering::Relaxed);
+            }
         }
-        let mut probe = self.exchange(request, authorization, &self.inner.https)?;
-        if shared.options.tls.verify {
-            probe.purpose = Purpose::Probe;
+        // Other requests may learn the scheme meanwhile; this one is sent without knowing it.
+        let was_known = scheme.load(Ordering::Relaxed) != UNKNOWN;
+        let outcome = self.exchange(request, authorization, &self.base())?.send(shared).await;
+        if was_known {
+            return outcome;
         }
-        match probe.send(shared).await {
+        let (outcome, learnt) = match outcome {
             Err((error, _)) if speaks_no_tls(&error) => {
-                let outcome = self.exchange(request, authorization, &self.inner.http)?.send(shared).await;
-                if outcome.is_ok() {
-                    scheme.store(HTTP, Ordering::Relaxed);
-                }
-                outcome
+                (self.exchange(request, authorization, &self.inner.http)?.send(shared).await, HTTP)
             }
-            Err((HttpError::Unreachable { .. }, _)) => {
-                // There is TLS, and the probe trusts nobody: it has sent nothing, and this is the first request.
-                let outcome = self.exchange(request, authorization, &self.inner.https)?.send(shared).await;
-                if outcome.is_ok() {
-                    scheme.store(HTTPS, Ordering::Relaxed);
-                }
-                outcome
-            }
-            answered => {
-                if answered.is_ok() {
-                    scheme.store(HTTPS, Ordering::Relaxed);
-                }
-                answered
-            }
+            outcome => (outcome, HTTPS),
+        };
+        if outcome.is_ok() {
+            scheme.store(learnt, Ordering::Relaxed);
         }
+        outcome
     }
 
     fn exchange(

@@ -18,9 +18,6 @@ use super::tls::{Tls, TlsError};
 pub(crate) enum Purpose {
     /// The registry itself: it may ask for a client certificate.
     Registry,
-    /// Finding out whether there is TLS, on loopback where there is none most of the time. Nobody is trusted for that, since
-    /// reading whom the system trusts takes longer than all else that an unchanged image costs there.
-    Probe,
     /// Where the registry redirects to.
     Elsewhere,
     /// A token service, which may not turn out to be a link-local address.
@@ -53,7 +50,7 @@ impl Transport {
         options: &ClientOptions,
     ) -> Result<reqwest::Client, HttpError> {
         let token = purpose == Purpose::Token;
-        let pool = if url.scheme() == "http" || purpose == Purpose::Probe {
+        let pool = if url.scheme() == "http" {
             Pool::Plain { token }
         } else {
             let folder = self.tls.folder(&authority(url), purpose == Purpose::Registry);
