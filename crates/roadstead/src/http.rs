@@ -21,6 +21,7 @@ mod download;
 mod endpoint;
 mod error;
 mod link;
+mod probe;
 mod proxy;
 mod redirect;
 mod response;

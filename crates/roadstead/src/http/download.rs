@@ -26,6 +26,13 @@ pub struct Progress {
     pub size: Option<u64>,
 }
 
+impl Progress {
+    /// Whether there is nothing left to ask for. An empty blob is asked for all the same: it may not be there.
+    fn is_complete(self) -> bool {
+        self.offset > 0 && self.size == Some(self.offset)
+    }
+}
+
 /// Bytes from an offset on.
 #[derive(Debug)]
 pub struct Download {
@@ -55,7 +62,7 @@ impl Download {
             failures: 0,
             since_failure: 0,
         };
-        if !download.is_complete() {
+        if !download.progress.is_complete() {
             download.ask().await?;
         }
         Ok(download)
@@ -65,10 +72,6 @@ impl Download {
     #[must_use]
     pub fn progress(&self) -> Progress {
         self.progress
-    }
-
-    fn is_complete(&self) -> bool {
-        self.progress.offset > 0 && self.progress.size == Some(self.progress.offset)
     }
 
     /// Asks for everything from the offset on.
@@ -119,23 +122,25 @@ impl Download {
     /// The failure that no further request mended.
     pub async fn chunk(&mut self) -> Result<Option<Bytes>, HttpError> {
         loop {
-            let Some(response) = &mut self.response else {
-                if self.is_complete() {
-                    return Ok(None);
-                }
-                self.ask().await?;
-                continue;
-            };
-            let failure = match response.chunk().await {
-                Ok(None) => return Ok(None),
-                Ok(Some(chunk)) => match self.take(chunk) {
-                    Some(chunk) => return Ok(Some(chunk)),
-                    None => continue,
+            let failure = match &mut self.response {
+                Some(response) => match response.chunk().await {
+                    Ok(None) => return Ok(None),
+                    Ok(Some(chunk)) => match self.take(chunk) {
+                        Some(chunk) => return Ok(Some(chunk)),
+                        None => continue,
+                    },
+                    Err(error) => error,
                 },
-                Err(error) => error,
+                None if self.progress.is_complete() => return Ok(None),
+                None => match self.ask().await {
+                    Ok(()) => continue,
+                    // A registry that restarts is not there for a while.
+                    Err(error) if error.is_unreachable() => error,
+                    Err(error) => return Err(error),
+                },
             };
             self.response = None;
-            if self.is_complete() {
+            if self.progress.is_complete() {
                 // All bytes are here; how the connection ended does not matter.
                 return Ok(None);
             }

@@ -13,6 +13,7 @@ use super::auth::{Authenticator, Scope};
 use super::challenge;
 use super::client::{EndpointOptions, Shared};
 use super::error::{ConnectionError, HttpError};
+use super::probe;
 use super::response::{Exchange, Response, Wait};
 use crate::oci::Registry;
 
@@ -174,23 +175,28 @@ impl Endpoint {
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, (HttpError, bool)> {
         let Inner { shared, scheme, .. } = &*self.inner;
-        // Other requests may learn the scheme meanwhile; this one was sent without knowing it.
+        if scheme.load(Ordering::Relaxed) == UNKNOWN {
+            let port = self.inner.registry.port().unwrap_or(443);
+            if probe::answers_in_http(self.inner.registry.host(), port).await {
+                scheme.store(HTTP, Ordering::Relaxed);
+            }
+        }
+        // Other requests may learn the scheme meanwhile; this one is sent without knowing it.
         let was_known = scheme.load(Ordering::Relaxed) != UNKNOWN;
         let outcome = self.exchange(request, authorization, &self.base())?.send(shared).await;
         if was_known {
             return outcome;
         }
-        match outcome {
+        let (outcome, learnt) = match outcome {
             Err((error, _)) if speaks_no_tls(&error) => {
-                scheme.store(HTTP, Ordering::Relaxed);
-                self.exchange(request, authorization, &self.inner.http)?.send(shared).await
+                (self.exchange(request, authorization, &self.inner.http)?.send(shared).await, HTTP)
             }
-            Ok(response) => {
-                scheme.store(HTTPS, Ordering::Relaxed);
-                Ok(response)
-            }
-            failed => failed,
+            outcome => (outcome, HTTPS),
+        };
+        if outcome.is_ok() {
+            scheme.store(learnt, Ordering::Relaxed);
         }
+        outcome
     }
 
     fn exchange(

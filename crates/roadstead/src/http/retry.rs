@@ -78,15 +78,13 @@ pub(crate) fn is_transient_status(status: StatusCode) -> bool {
 /// Whether a connection broke, rather than never came about. A host that does not exist, a port where nobody listens and
 /// a certificate that is not trusted stay so.
 pub(crate) fn is_transient_failure(error: &reqwest::Error) -> bool {
-    if error.is_builder() {
+    let root: &(dyn Error + 'static) = error;
+    // Also when it comes late: that a client certificate is wanted is said after the handshake.
+    if error.is_builder() || cause::<rustls::Error>(root).is_some() {
         return false;
     }
     if !error.is_connect() {
         return true;
-    }
-    let root: &(dyn Error + 'static) = error;
-    if cause::<rustls::Error>(root).is_some() {
-        return false;
     }
     cause::<io::Error>(root).is_some_and(|io| {
         matches!(

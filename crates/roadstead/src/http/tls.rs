@@ -105,14 +105,18 @@ impl Tls {
 
     /// The folder of certificates that belongs to a host and port, if there is one.
     pub(crate) fn folder(&self, authority: &str, registry: bool) -> Option<PathBuf> {
+        // A host may be called `..` in a URL, if nowhere else.
+        if authority.starts_with('.') {
+            return None;
+        }
         match &self.options.directory {
             Some(directory) => registry.then(|| directory.clone()),
             None => self.options.hosts.iter().map(|hosts| hosts.join(authority)).find(|folder| folder.is_dir()),
         }
     }
 
-    /// A configuration that is never used, for connections without TLS: it costs no reading of certificates.
-    pub(crate) fn unused(&self) -> Result<ClientConfig, TlsError> {
+    /// A configuration that trusts nobody, for connections without TLS: it costs no reading of certificates.
+    pub(crate) fn trusting_nobody(&self) -> Result<ClientConfig, TlsError> {
         Ok(self.builder()?.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
     }
 
@@ -304,6 +308,7 @@ mod tests {
         let tls = Tls::new(TlsOptions { hosts: hosts.clone(), ..TlsOptions::default() });
         assert_eq!(tls.folder("r.example:5000", true), Some(second.path().join("r.example:5000")));
         assert_eq!(tls.folder("r.example", true), None);
+        assert_eq!(tls.folder("..", false), None);
         let directory = Some(first.path().to_owned());
         let tls = Tls::new(TlsOptions { hosts, directory: directory.clone(), ..TlsOptions::default() });
         assert_eq!(tls.folder("r.example:5000", true), directory);

@@ -62,7 +62,7 @@ impl Transport {
         }
         let host = || url.host_str().unwrap_or_default().to_owned();
         let config = match &pool {
-            Pool::Plain { .. } => self.tls.unused(),
+            Pool::Plain { .. } => self.tls.trusting_nobody(),
             Pool::Tls { folder, .. } => self.tls.config(folder.as_deref()),
         };
         let config = config.map_err(|source| HttpError::Tls { host: host(), source })?;

@@ -94,8 +94,8 @@ async fn a_cut_download_goes_on_where_it_stopped() {
         .await;
         let read = read(&*Setup::new().app(&server), &descriptor, 0).await.unwrap();
         assert!(read == bytes, "other bytes came, silent: {silent}");
-        let asked: Vec<_> = server.requests().iter().map(|seen| seen.header("range").to_owned()).collect();
-        assert_eq!(asked, ["", "bytes=70000-", "bytes=140000-", "bytes=210000-"]);
+        let starts: Vec<_> = server.requests().iter().map(Seen::range_start).collect();
+        assert_eq!(starts, [None, Some(70_000), Some(140_000), Some(210_000)]);
     }
 }
 
@@ -310,4 +310,25 @@ async fn proxies_are_used_but_not_for_loopback() {
     let _ = setup.app(&direct).resolve(&tag()).await.unwrap_err();
     assert!(!direct.requests().is_empty(), "loopback is asked directly");
     assert_eq!(proxy.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_mirror_that_breaks_off_is_left_for_the_registry() {
+    let (descriptor, bytes) = layer(&image());
+    let (half, whole) = (bytes.clone(), bytes.clone());
+    let mirror = FaultServer::start(move |seen| match seen.range_start() {
+        None => Reply::ok(half.clone()).cut_after(70_000),
+        Some(_) => Reply::status(404),
+    })
+    .await;
+    let upstream = FaultServer::start(move |seen| Reply::ranged(seen, whole.clone())).await;
+    let setup = Setup::new();
+    let endpoint = |server: &FaultServer| {
+        setup.client.endpoint(&server.authority().parse().unwrap(), EndpointOptions::default()).unwrap()
+    };
+    let source = RegistrySource::new(endpoint(&upstream), vec![endpoint(&mirror)]);
+    let app = source.repository(&"app".parse().unwrap());
+    assert!(read(&*app, &descriptor, 0).await.unwrap() == bytes, "other bytes came");
+    let starts: Vec<_> = upstream.requests().iter().map(Seen::range_start).collect();
+    assert_eq!(starts, [Some(70_000)], "the registry gives the rest");
 }

@@ -7,3 +7,4 @@ mod lists;
 mod login;
 mod pull;
 mod support;
+mod tls;

@@ -72,5 +72,5 @@ async fn nobody_listens() {
     };
     let text = chain(&error);
     assert!(text.contains("refused"), "{text}");
-    assert_eq!(setup.clock.slept(), [], "a port where nobody listens is not asked again");
+    assert!(setup.clock.slept().is_empty(), "a port where nobody listens is not asked again");
 }

@@ -6,8 +6,10 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use ::http::header::{ACCEPT, HeaderName};
 use ::http::{HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
-use futures::stream::{BoxStream, StreamExt, TryStreamExt};
+use bytes::Bytes;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
+use super::fault::is_mended_elsewhere;
 use super::{Places, fault, lists, referrers};
 use crate::http::{Download, Endpoint, HttpError, Progress, Request, Response, Scope};
 use crate::image::{ByteStream, RepositorySource, SourceError};
@@ -29,17 +31,17 @@ static ACCEPT_MANIFESTS: LazyLock<HeaderValue> = LazyLock::new(|| {
 const KEPT: usize = 16;
 
 /// A repository in whichever place has it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct RegistryRepository {
     places: Arc<Places>,
     name: Repository,
     /// Manifests that a place handed over where it could not merely name them. Each is given out once.
-    kept: Mutex<VecDeque<Manifest>>,
+    kept: Arc<Mutex<VecDeque<Manifest>>>,
 }
 
 impl RegistryRepository {
     pub(super) fn new(places: Arc<Places>, name: Repository) -> Self {
-        Self { places, name, kept: Mutex::default() }
+        Self { places, name, kept: Arc::default() }
     }
 
     fn keep(&self, manifest: Manifest) {
@@ -126,7 +128,13 @@ impl RepositorySource for RegistryRepository {
     }
 
     async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
-        self.places.ask(|place| self.blob_at(place, expected, from)).await
+        let asked = self.places.ask(async |place| Ok((place, self.blob_at(place, expected, from).await?))).await;
+        let (place, bytes) = asked?;
+        if std::ptr::eq(place, &self.places.upstream) {
+            return Ok(bytes);
+        }
+        let rest = Rest { repository: self.clone(), expected: expected.clone(), bytes, offset: from, at_mirror: true };
+        Ok(stream::try_unfold(rest, Rest::next).boxed())
     }
 
     fn tags(&self) -> BoxStream<'_, Result<Tag, SourceError>> {
@@ -135,6 +143,36 @@ impl RepositorySource for RegistryRepository {
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
         self.places.ask(|place| referrers::of(place, &self.name, subject)).await
+    }
+}
+
+/// A blob that comes from a mirror. If that breaks off, the registry itself gives the rest: the digest is the same.
+struct Rest {
+    repository: RegistryRepository,
+    expected: Descriptor,
+    bytes: ByteStream,
+    offset: u64,
+    at_mirror: bool,
+}
+
+impl Rest {
+    async fn next(mut self) -> Result<Option<(Bytes, Self)>, SourceError> {
+        loop {
+            match self.bytes.try_next().await {
+                Ok(None) => return Ok(None),
+                Ok(Some(chunk)) => {
+                    self.offset += chunk.len() as u64;
+                    return Ok(Some((chunk, self)));
+                }
+                Err(error) if self.at_mirror && is_mended_elsewhere(&error) => {
+                    tracing::debug!(%error, offset = self.offset, "the registry itself gives the rest");
+                    let upstream = &self.repository.places.upstream;
+                    self.bytes = self.repository.blob_at(upstream, &self.expected, self.offset).await?;
+                    self.at_mirror = false;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
 
