@@ -1,13 +1,14 @@
 //! nginx: one fixed configuration, whatever the tree holds, never reloaded when images come and go.
 //!
 //! A reference is a symbolic link whose target spells media type and digest, and `$realpath_root` says where a link
-//! leads. It is read once for each request; type, digest and body all follow from that one answer, so they can't
+//! leads. One map reads it, once for each request; type, digest and body all follow from that one answer, so they can't
 //! disagree while a tag moves. A chain of `try_files` over one folder for each media type was the alternative: a quarter
 //! faster, but for known types only, and without the digest of a tag.
 //!
 //! Traps that the text avoids:
 //!
 //! - reading `$realpath_root` of what isn't there is logged as critical, so `-f` looks first;
+//! - nginx asks a variable that can change twice where it builds a string, once for its length; a map asks once;
 //! - `open_file_cache` on a path with a tag would answer an old body with a new digest, so it stands behind digests only;
 //! - an extension must not decide a tag's type: `types {}` is empty, and the type is a header like any other;
 //! - `add_header` is inherited only by locations that have none, so each has all;
@@ -63,7 +64,7 @@ impl Host for Nginx {
         text.line("merge_slashes off;");
         text.line("keepalive_requests 100000;");
         text.line("");
-        text.nest(paths);
+        text.nest(&paths);
         text.line("");
         pages(&mut text, &root);
         text.close();
@@ -71,7 +72,7 @@ impl Host for Nginx {
             return Ok(vec![file("roadstead.conf", "put it into /etc/nginx/conf.d/, then nginx -s reload", text)]);
         }
         let place = "run it with nginx -p FOLDER -c FILE -g 'daemon off;', where FOLDER takes nginx's own files";
-        Ok(vec![file("nginx.conf", place, standalone(text))])
+        Ok(vec![file("nginx.conf", place, standalone(&text))])
     }
 }
 
@@ -101,7 +102,7 @@ impl Text {
         self.line("}");
     }
 
-    fn nest(&mut self, inner: Self) {
+    fn nest(&mut self, inner: &Self) {
         for line in inner.lines.lines() {
             self.line(line);
         }
@@ -204,12 +205,14 @@ fn http_part(text: &mut Text) {
         "# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.",
     );
     text.line("");
-    text.line("# A name is a link whose target spells media type and digest. It is read once for each request.");
-    text.open("map $roadstead_real $roadstead_type");
-    text.line(&format!("\"~/content/manifests/(?<roadstead_t>{media_type})/[^/]+$\" $roadstead_t;"));
-    text.close();
-    text.open("map $roadstead_real $roadstead_digest");
-    text.line(&format!("\"~/(?<roadstead_d>{digest})$\" $roadstead_d;"));
+    text.line("# A name is a link whose target spells media type and digest. One map gives both, since it reads the link once:");
+    text.line(
+        "# with two, or with `set`, which asks twice for what can change, they could disagree while a tag moves.",
+    );
+    text.open("map $realpath_root $roadstead_real");
+    text.line("default nowhere;");
+    let spelled = format!("(?<roadstead_type>{media_type})/(?<roadstead_digest>{digest})");
+    text.line(&format!("\"~/content/manifests/{spelled}$\" $roadstead_type/$roadstead_digest;"));
     text.close();
     text.line("# Whether the client has what it asks for.");
     text.open("map \"$roadstead_digest $http_if_none_match\" $roadstead_unchanged");
@@ -386,7 +389,7 @@ fn endpoint(text: &mut Text, site: &Site, root: &str, rule: &Rule) {
     errors(text, Some(rule.pattern));
     text.line(REFUSE);
     if found.headers.iter().any(|(name, _)| *name == http::header::ETAG) {
-        text.line("set $roadstead_real /$roadstead_asked;");
+        text.line("set $roadstead_digest $roadstead_asked;");
         text.line("if ($roadstead_unchanged) { return 304; }");
     }
     text.line(&format!("alias \"{root}/{key}\";"));
@@ -435,8 +438,7 @@ fn manifests(text: &mut Text, site: &Site, root: &str, rule: &Rule, inner: &str)
     text.line(REFUSE);
     text.line(&format!("root \"{root}/{key}\";"));
     text.line("if (!-f $document_root) { return 404; }");
-    text.line("set $roadstead_real $realpath_root;");
-    text.line(&format!("rewrite ^ {inner}$roadstead_type/$roadstead_digest last;"));
+    text.line(&format!("rewrite ^ {inner}$roadstead_real last;"));
     text.close();
     text.open(&format!("location ^~ {inner}"));
     text.line("internal;");
@@ -490,7 +492,7 @@ fn pages(text: &mut Text, root: &str) {
 }
 
 /// Everything that nginx needs to run as an ordinary user, its own files below the folder of `-p`.
-fn standalone(server: Text) -> Text {
+fn standalone(server: &Text) -> Text {
     let mut text = Text::default();
     for line in ["worker_processes auto;", "pid nginx.pid;", "error_log stderr warn;", "pcre_jit on;", ""] {
         text.line(line);

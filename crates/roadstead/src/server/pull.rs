@@ -159,7 +159,7 @@ impl Inner {
                 let tags = self.lists.tags(repository, object).await?;
                 let (body, next) = page.unwrap_or_default().tags(&shown, &tags);
                 let link = next.map(|next| format!("</v2/{shown}/tags/list?{next}>; rel=\"next\""));
-                Ok(Some(listed(answer, body, link, request)))
+                Ok(Some(listed(answer, &body, link, request)))
             }
             Path::Catalog => {
                 let Some(object) = self.tree.catalog().await? else { return Ok(None) };
@@ -170,7 +170,7 @@ impl Inner {
                 let repositories = self.lists.catalog(object).await?;
                 let (body, next) = page.unwrap_or_default().repositories(self.name_prefix.as_ref(), &repositories);
                 let link = next.map(|next| format!("</v2/_catalog?{next}>; rel=\"next\""));
-                Ok(Some(listed(answer, body, link, request)))
+                Ok(Some(listed(answer, &body, link, request)))
             }
             Path::Referrers(repository, subject) => {
                 let Some(object) = self.tree.referrers(repository, subject).await? else { return Ok(None) };
@@ -178,7 +178,7 @@ impl Inner {
                     return Ok(Some(deliver(answer, Facts::NONE, object, request)));
                 };
                 let body = lists::filtered(repository, subject, object, &artifact_type).await?;
-                let mut response = whole(answer, Facts::NONE, body, request);
+                let mut response = whole(answer, Facts::NONE, &body, request);
                 response.headers.push(FILTERED);
                 Ok(Some(response))
             }
@@ -216,7 +216,7 @@ impl Inner {
             }
         };
         let facts = Facts { digest: Some(&pointer.digest), media_type: Some(&pointer.media_type), extension: None };
-        Ok(Some(whole(answer, facts, bytes, request)))
+        Ok(Some(whole(answer, facts, &bytes, request)))
     }
 
     async fn blob(
@@ -229,11 +229,11 @@ impl Inner {
         let Some(mut object) = self.tree.blob(repository, digest, None).await? else { return Ok(None) };
         let facts = Facts { digest: Some(digest), ..Facts::NONE };
         // A stream can't be cut after the fact: a store that has nothing else is asked again, for the range alone.
-        if let store::Body::Stream(_) = object.body {
-            if let Choice::Part(range) = choose(answer, facts, object.entry.size, request) {
-                let Some(part) = self.tree.blob(repository, digest, Some(range)).await? else { return Ok(None) };
-                object.body = part.body;
-            }
+        if let store::Body::Stream(_) = object.body
+            && let Choice::Part(range) = choose(answer, facts, object.entry.size, request)
+        {
+            let Some(part) = self.tree.blob(repository, digest, Some(range)).await? else { return Ok(None) };
+            object.body = part.body;
         }
         Ok(Some(deliver(answer, facts, object, request)))
     }
@@ -248,11 +248,11 @@ fn fixed(answer: &Answer, request: &Request<'_>) -> Response {
         site::Body::Fixed(text) => Bytes::from(text.clone().into_owned()),
         site::Body::Object => Bytes::new(),
     };
-    whole(answer, Facts::NONE, body, request)
+    whole(answer, Facts::NONE, &body, request)
 }
 
 /// A page of a list.
-fn listed(answer: &Answer, body: Bytes, link: Option<String>, request: &Request<'_>) -> Response {
+fn listed(answer: &Answer, body: &Bytes, link: Option<String>, request: &Request<'_>) -> Response {
     let mut response = whole(answer, Facts::NONE, body, request);
     // Names and tags have no character that a header can't have.
     response.headers.extend(link.and_then(|link| Some((LINK, HeaderValue::try_from(link).ok()?))));
@@ -260,7 +260,7 @@ fn listed(answer: &Answer, body: Bytes, link: Option<String>, request: &Request<
 }
 
 /// Answers with what is in memory.
-fn whole(answer: &Answer, facts: Facts<'_>, bytes: Bytes, request: &Request<'_>) -> Response {
+fn whole(answer: &Answer, facts: Facts<'_>, bytes: &Bytes, request: &Request<'_>) -> Response {
     let choice = choose(answer, facts, bytes.len() as u64, request);
     let cut = |range: Range<u64>| {
         let index = |at: u64| usize::try_from(at).unwrap_or(bytes.len());
@@ -273,7 +273,7 @@ fn whole(answer: &Answer, facts: Facts<'_>, bytes: Bytes, request: &Request<'_>)
 fn deliver(answer: &Answer, facts: Facts<'_>, object: Object, request: &Request<'_>) -> Response {
     let size = object.entry.size;
     let bytes = match object.body {
-        store::Body::Bytes(bytes) => return whole(answer, facts, bytes, request),
+        store::Body::Bytes(bytes) => return whole(answer, facts, &bytes, request),
         store::Body::File { file, .. } => |range| Body::File { file, range },
         store::Body::Stream(stream) => {
             let choice = choose(answer, facts, size, request);
@@ -300,10 +300,10 @@ fn choose(answer: &Answer, facts: Facts<'_>, size: u64, request: &Request<'_>) -
         return Choice::Whole;
     }
     let tag = facts.digest.map(Digest::to_string);
-    if let (Some(header), Some(tag)) = (if_none_match, &tag) {
-        if range::none_match_names(header, tag) {
-            return Choice::Unchanged;
-        }
+    if let (Some(header), Some(tag)) = (if_none_match, &tag)
+        && range::none_match_names(header, tag)
+    {
+        return Choice::Unchanged;
     }
     let in_ranges = request.method == Method::GET && answer.headers.iter().any(|(name, _)| *name == ACCEPT_RANGES);
     let (true, Some(header)) = (in_ranges, range) else { return Choice::Whole };
