@@ -41,6 +41,11 @@ scripts: (parts "shellcheck")
 test *arguments:
     scripts/test {{ arguments }}
 
+# Measures Roadstead beside its peers, as docs/benchmarks.md explains: `just bench --runs 15`, `just bench --quick`.
+bench *arguments: (parts "crane" "registry" "skopeo" "nginx" "wrk" "strace")
+    cargo build --release --locked --package roadstead-cli
+    cargo run --quiet --locked --package roadstead-bench -- --roadstead "${CARGO_TARGET_DIR:-target}/release/roadstead" --work "${CARGO_TARGET_DIR:-target}/bench" {{ arguments }}
+
 # Installs the real parts that are missing: `just parts --all`, `just parts --check`, `just parts NAME…`.
 parts *arguments:
     @scripts/parts {{ arguments }}

@@ -1,0 +1,93 @@
+//! Measures Roadstead beside its peers: the same work, alternating in one run, on one machine.
+//!
+//! It knows Roadstead only as a program, as it knows the peers, so no figure can owe anything to a shortcut through the
+//! library.
+//!
+//! ```text
+//!  corpus     the images that are moved: made once, the same bytes everywhere
+//!  registry   nginx over those files, whose access log counts the requests
+//!  measure    one run of a program: time, processor, memory; and what many runs say together
+//!  import     from the registry into files, beside crane and skopeo
+//!  serving    the tree over HTTP, beside nginx and distribution 3
+//!  report     the table for people and the file for scripts
+//! ```
+
+mod corpus;
+mod import;
+mod machine;
+mod measure;
+mod registry;
+mod report;
+mod serving;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use corpus::{Corpus, Scale};
+pub use report::{Report, Row};
+
+/// What to measure, and how thoroughly.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Options {
+    /// The program to measure
+    #[arg(long, value_name = "FILE", default_value = "target/release/roadstead")]
+    pub roadstead: PathBuf,
+
+    /// Where images and their copies are kept: the file system that is measured
+    #[arg(long, value_name = "DIR", default_value = "target/bench")]
+    pub work: PathBuf,
+
+    /// How often each side does its work
+    #[arg(long, value_name = "N", default_value_t = 7)]
+    pub runs: usize,
+
+    /// How long each server is asked at a time
+    #[arg(long, value_name = "SECONDS", default_value_t = 4)]
+    pub seconds: u64,
+
+    /// Only see whether everything can be measured: tiny images, one run of each; the figures say nothing
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Measure only this
+    #[arg(long, value_enum)]
+    pub only: Option<Part>,
+}
+
+/// A part of the measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Part {
+    /// From a registry into files
+    Import,
+    /// Files over HTTP
+    Serve,
+}
+
+/// Measures what the options ask for. The report is also left as `report.json` among the files of the work.
+///
+/// # Errors
+///
+/// When a program fails, or answers something that can't be read. Slowness is no error: the report says what it is.
+pub fn run(options: &Options) -> anyhow::Result<Report> {
+    let (runs, seconds) = if options.quick { (1, 1) } else { (options.runs.max(1), options.seconds.max(1)) };
+    let roadstead = fs::canonicalize(&options.roadstead).with_context(|| {
+        format!("{} is not there: cargo build --release --package roadstead-cli", options.roadstead.display())
+    })?;
+    fs::create_dir_all(&options.work)?;
+    let work = fs::canonicalize(&options.work)?;
+    let corpus = Corpus::prepare(&work, if options.quick { Scale::Tiny } else { Scale::Full })?;
+    let registry = registry::Registry::start(&corpus);
+
+    let mut rows = Vec::new();
+    if options.only != Some(Part::Serve) {
+        rows.extend(import::measure(&roadstead, &work, &registry, runs)?);
+    }
+    if options.only != Some(Part::Import) {
+        rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);
+    }
+    let report = Report { machine: machine::describe(&roadstead, &work)?, runs, seconds, quick: options.quick, rows };
+    fs::write(work.join("report.json"), report.json()?)?;
+    Ok(report)
+}
