@@ -276,7 +276,7 @@ pub trait Upload: Send {
     /// If the store can't be written.
     async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
 
-    /// The digest and the number of all bytes so far.
+    /// The digest of everything that the hasher went over, and the number of bytes written to this upload so far.
     ///
     /// # Errors
     ///

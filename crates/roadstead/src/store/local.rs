@@ -461,9 +461,11 @@ fn open_no_links(path: &Path, flags: OFlags) -> io::Result<File> {
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into())
 }
 
-/// Whether a folder is a link, or below one: a name that others' keys can't begin with.
+/// Whether a folder is a link or a file, or below one: a name that others' keys can't begin with.
 fn leads_through_link(folder: &Path) -> bool {
-    open_no_links(folder, OFlags::PATH | OFlags::DIRECTORY).is_err_and(|e| is_link(&e))
+    // A link at the very end is opened as itself, and then found to be no folder.
+    open_no_links(folder, OFlags::PATH | OFlags::DIRECTORY)
+        .is_err_and(|e| is_link(&e) || e.kind() == io::ErrorKind::NotADirectory)
 }
 
 fn errno(e: &io::Error) -> Option<Errno> {

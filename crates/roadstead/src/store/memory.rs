@@ -51,6 +51,15 @@ impl MemoryStore {
         Self(Arc::new(Inner { naming, contents: Mutex::default(), locks: Mutex::default() }))
     }
 
+    /// An object as this store keeps it: a directory has no place for headers.
+    fn object(&self, bytes: Bytes, headers: &Headers) -> Held {
+        let headers = match self.0.naming {
+            Naming::Links => Headers::default(),
+            Naming::Copies => headers.clone(),
+        };
+        Held::Object { bytes, headers }
+    }
+
     fn write(&self, key: &Key, new: Held, condition: &Condition) -> Result<Written, StoreError> {
         let mut contents = held(&self.0.contents);
         let present = contents.objects.get(key).map(|(version, _)| Version(version.to_string().into()));
@@ -138,7 +147,7 @@ impl Store for MemoryStore {
         headers: &Headers,
         condition: Condition,
     ) -> Result<Written, StoreError> {
-        self.write(key, Held::Object { bytes, headers: headers.clone() }, &condition)
+        self.write(key, self.object(bytes, headers), &condition)
     }
 
     async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
@@ -221,7 +230,7 @@ impl Upload for MemoryUpload {
     }
 
     async fn finish(self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError> {
-        let object = Held::Object { bytes: self.bytes.freeze(), headers: headers.clone() };
+        let object = self.store.object(self.bytes.freeze(), headers);
         self.store.write(key, object, &Condition::Always).map(|_| ())
     }
 }

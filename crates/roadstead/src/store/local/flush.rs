@@ -155,15 +155,20 @@ fn flush(store: &Inner) -> Result<(), StoreError> {
     }
     // Reversed, so that the last one is the next one.
     batch.uploads.reverse();
+    let mut collided = None;
     while let Some(pending) = batch.uploads.last() {
-        if let Err(e) = store.in_folder(&pending.path, || fs::rename(&pending.temporary.0, &pending.path)) {
-            // The bytes are safe, only their name could not be made (a full disk): the next sync tries again.
-            let mut state = store.flusher.state();
-            state.batch.uploads.append(&mut batch.uploads);
-            state.batch.folders.append(&mut batch.folders);
-            return Err(e);
+        match store.in_folder(&pending.path, || fs::rename(&pending.temporary.0, &pending.path)) {
+            Ok(()) => store.flusher.touched(pending.path.parent().unwrap_or(&store.root)),
+            // No later attempt would end otherwise, and the others have nothing to do with it.
+            Err(e @ StoreError::Collision { .. }) => collided = Some(e),
+            Err(e) => {
+                // The bytes are safe, only their name could not be made (a full disk): the next sync tries again.
+                let mut state = store.flusher.state();
+                state.batch.uploads.append(&mut batch.uploads);
+                state.batch.folders.append(&mut batch.folders);
+                return Err(e);
+            }
         }
-        store.flusher.touched(pending.path.parent().unwrap_or(&store.root));
         batch.uploads.pop();
     }
     // Naming the uploads may have made folders, which this flush covers as well.
@@ -172,7 +177,7 @@ fn flush(store: &Inner) -> Result<(), StoreError> {
         return Err(broken(store, e));
     }
     store.flusher.state().flushed = covered;
-    Ok(())
+    collided.map_or(Ok(()), Err)
 }
 
 fn broken(store: &Inner, e: StoreError) -> StoreError {

@@ -129,7 +129,16 @@ impl Upload for LocalUpload {
             self.flush().await?;
         }
         let Writer { file, temporary, written, .. } = *self.writer().await?;
-        let pending = Pending { file, temporary, path: self.store.path(key) };
+        let path = self.store.path(key);
+        // Said to whoever uploads, rather than to whoever syncs next.
+        match std::fs::symlink_metadata(&path) {
+            Ok(there) if there.is_dir() => return Err(StoreError::Collision { what: path.display().to_string() }),
+            Err(e) if e.kind() == io::ErrorKind::NotADirectory => {
+                return Err(StoreError::Collision { what: path.display().to_string() });
+            }
+            _ => {}
+        }
+        let pending = Pending { file, temporary, path };
         super::flush::push(&self.store, pending, written);
         Ok(())
     }
