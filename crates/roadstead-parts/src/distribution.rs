@@ -95,6 +95,10 @@ impl<'a> Builder<'a> {
         if self.read_only {
             line(format_args!("  maintenance: {{readonly: {{enabled: true}}}}\n"));
         }
+        if self.generation == Generation::V2 {
+            // It reads schema 1 unasked, and takes it only so.
+            line(format_args!("compatibility: {{schema1: {{enabled: true}}}}\n"));
+        }
         line(format_args!("http:\n  addr: {}\n", port.address()));
         if let Some(certificates) = self.certificates {
             let (certificate, key) = (certificates.certificate(), certificates.key());

@@ -1,3 +1,5 @@
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use crate::{Failure, Folder, Invocation, Isolation, Output, Port, Served, part};
@@ -20,6 +22,22 @@ impl Nginx {
     pub fn start(configuration: &str, port: Port) -> Self {
         let folder = Folder::new();
         let invocation = invocation(&folder, configuration);
+        let served = Served::start(&invocation, Isolation::Namespaces, folder, || port.answers());
+        Self { served, port }
+    }
+
+    /// Starts it with a whole configuration as an ordinary user, `www-data`, its master process too.
+    ///
+    /// # Panics
+    ///
+    /// As [`Nginx::start`].
+    pub fn start_unprivileged(configuration: &str, port: Port) -> Self {
+        let folder = Folder::new();
+        // Its own folder is where it keeps its process number and temporary files.
+        let everyone = Permissions::from_mode(0o777);
+        fs::set_permissions(folder.path(), everyone).expect("the folder is ours");
+        let user = ["--reuid=www-data", "--regid=www-data", "--clear-groups", "--"];
+        let invocation = call(Invocation::new(part::installed("setpriv")).args(user), &folder, configuration);
         let served = Served::start(&invocation, Isolation::Namespaces, folder, || port.answers());
         Self { served, port }
     }
@@ -90,12 +108,18 @@ http {{
 }
 
 fn invocation(folder: &Folder, configuration: &str) -> Invocation {
+    call(Invocation::new(part::installed("env")), folder, configuration)
+}
+
+/// `before`, and the call of nginx as what that runs.
+fn call(before: Invocation, folder: &Folder, configuration: &str) -> Invocation {
     let file = folder.write("nginx.conf", configuration);
     // -e: until it has read the configuration, nginx writes errors to a path that Debian compiled in.
-    Invocation::new(part::installed("nginx")).arg("-p").arg(folder.path()).arg("-c").arg(file).args([
-        "-e",
-        "stderr",
-        "-g",
-        "daemon off;",
-    ])
+    before
+        .arg(part::installed("nginx"))
+        .arg("-p")
+        .arg(folder.path())
+        .arg("-c")
+        .arg(file)
+        .args(["-e", "stderr", "-g", "daemon off;"])
 }

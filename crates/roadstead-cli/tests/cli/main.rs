@@ -1,0 +1,6 @@
+//! The `roadstead` binary from outside: what it prints, what it leaves behind, and what real clients make of that.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod matrix;
+mod support;

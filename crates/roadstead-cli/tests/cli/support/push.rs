@@ -1,0 +1,68 @@
+//! A push as the specification writes it, without any client's opinion on what an image may be.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use roadstead::testing::Image;
+
+/// Puts an image into a registry on loopback. The last manifest gets the tag.
+///
+/// # Errors
+///
+/// What the registry said when it refused.
+pub(crate) fn push(authority: &str, repository: &str, tag: &str, image: &Image) -> Result<(), String> {
+    for (digest, bytes) in &image.blobs {
+        let begun = request(authority, "POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"");
+        let location = begun.expect(202)?.header("location").expect("an upload has a location");
+        let location = location.split_once(authority).map_or(location.as_str(), |(_, path)| path).to_owned();
+        let separator = if location.contains('?') { '&' } else { '?' };
+        let put = format!("{location}{separator}digest={digest}");
+        request(authority, "PUT", &put, "application/octet-stream", bytes).expect(201)?;
+    }
+    for manifest in image.manifests() {
+        let reference =
+            if *manifest.digest() == image.digest() { tag.to_owned() } else { manifest.digest().to_string() };
+        let path = format!("/v2/{repository}/manifests/{reference}");
+        let put = request(authority, "PUT", &path, manifest.media_type().as_str(), manifest.bytes()).expect(201)?;
+        if put.header("docker-content-digest") != Some(manifest.digest().to_string()) {
+            return Err(format!("{} became {:?}", manifest.digest(), put.header("docker-content-digest")));
+        }
+    }
+    Ok(())
+}
+
+struct Answer {
+    request: String,
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn expect(self, status: u16) -> Result<Self, String> {
+        if self.status == status { Ok(self) } else { Err(format!("{}: {} {}", self.request, self.status, self.body)) }
+    }
+
+    fn header(&self, name: &str) -> Option<String> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
+    }
+}
+
+fn request(authority: &str, method: &str, path: &str, content_type: &str, body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(authority).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let length = body.len();
+    let typed = if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
+    let head = format!(
+        "{method} {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n{typed}Content-Length: {length}\r\n\r\n"
+    );
+    stream.write_all(&[head.as_bytes(), body].concat()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { request: format!("{method} {path}"), status, head: head.to_owned(), body: body.to_owned() }
+}
