@@ -135,7 +135,10 @@ impl Maker {
         header.set_mode(0o644);
         header.set_size(size * 2);
         header.set_cksum();
-        tar.append(&header, HalfRandom { generator: fastrand::Rng::with_seed(seed), block: Vec::new(), at: 0 }.take(size * 2))?;
+        tar.append(
+            &header,
+            HalfRandom { generator: fastrand::Rng::with_seed(seed), block: Vec::new(), at: 0 }.take(size * 2),
+        )?;
         let (gzip, diff_id, _) = tar.into_inner()?.finish();
         let (mut file, digest, size) = gzip.finish()?.finish();
         file.flush()?;

@@ -150,11 +150,8 @@ impl Bench<'_> {
             ("peak memory of that", Unit::Bytes, |run| run.peak as f64, Some(Bar::AtMost(PEAK))),
         ];
         for (what, unit, figure, bar) in measured {
-            let peer = Peer {
-                name: crane.name.into(),
-                command: crane.program.to_string(),
-                figures: crane.figures(figure),
-            };
+            let peer =
+                Peer { name: crane.name.into(), command: crane.program.to_string(), figures: crane.figures(figure) };
             let command = ours.program.to_string();
             rows.push(Row { what: what.into(), command, unit, ours: ours.figures(figure), peer: Some(peer), bar });
         }
@@ -202,7 +199,12 @@ impl Bench<'_> {
         };
         Ok(vec![
             // The sixth layer, and the config, which names all six.
-            row("blobs fetched of a second image that shares 5 of 6 layers", Unit::Count, blobs as f64, Some(Bar::AtMost(2.0))),
+            row(
+                "blobs fetched of a second image that shares 5 of 6 layers",
+                Unit::Count,
+                blobs as f64,
+                Some(Bar::AtMost(2.0)),
+            ),
             row("its import", Unit::Seconds, run.wall.as_secs_f64(), None),
         ])
     }

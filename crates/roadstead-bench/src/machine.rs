@@ -30,7 +30,8 @@ pub(crate) fn describe(roadstead: &Path, work: &Path) -> anyhow::Result<Machine>
     let version = |program: &Path, argument: &str| {
         // nginx says it on the other output.
         let output = Invocation::new(program).arg(argument).run();
-        output.map(|output| [output.stdout, output.stderr].concat().lines().next().unwrap_or_default().trim().to_owned())
+        output
+            .map(|output| [output.stdout, output.stderr].concat().lines().next().unwrap_or_default().trim().to_owned())
     };
     let crane = version(&part::built("bin/crane"), "version")?;
     let versions = vec![
@@ -59,7 +60,11 @@ fn field<'a>(text: &'a str, name: &str) -> &'a str {
 impl fmt::Display for Machine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let gibibytes = self.memory_bytes >> 30;
-        writeln!(f, "{}, {} cores, {gibibytes} GiB, Linux {}, {}.", self.processor, self.cores, self.kernel, self.file_system)?;
+        writeln!(
+            f,
+            "{}, {} cores, {gibibytes} GiB, Linux {}, {}.",
+            self.processor, self.cores, self.kernel, self.file_system
+        )?;
         writeln!(f, "{}. Load at the end: {}.", self.versions.join("; "), self.load)
     }
 }

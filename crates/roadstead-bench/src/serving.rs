@@ -25,7 +25,11 @@ pub(crate) fn measure(
     let port = Port::free();
     let listen = port.address().to_string();
     let serve = tool().args(["serve", "--listen", &listen]);
-    let serve = Serve { command: serve.to_string(), _served: Served::start(&serve, Isolation::None, Folder::new(), || port.answers()), port };
+    let serve = Serve {
+        command: serve.to_string(),
+        _served: Served::start(&serve, Isolation::None, Folder::new(), || port.answers()),
+        port,
+    };
 
     let port = Port::free();
     let listen = port.address().to_string();
@@ -42,7 +46,8 @@ pub(crate) fn measure(
     let servers = Servers { serve, configured, plain, distribution };
     let manifest = format!("/v2/{REPOSITORY}/manifests/{LARGE}");
     let blob = format!("/v2/{REPOSITORY}/blobs/{}", corpus.largest);
-    let mut rows = servers.compare("a 1.6 kB manifest by tag", &manifest, 32, Unit::RequestsPerSecond, runs, seconds)?;
+    let mut rows =
+        servers.compare("a 1.6 kB manifest by tag", &manifest, 32, Unit::RequestsPerSecond, runs, seconds)?;
     rows.extend(servers.compare("a 236 MB blob", &blob, 8, Unit::BytesPerSecond, runs, seconds)?);
     Ok(rows)
 }
@@ -112,7 +117,11 @@ impl Servers {
             command: format!("{}; {}", self.serve.command, wrk(&serve, seconds)),
             unit,
             ours: ours.clone(),
-            peer: Some(Peer { name: name.into(), command: wrk(&url, seconds).to_string(), figures: Figures::new(figures) }),
+            peer: Some(Peer {
+                name: name.into(),
+                command: wrk(&url, seconds).to_string(),
+                figures: Figures::new(figures),
+            }),
             bar,
         };
         Ok(peers.into_iter().zip(theirs).map(row).collect())

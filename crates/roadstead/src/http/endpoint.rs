@@ -239,12 +239,12 @@ fn speaks_no_tls(error: &HttpError) -> bool {
     let Some(failure) = source.downcast_ref::<ConnectionError>() else {
         return false;
     };
-    if let Some(tls) = failure.cause::<rustls::Error>() {
+    if let Some(tls) = failure.tls() {
         return matches!(tls, rustls::Error::InvalidMessage(_));
     }
-    failure.cause::<io::Error>().is_some_and(|io| {
+    failure.io_kind().is_some_and(|kind| {
         matches!(
-            io.kind(),
+            kind,
             io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::ConnectionRefused

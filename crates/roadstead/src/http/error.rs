@@ -146,9 +146,14 @@ impl HttpError {
 pub(crate) struct ConnectionError(reqwest::Error);
 
 impl ConnectionError {
-    /// Looks for a kind of error at the bottom.
-    pub(crate) fn cause<E: Error + 'static>(&self) -> Option<&E> {
+    /// What TLS found wrong, if it was TLS.
+    pub(crate) fn tls(&self) -> Option<&rustls::Error> {
         cause(&self.0)
+    }
+
+    /// What the operating system said, if it said anything.
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
+        io_kind(&self.0)
     }
 }
 
@@ -226,21 +231,29 @@ impl fmt::Display for ErrorBody {
 
 impl Error for ErrorBody {}
 
-/// Looks for a kind of error among the causes of another one.
+/// An error and its causes, from the top.
 ///
 /// An `io::Error` that wraps an error gives that error's cause as its own, so `source` alone would step over what it wraps.
-pub(crate) fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(found) = error.downcast_ref::<E>() {
-            return Some(found);
-        }
+    std::iter::from_fn(move || {
+        let error = next?;
         next = match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
             Some(inner) => Some(inner),
             None => error.source(),
         };
-    }
-    None
+        Some(error)
+    })
+}
+
+/// Looks for a kind of error among the causes of another one.
+pub(crate) fn cause<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    causes(error).find_map(|cause| cause.downcast_ref())
+}
+
+/// What the operating system said, or the layer next to it: those above wrap it as `Other`.
+pub(crate) fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    causes(error).filter_map(|cause| cause.downcast_ref::<io::Error>()).last().map(io::Error::kind)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use ::http::header::RETRY_AFTER;
 use ::http::{HeaderMap, StatusCode};
 
-use super::error::cause;
+use super::error::{cause, io_kind};
 
 /// How often a request is sent again after a transient failure, and how long the waits are.
 #[derive(Debug, Clone, Copy)]
@@ -86,9 +86,9 @@ pub(crate) fn is_transient_failure(error: &reqwest::Error) -> bool {
     if !error.is_connect() {
         return true;
     }
-    cause::<io::Error>(root).is_some_and(|io| {
+    io_kind(root).is_some_and(|kind| {
         matches!(
-            io.kind(),
+            kind,
             io::ErrorKind::ConnectionReset
                 | io::ErrorKind::ConnectionAborted
                 | io::ErrorKind::BrokenPipe

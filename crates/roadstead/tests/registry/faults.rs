@@ -113,7 +113,7 @@ async fn a_server_without_ranges_is_read_again_from_the_beginning() {
 
 #[tokio::test]
 async fn a_download_starts_in_the_middle() {
-    let (server, descriptor, bytes) = blob_server(|seen, bytes| Reply::ranged(seen, bytes)).await;
+    let (server, descriptor, bytes) = blob_server(Reply::ranged).await;
     let app = Setup::new().app(&server);
     assert!(read(&*app, &descriptor, 1).await.unwrap() == bytes[1..]);
     assert_eq!(read(&*app, &descriptor, bytes.len() as u64).await.unwrap(), b"");

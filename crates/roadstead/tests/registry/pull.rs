@@ -1,7 +1,9 @@
 //! Pulling from an open registry: manifests, blobs, lists.
 
 use futures::TryStreamExt;
+use roadstead::http::EndpointOptions;
 use roadstead::image::{Source, SourceError};
+use roadstead::medium::registry::RegistrySource;
 use roadstead::oci::{Algorithm, Descriptor, Reference, Tag};
 use roadstead::testing::{FaultServer, ImageBuilder, Reply, noise};
 
@@ -73,4 +75,25 @@ async fn nobody_listens() {
     let text = chain(&error);
     assert!(text.contains("refused"), "{text}");
     assert!(setup.clock.slept().is_empty(), "a port where nobody listens is not asked again");
+}
+
+#[tokio::test]
+async fn a_server_that_hangs_up_on_tls() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let registry = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut buffer = [0; 4096];
+            let came = connection.read(&mut buffer).await.unwrap_or(0);
+            if came > 0 && buffer[0] != 0x16 {
+                let _ = connection.write_all(b"HTTP/1.0 404 Not Found\r\n\r\n").await;
+            }
+        }
+    });
+    let endpoint = Setup::new().client.endpoint(&registry, EndpointOptions::default()).unwrap();
+    let app = RegistrySource::new(endpoint, Vec::new()).repository(&"app".parse().unwrap());
+    let error = app.resolve(&tag("1")).await.unwrap_err();
+    assert!(matches!(error, SourceError::NotFound { .. }), "expected the answer over plain HTTP, got {error:?}");
+    server.abort();
 }
