@@ -115,11 +115,10 @@ fn invocation(folder: &Folder, configuration: &str) -> Invocation {
 fn call(before: Invocation, folder: &Folder, configuration: &str) -> Invocation {
     let file = folder.write("nginx.conf", configuration);
     // -e: until it has read the configuration, nginx writes errors to a path that Debian compiled in.
-    before
-        .arg(part::installed("nginx"))
-        .arg("-p")
-        .arg(folder.path())
-        .arg("-c")
-        .arg(file)
-        .args(["-e", "stderr", "-g", "daemon off;"])
+    before.arg(part::installed("nginx")).arg("-p").arg(folder.path()).arg("-c").arg(file).args([
+        "-e",
+        "stderr",
+        "-g",
+        "daemon off;",
+    ])
 }

@@ -4,6 +4,6 @@ mod program;
 mod push;
 mod tree;
 
-pub(crate) use program::{Place, Ran};
+pub(crate) use program::Place;
 pub(crate) use push::push;
 pub(crate) use tree::write_tree;

@@ -31,7 +31,6 @@ pub(super) enum Origin {
 impl Origin {
     pub(super) const ALL: [Self; 3] = [Self::Distribution2, Self::Distribution3, Self::Serve];
     const BOTH: &'static [Self] = &[Self::Distribution2, Self::Distribution3, Self::Serve];
-    const NEWER: &'static [Self] = &[Self::Distribution3, Self::Serve];
     const OLDER: &'static [Self] = &[Self::Distribution2, Self::Serve];
     const NEITHER: &'static [Self] = &[Self::Serve];
 }
@@ -136,7 +135,10 @@ pub(super) fn kinds() -> Vec<Kind> {
             image("sha512\n").algorithm(Algorithm::Sha512).build(),
             Origin::NEITHER,
         ),
-        Kind { tag: "1.0.html", ..kind("tag that ends in `.html`", "page", "page\n", image("page\n").build(), Origin::BOTH) },
+        Kind {
+            tag: "1.0.html",
+            ..kind("tag that ends in `.html`", "page", "page\n", image("page\n").build(), Origin::BOTH)
+        },
         Kind {
             tag: "latest",
             ..kind(

@@ -1,85 +1,70 @@
 //! What came out, for people and for `docs/clients.md`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
-use roadstead_parts::{Client, Failure};
+use super::expected::Expected;
+use super::kinds::Kind;
+use super::outcome::Cell;
 
-use super::{By, Expected, Kind, Server, expected};
+/// The document that shows the matrix, between these two lines.
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/clients.md");
+const BEGIN: &str =
+    "<!-- made by the test `every_client_pulls_every_kind_of_image_from_every_server`: UPDATE_DOCS=1 -->";
+const END: &str = "<!-- end of what is made -->";
 
-/// What one client made of one kind.
-pub(super) struct Cell {
-    client: String,
-    kind: &'static str,
-    /// What was not as expected, in full.
-    pub(super) surprises: Vec<String>,
-    works: bool,
-}
-
-impl Cell {
-    /// Pulls one kind from all servers.
-    pub(super) fn of(client: &dyn Client, kind: &Kind, servers: &[Server]) -> Self {
-        let expected = expected(client.name(), kind.name);
-        let mut cell = Self { client: client.name().to_owned(), kind: kind.name, surprises: Vec::new(), works: true };
-        for server in servers {
-            for by in server.by {
-                let outcome = pull(client, kind, server, *by);
-                let said = match (&outcome, expected) {
-                    (Ok(()), Expected::Works) | (Err(_), Expected::Refuses(_)) => None,
-                    (Ok(()), Expected::Refuses(reason)) => Some(format!("works, though {reason}")),
-                    (Err(failure), Expected::Works) => Some(failure.clone()),
-                };
-                cell.works &= outcome.is_ok();
-                let surprise = said.map(|said| format!("{}, {}, {}, by {by:?}: {said}", cell.client, cell.kind, server.name));
-                cell.surprises.extend(surprise);
-            }
-        }
-        cell
-    }
-}
-
-/// Pulls an image, runs it if that can be done, and forgets it.
-fn pull(client: &dyn Client, kind: &Kind, server: &Server, by: By) -> Result<(), String> {
-    let repository = format!("{}/{}", server.authority, kind.repository);
-    let digest = kind.image.digest().to_string();
-    let (reference, pulled) = match by {
-        By::Tag => {
-            let reference = format!("{repository}:{}", kind.tag);
-            let pulled = client.pull(&reference);
-            (reference, pulled)
-        }
-        By::Digest => (format!("{repository}@{digest}"), client.pull_by_digest(&repository, &digest)),
-    };
-    let told = |failure: Failure| failure.to_string();
-    let pulled = pulled.map_err(told)?;
-    // A client may tell the index, the manifest that it chose, or both, but nothing else.
-    let known = |told: &String| kind.image.manifests().any(|manifest| manifest.digest().to_string() == *told);
-    if pulled.digests.is_empty() || !pulled.digests.iter().all(known) {
-        return Err(format!("pulled {:?}, which is not {digest}", pulled.digests));
-    }
-    let ran = match (client.engine(), kind.greeting) {
-        (Some(engine), Some(greeting)) if by == By::Tag => match engine.run(&reference) {
-            Ok(printed) if printed == greeting => Ok(()),
-            Ok(printed) => Err(format!("{reference} printed {printed:?} instead of {greeting:?}")),
-            Err(failure) => Err(told(failure)),
-        },
-        _ => Ok(()),
-    };
-    client.forget(&reference).map_err(told)?;
-    ran
-}
-
-/// Prints the matrix, and fails if anything was not as expected.
+/// Prints the matrix, and fails if anything was not as expected, or if the document shows something else.
+#[expect(clippy::print_stderr, reason = "the matrix is what the test is for")]
 pub(super) fn conclude(clients: &[&str], kinds: &[Kind], cells: &[Cell]) {
-    let mut text = String::new();
-    for kind in kinds {
-        let mut line = format!("| {} |", kind.name);
+    let matrix = render(clients, kinds, cells);
+    eprintln!("{matrix}");
+    let surprises: Vec<_> = cells.iter().flat_map(|cell| &cell.surprises).map(String::as_str).collect();
+    assert!(surprises.is_empty(), "{matrix}\n{} surprises\n\n{}", surprises.len(), surprises.join("\n\n"));
+    document(&matrix);
+}
+
+fn render(clients: &[&str], kinds: &[Kind], cells: &[Cell]) -> String {
+    let mut table = format!("| | {} |\n|---|{}\n", clients.join(" | "), "---|".repeat(clients.len()));
+    let mut notes: Vec<&str> = Vec::new();
+    for Kind { name, .. } in kinds {
+        write!(table, "| {name} |").unwrap();
         for client in clients {
-            let cell = cells.iter().find(|cell| cell.client == *client && cell.kind == kind.name).unwrap();
-            write!(line, " {} |", if cell.works { "yes" } else { "no" }).unwrap();
+            let cell = cells.iter().find(|cell| cell.client == *client && cell.kind == *name).unwrap();
+            let (word, why) = match cell.expected {
+                Expected::Works => (if cell.ran { "runs" } else { "pulls" }, None),
+                Expected::Renames { why } => (if cell.ran { "runs" } else { "pulls" }, Some(why)),
+                Expected::Refuses { why, .. } => ("–", Some(why)),
+            };
+            let word = if cell.surprises.is_empty() { word } else { "**SURPRISE**" };
+            write!(table, " {word}").unwrap();
+            if let Some(why) = why {
+                let number = notes.iter().position(|note| *note == why).unwrap_or_else(|| {
+                    notes.push(why);
+                    notes.len() - 1
+                });
+                write!(table, " ({})", number + 1).unwrap();
+            }
+            table.push_str(" |");
         }
-        writeln!(text, "{line}").unwrap();
+        table.push('\n');
     }
-    eprintln!("{clients:?}\n{text}");
-    let surprises: Vec<_> = cells.iter().flat_map(|cell| cell.surprises.iter().map(String::as_str)).collect();
-    assert!(surprises.is_empty(), "{} surprises\n\n{}", surprises.len(), surprises.join("\n\n"));
+    table.push('\n');
+    for (number, note) in notes.iter().enumerate() {
+        writeln!(table, "{}. {note}", number + 1).unwrap();
+    }
+    table
+}
+
+#[expect(clippy::disallowed_methods, reason = "whether the document is to be written is said by the environment")]
+fn document(matrix: &str) {
+    let path = Path::new(DOCUMENT);
+    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
+    let (before, (shown, after)) = parts.unwrap_or_else(|| panic!("{} has no place for the matrix", path.display()));
+    let made = format!("\n\n{matrix}\n");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(path, format!("{before}{BEGIN}{made}{END}{after}")).unwrap();
+    } else {
+        assert_eq!(shown, made, "docs/clients.md shows another matrix: run the test with UPDATE_DOCS=1");
+    }
 }

@@ -2,12 +2,12 @@
 
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{Read as _, Seek as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use roadstead_parts::{Folder, Invocation, Isolation, Port, Served, part};
+use roadstead_parts::{Folder, Invocation, Isolation, Port, Served};
 
 /// A folder to run the binary in. It is also the home folder, and where `./registry` comes to lie.
 pub(crate) struct Place {

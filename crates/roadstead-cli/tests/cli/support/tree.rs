@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
-use roadstead::image::{Copier, CopyOptions, RepositorySource as _, Silent, Sink as _, Source as _};
+use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Reference, Repository, Tag};
 use roadstead::store::LocalStore;
 use roadstead::testing::MemorySource;
