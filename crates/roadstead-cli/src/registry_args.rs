@@ -254,6 +254,11 @@ impl RegistryArgs {
         })
     }
 
+    /// Whether standard input holds the password, and so nothing else.
+    pub(crate) const fn takes_stdin(&self) -> bool {
+        self.password_stdin
+    }
+
     /// The credential that was typed, if one was.
     fn given(&self) -> anyhow::Result<Option<Credential>> {
         let typed = self.creds.as_deref().or(self.username.as_deref());

@@ -93,6 +93,9 @@ struct Report {
 }
 
 pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::Result<()> {
+    if args.registry.takes_stdin() && args.images.iter().any(|image| image == "-") {
+        bail!("standard input can't hold both a list of images (-) and a password (--password-stdin)");
+    }
     let plan = plan(&args).await?;
     let registries = args.registry.registries()?;
     let mut sources: HashMap<Registry, RegistrySource> = HashMap::new();

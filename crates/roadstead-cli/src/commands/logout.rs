@@ -1,7 +1,5 @@
 //! `roadstead logout`
 
-use anyhow::bail;
-
 use super::login::Place;
 use crate::output::Output;
 use crate::registry_args::ConnectionArgs;
@@ -29,7 +27,8 @@ pub(crate) async fn run(args: Logout, output: &Output) -> anyhow::Result<()> {
         }
     }
     if erased.is_empty() {
-        bail!("nobody is logged in to {}", args.place);
+        output.note(&format!("nobody is logged in to {}", args.place));
+        return Ok(());
     }
     output.note(&format!("logged out of {}; forgotten by {}", args.place, erased.join(", ")));
     Ok(())

@@ -26,8 +26,8 @@ pub(super) fn of(registry: &Registry, what: impl Into<String>, error: HttpError)
 
 /// Whether the next place may do better: this one has not got it, is down, or is overrun.
 ///
-/// That a mirror wants a login, or that its certificate is not trusted, is told: to go elsewhere silently would hide that
-/// the mirror is set up wrongly.
+/// That a mirror wants a login is told: to go elsewhere silently would hide that the mirror is set up wrongly. One that can't be
+/// reached, for whatever reason, is passed over, since that is what mirrors are passed over for.
 pub(super) fn is_mended_elsewhere(error: &SourceError) -> bool {
     match error {
         SourceError::NotFound { .. } | SourceError::Unreachable { .. } => true,
