@@ -2,10 +2,10 @@
 //!
 //! [`Pull`] decides what a request is answered with. Two transports carry it:
 //!
-//! - an HTTP/1.1 path of our own ([`http1`]) for what pulls consist of, `GET` and `HEAD` without content, so that a
+//! - an HTTP/1.1 path of our own (`http1`) for what pulls consist of, `GET` and `HEAD` without content, so that a
 //!   manifest costs one `read`, one `readlink` and one `write`, and a blob goes from the page cache to the socket by
 //!   `sendfile`;
-//! - hyper ([`general`]) for everything else: HTTP/2, requests with content, and whatever a request has that the first
+//! - hyper (`general`) for everything else: HTTP/2, requests with content, and whatever a request has that the first
 //!   path doesn't know. The connection is handed over with the bytes that were read, and stays there.
 //!
 //! So the code that is ours knows one narrow form of HTTP and refuses to guess about any other. Serving through hyper

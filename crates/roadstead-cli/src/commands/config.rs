@@ -68,11 +68,13 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
     let files = host.render(&site)?;
     match args.output {
         None => {
-            for file in &files {
-                output.note(&format!("{}: {}", file.name, file.place));
+            let Some((first, apart)) = files.split_first() else { return Ok(()) };
+            output.note(&format!("{}: {}", first.name, first.place));
+            // What belongs elsewhere must not end up in the same file: `-o FOLDER` writes each into its own.
+            for file in apart {
+                output.note(&format!("{}: {}\n\n{}", file.name, file.place, file.text));
             }
-            let texts: Vec<&str> = files.iter().map(|file| file.text.trim_end()).collect();
-            output.result(&texts.join("\n\n"))
+            output.result(first.text.trim_end())
         }
         Some(path) => write(&path, &files, args.force, output),
     }

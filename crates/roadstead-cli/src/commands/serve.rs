@@ -31,8 +31,19 @@ pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
     numeric.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:5000 or [::]:5000".to_owned())
 }
 
+/// A connection and the file that it is sent take a descriptor each, and shells start programs with about a thousand.
+/// The limit is raised as far as the system lets an ordinary process do that; with fewer, connections have to wait.
+fn raise_descriptors() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(problem) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        tracing::debug!(error = %problem, "the limit of open files stays");
+    }
+}
+
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
+    raise_descriptors();
     let tree = super::open(global).await?;
     let limits = Limits { connections: args.max_connections, ..Limits::default() };
     let options = ServeOptions { listen: args.listen, name_prefix: args.name_prefix, limits };

@@ -52,8 +52,8 @@ impl Host for Nginx {
         };
         if site.form == Form::Snippet {
             return Ok(vec![
-                file("roadstead-http.conf", "include it inside http {}, outside every server {}", maps),
                 file("roadstead-server.conf", "include it inside the server {} that is to answer", paths),
+                file("roadstead-http.conf", "include it inside http {}, outside every server {}", maps),
             ]);
         }
         let mut text = maps;
