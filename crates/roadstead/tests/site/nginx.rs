@@ -1,20 +1,18 @@
 //! The real nginx.
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
 
 use roadstead::host;
 use roadstead::oci::Repository;
 use roadstead::site::{Form, Site};
+use roadstead_parts::{Folder, Invocation, Isolation, Served, part};
 
-use crate::client::{Address, PATIENCE};
+use crate::client::Address;
 
 /// An nginx of its own, in its own folder.
 pub(crate) struct Nginx {
     pub(crate) address: Address,
-    folder: tempfile::TempDir,
-    process: Child,
+    served: Served,
 }
 
 /// What a machine's `http {}` may hold already, and what must not change an answer.
@@ -35,7 +33,7 @@ const HTTP: &str = "
 
 impl Nginx {
     pub(crate) fn start(tree: &Path, form: Form, name_prefix: Option<Repository>) -> Self {
-        let folder = tempfile::Builder::new().prefix("ng").tempdir().unwrap();
+        let folder = Folder::new();
         let socket = folder.path().join("s");
         let site = Site {
             root: tree.to_str().unwrap().to_owned(),
@@ -46,7 +44,7 @@ impl Nginx {
         let files = host::find("nginx").unwrap().render(&site).unwrap();
         let mut main = String::new();
         for file in &files {
-            std::fs::write(folder.path().join(&file.name), &file.text).unwrap();
+            folder.write(&file.name, &file.text);
         }
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temp: String = temp.iter().map(|name| format!("{name}_temp_path {name};\n")).collect();
@@ -62,34 +60,19 @@ impl Nginx {
                 ));
             }
         }
-        std::fs::write(folder.path().join("main.conf"), main).unwrap();
-        let log = std::fs::File::create(folder.path().join("log")).unwrap();
-        let process = Command::new("nginx")
-            .args(["-p".as_ref(), folder.path().as_os_str(), "-c".as_ref(), "main.conf".as_ref()])
-            .args(["-e", "stderr", "-g", "daemon off;"])
-            .stdin(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap_or_else(|e| panic!("nginx: {e}; apt-get install --no-install-recommends nginx-light"));
-        let nginx = Self { address: Address::Unix(socket), folder, process };
-        let deadline = Instant::now() + PATIENCE;
-        while nginx.address.try_connect().is_err() {
-            assert!(Instant::now() < deadline, "nginx does not start: {}", nginx.log());
-            std::thread::yield_now();
-        }
-        nginx
+        let program = Invocation::new(part::installed("nginx"))
+            .arg("-p")
+            .arg(folder.path())
+            .arg("-c")
+            .arg(folder.write("main.conf", main))
+            .args(["-e", "stderr", "-g", "daemon off;"]);
+        let address = Address::Unix(socket);
+        let served = Served::start(&program, Isolation::Namespaces, folder, || address.try_connect().is_ok());
+        Self { address, served }
     }
 
     /// What it complained about.
     pub(crate) fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap()
-    }
-}
-
-impl Drop for Nginx {
-    fn drop(&mut self) {
-        // The master process takes its workers with it only if it is asked, not if it is killed.
-        let _ = Command::new("kill").arg(self.process.id().to_string()).status();
-        let _ = self.process.wait();
+        self.served.log()
     }
 }
