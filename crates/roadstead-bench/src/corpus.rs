@@ -104,7 +104,7 @@ fn make(root: &Path, scale: Scale) -> anyhow::Result<(String, Vec<Served>)> {
     for (seed, number) in (200..).zip(0..PLATFORMS) {
         let layers = [maker.layer(seed, 20_000)?, maker.layer(seed + 100, 40_000)?];
         let platform = json!({"os": "linux", "architecture": "arm", "variant": format!("v{number}")});
-        entries.push(maker.oci_image(&layers, platform)?);
+        entries.push(maker.oci_image(&layers, &platform)?);
     }
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
     maker.manifest(&serde_json::to_vec(&index)?, OCI_INDEX, Some(INDEX))?;
@@ -171,8 +171,8 @@ impl Maker {
         Ok(())
     }
 
-    fn oci_image(&mut self, layers: &[Layer], platform: Value) -> anyhow::Result<Value> {
-        let mut config = self.config(layers, &platform)?;
+    fn oci_image(&mut self, layers: &[Layer], platform: &Value) -> anyhow::Result<Value> {
+        let mut config = self.config(layers, platform)?;
         config["mediaType"] = "application/vnd.oci.image.config.v1+json".into();
         let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
         let entry = |layer: &Layer| json!({"mediaType": media_type, "size": layer.size, "digest": layer.digest});

@@ -34,12 +34,14 @@ pub(crate) fn describe(roadstead: &Path, work: &Path) -> anyhow::Result<Machine>
             .map(|output| [output.stdout, output.stderr].concat().lines().next().unwrap_or_default().trim().to_owned())
     };
     let crane = version(&part::built("bin/crane"), "version")?;
+    let distribution = version(&part::built("bin/registry"), "--version")?;
     let versions = vec![
         version(roadstead, "--version")?,
         format!("crane {crane}"),
         version(&part::installed("skopeo"), "--version")?,
-        version(&part::installed("nginx"), "-v")?,
-        version(&part::built("bin/registry"), "--version")?,
+        version(&part::installed("nginx"), "-v")?.replace(" version: nginx/", " "),
+        // The line begins with the program's path.
+        format!("distribution {}", distribution.rsplit(' ').next().unwrap_or_default()),
     ];
     Ok(Machine {
         processor: field(&processors, "model name").to_owned(),

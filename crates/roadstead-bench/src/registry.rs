@@ -19,6 +19,11 @@ impl Registry {
         Self { nginx: Nginx::start(&configuration, port) }
     }
 
+    /// Its address and port.
+    pub(crate) fn authority(&self) -> String {
+        self.nginx.authority()
+    }
+
     /// How the image with this tag is named.
     pub(crate) fn image(&self, tag: &str) -> String {
         format!("{}/{REPOSITORY}:{tag}", self.nginx.authority())
@@ -46,7 +51,7 @@ impl Registry {
     }
 }
 
-/// The user that nginx serves files as is whoever made them: the folder may be closed to others.
+/// Its workers are root, since the folder that is served may be closed to others.
 fn configuration(corpus: &Corpus, port: &Port) -> String {
     let (mut types, mut digests) = (String::new(), String::new());
     for served in &corpus.manifests {

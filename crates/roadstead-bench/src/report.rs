@@ -70,14 +70,22 @@ pub enum Unit {
 #[serde(rename_all = "snake_case")]
 pub enum Bar {
     /// Our median is at most this often the peer's.
-    AtMostPeer(f64),
+    NoMoreThanPeer(f64),
     /// Our median is at least this often the peer's.
-    AtLeastPeer(f64),
+    NoLessThanPeer(f64),
     /// Our largest figure is at most this.
     AtMost(f64),
 }
 
 impl Row {
+    /// Writes a name in place of what is different in each run: a folder, an address.
+    pub(crate) fn name(&mut self, what: &str, name: &str) {
+        self.command = self.command.replace(what, name);
+        if let Some(peer) = &mut self.peer {
+            peer.command = peer.command.replace(what, name);
+        }
+    }
+
     /// Our median as a multiple of the peer's.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
@@ -89,8 +97,8 @@ impl Row {
     pub fn met(&self) -> Option<bool> {
         let ratio = self.ratio();
         Some(match self.bar? {
-            Bar::AtMostPeer(most) => ratio? <= most,
-            Bar::AtLeastPeer(least) => ratio? >= least,
+            Bar::NoMoreThanPeer(most) => ratio? <= most,
+            Bar::NoLessThanPeer(least) => ratio? >= least,
             Bar::AtMost(most) => self.ours.most <= most,
         })
     }
@@ -124,18 +132,21 @@ impl fmt::Display for Report {
             let ratio = row.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}"));
             let bar = match row.bar {
                 None => String::new(),
-                Some(Bar::AtMostPeer(most)) => format!("≤ {most:.2} ×"),
-                Some(Bar::AtLeastPeer(least)) => format!("≥ {least:.2} ×"),
+                Some(Bar::NoMoreThanPeer(most)) => format!("≤ {most:.2} ×"),
+                Some(Bar::NoLessThanPeer(least)) => format!("≥ {least:.2} ×"),
                 Some(Bar::AtMost(most)) => format!("≤ {}", unit.show(most)),
             };
             let met = row.met().map_or("", |met| if met { "yes" } else { "**no**" });
             writeln!(f, "| {} | {} | {name} | {peer} | {ratio} | {bar} | {met} |", row.what, shown(&row.ours))?;
         }
         writeln!(f, "\nWhat was run:\n")?;
+        let mut last = None;
         for row in &self.rows {
-            writeln!(f, "- {}: `{}`", row.what, row.command)?;
+            if last.replace((&row.what, &row.command)) != Some((&row.what, &row.command)) {
+                writeln!(f, "- {}: `{}`", row.what, row.command)?;
+            }
             if let Some(peer) = &row.peer {
-                writeln!(f, "  against `{}`", peer.command)?;
+                writeln!(f, "  - {}: `{}`", peer.name, peer.command)?;
             }
         }
         Ok(())
@@ -167,10 +178,10 @@ mod tests {
 
     #[test]
     fn bars() {
-        assert_eq!(row(1.0, 1.0, Bar::AtMostPeer(1.0)).met(), Some(true));
-        assert_eq!(row(1.1, 1.0, Bar::AtMostPeer(1.0)).met(), Some(false));
-        assert_eq!(row(1.1, 1.0, Bar::AtLeastPeer(1.0)).met(), Some(true));
-        assert_eq!(row(0.9, 1.0, Bar::AtLeastPeer(1.0)).met(), Some(false));
+        assert_eq!(row(1.0, 1.0, Bar::NoMoreThanPeer(1.0)).met(), Some(true));
+        assert_eq!(row(1.1, 1.0, Bar::NoMoreThanPeer(1.0)).met(), Some(false));
+        assert_eq!(row(1.1, 1.0, Bar::NoLessThanPeer(1.0)).met(), Some(true));
+        assert_eq!(row(0.9, 1.0, Bar::NoLessThanPeer(1.0)).met(), Some(false));
         assert_eq!(row(0.05, 9.0, Bar::AtMost(0.05)).met(), Some(true));
         assert_eq!(row(0.06, 9.0, Bar::AtMost(0.05)).met(), Some(false));
     }

@@ -17,8 +17,11 @@ const EARLY_BYTES: u64 = 64 << 20;
 const EARLY_FILES: usize = 256;
 /// No upload waits longer than this, so that of what a killed process had finished little is fetched again.
 const LATEST: Duration = Duration::from_secs(1);
-/// From this many files or folders on, one sync of the whole file system is cheaper than one of each.
+/// For more files than this, one sync of the whole file system is cheaper than one of each.
 const SYNC_EACH: usize = 6;
+/// And for more folders. Fewer than of files: nothing but a journal is written for a folder, and the first sync of one writes
+/// what all of them need.
+const SYNC_EACH_FOLDER: usize = 2;
 
 /// An upload that is written and waits for its name.
 pub(super) struct Pending {
@@ -209,7 +212,7 @@ fn sync_folders(store: &Inner, folders: BTreeSet<PathBuf>) -> Result<(), StoreEr
     if store.flusher.skip_syncs.load(Ordering::Relaxed) {
         return Ok(());
     }
-    if folders.len() > SYNC_EACH {
+    if folders.len() > SYNC_EACH_FOLDER {
         return sync_whole(store);
     }
     for folder in folders {
