@@ -112,17 +112,20 @@ impl Tree {
         let key = keys::catalog();
         let _lock = store.lock("catalog", LockMode::Exclusive).await?;
         loop {
-            let (mut catalog, condition) = match store.get(&key, None).await? {
+            let (catalog, condition) = match store.get(&key, None).await? {
                 Some(object) => {
                     let condition = Condition::Unchanged(object.entry.version.clone());
                     let bytes = object.body.into_bytes(MAX_LIST_SIZE, &key).await?;
-                    match serde_json::from_slice::<Catalog>(&bytes) {
-                        Ok(catalog) if catalog.repositories.is_sorted_by(|a, b| a < b) => (catalog, condition),
-                        // It is derived: what is damaged is made again.
-                        _ => (self.walked_catalog().await?, condition),
-                    }
+                    let catalog = serde_json::from_slice::<Catalog>(&bytes).ok();
+                    (catalog.filter(|catalog| catalog.repositories.is_sorted_by(|a, b| a < b)), condition)
                 }
-                None => (self.walked_catalog().await?, Condition::Absent),
+                None => (None, Condition::Absent),
+            };
+            // It is derived: what is missing or damaged is made again, and then written whatever it says.
+            let right = catalog.is_some();
+            let mut catalog = match catalog {
+                Some(catalog) => catalog,
+                None => self.walked_catalog().await?,
             };
             let names = &mut catalog.repositories;
             match (names.binary_search_by(|name| name.as_str().cmp(repository.as_str())), present) {
@@ -130,7 +133,8 @@ impl Tree {
                 (Ok(place), false) => {
                     names.remove(place);
                 }
-                (Ok(_), true) | (Err(_), false) => return Ok(()),
+                (Ok(_), true) | (Err(_), false) if right => return Ok(()),
+                (Ok(_), true) | (Err(_), false) => {}
             }
             let list = json(&key, &catalog)?;
             if store.put(&key, list, &Headers::default(), condition).await? == Written::Done {
