@@ -2,6 +2,8 @@
 //!
 //! The store checks that after every single operation, and can be told to stop at any of them.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail it, too")]
+
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
