@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::events::{BlobOutcome, Event, Events};
 use super::sink::{Claim, PutError, RepositorySink, SinkError};
@@ -196,8 +196,14 @@ impl Copier {
         to: &dyn RepositorySink,
         tags: &[Tag],
     ) -> Result<Copied, CopyError> {
-        let copy = Copy { copier: self, image: from.describe(reference), from, to };
+        let copy = Copy { copier: self, image: from.describe(reference), from, to, seen: Mutex::default() };
         let resolved = copy.from.resolve(reference).await.map_err(|e| copy.source_failed("the manifest", e))?;
+        if let Reference::Digest(wanted) = reference
+            && *wanted != resolved.digest
+        {
+            let problem = format!("it names {}", resolved.digest);
+            return Err(CopyError::Mismatch { image: copy.image, what: format!("manifest {wanted}"), problem });
+        }
         self.events.event(Event::Resolved { image: &copy.image, descriptor: &resolved });
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
             return Err(copy.no_platform(&resolved).await);
@@ -226,6 +232,9 @@ struct Copy<'a> {
     image: String,
     from: &'a dyn RepositorySource,
     to: &'a dyn RepositorySink,
+    /// What became of each manifest. Indexes may name the same ones on every level: without this, a few kilobytes could ask
+    /// for more work than there is time.
+    seen: Mutex<HashMap<Digest, Arc<OnceCell<Option<Descriptor>>>>>,
 }
 
 impl Copy<'_> {
@@ -260,7 +269,21 @@ impl Copy<'_> {
             if depth > MAX_DEPTH {
                 return Err(CopyError::TooDeep { image: self.image.clone() });
             }
-            let manifest = self.read(&descriptor).await?;
+            let cell = {
+                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+                seen.entry(descriptor.digest).or_default().clone()
+            };
+            cell.get_or_try_init(|| self.manifest_once(&descriptor, depth)).await.cloned()
+        })
+    }
+
+    fn manifest_once<'a>(
+        &'a self,
+        descriptor: &'a Descriptor,
+        depth: usize,
+    ) -> BoxFuture<'a, Result<Option<Descriptor>, CopyError>> {
+        Box::pin(async move {
+            let manifest = self.read(descriptor).await?;
             let manifest = match manifest.kind() {
                 Kind::Index => self.index(manifest, depth).await?,
                 // The platform of an entry was compared when it was chosen.

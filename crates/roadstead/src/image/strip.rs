@@ -9,6 +9,11 @@ use crate::oci::{Descriptor, Digest, Manifest, ManifestError};
 /// An index with only the entries in `kept`, each naming what `kept` says: an index within it may have another digest now.
 /// Every other field stays, in its order.
 pub(super) fn index(index: &Manifest, kept: &HashMap<Digest, Descriptor>) -> Result<Manifest, ManifestError> {
+    let unchanged = |entry: &Descriptor| kept.get(&entry.digest).is_some_and(|now| now.digest == entry.digest);
+    if index.manifests().iter().all(unchanged) {
+        // Written anew it could differ by a space, and then have another digest for nothing.
+        return Ok(index.clone());
+    }
     let failed = |source| ManifestError::Json { excerpt: String::new(), source };
     let mut value: Value = serde_json::from_slice(index.bytes()).map_err(failed)?;
     if let Some(Value::Array(entries)) = value.get_mut("manifests") {

@@ -454,9 +454,15 @@ fn open_no_links(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     #[cfg(target_os = "linux")]
     match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
-        // Kernels before 5.6, and containers whose filter is as old, can look at the last component alone.
+        // Kernels before 5.6, and containers whose filter is as old.
         Err(Errno::NOSYS | Errno::PERM) => {}
         other => return Ok(other?.into()),
+    }
+    // One look at each folder: slower, and blind to one that is swapped meanwhile, but good against a tree as it came.
+    for above in path.ancestors().skip(1) {
+        if fs::symlink_metadata(above).is_ok_and(|metadata| metadata.is_symlink()) {
+            return Err(Errno::LOOP.into());
+        }
     }
     Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into())
 }
