@@ -2,6 +2,7 @@
 
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, Side, SourceError};
+use roadstead::store::StoreError;
 use roadstead::tree::TreeError;
 
 /// What the process exits with.
@@ -59,6 +60,9 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
             _ if error.is_unreachable() => Some(UNREACHABLE),
             _ => None,
         };
+    }
+    if error.is::<StoreError>() {
+        return Some(UNWRITABLE);
     }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) | TreeError::Unknown(_) => Some(NOT_FOUND),
