@@ -23,7 +23,7 @@ pub(crate) const DENIED: Code = 5;
 pub(crate) const UNREACHABLE: Code = 6;
 /// Content that is not what its name says, or that can't be a manifest.
 pub(crate) const INVALID: Code = 7;
-/// The tree can't be written: no space, no permission, a file system that can't hold one.
+/// The tree can't be read or written: no space, no permission, a file system that can't hold one.
 pub(crate) const UNWRITABLE: Code = 8;
 /// Ctrl-C, or a request to terminate.
 pub(crate) const INTERRUPTED: Code = 130;

@@ -152,6 +152,11 @@ fn a_certificate_that_nobody_trusts() {
         --- exit code 6
     "#]],
     );
+    // The hint is right: with either, the registry is asked, and has no such image.
+    let image = format!("{}/app:1.0", registry.authority());
+    let folder = certificates.trusted().to_str().unwrap();
+    assert_eq!(add(&place, &["--cert-dir", folder, &image]).code(), 3);
+    assert_eq!(add(&place, &["--tls-verify=false", &image]).code(), 3);
 }
 
 #[test]

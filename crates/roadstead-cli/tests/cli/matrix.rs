@@ -67,7 +67,7 @@ fn every_client_pulls_every_kind_of_image_from_every_server() {
     fill(&place, &kinds);
 
     let servers = Servers::over(&place);
-    let servers = servers.list();
+    let listed = servers.list();
 
     let clients = clients();
     let names = clients.map(Client::name);
@@ -80,13 +80,16 @@ fn every_client_pulls_every_kind_of_image_from_every_server() {
             scope.spawn(|| {
                 while let Some(client) = clients.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for kind in &kinds {
-                        let cell = Cell::of(*client, kind, &servers);
+                        let cell = Cell::of(*client, kind, &listed);
                         cells.lock().unwrap().push(cell);
                     }
                 }
             });
         }
     });
+    for (name, log) in [("conf.d", servers.site.log()), ("standalone", servers.standalone.log())] {
+        assert_eq!(log, "", "nginx ({name}) has something to complain about");
+    }
     report::conclude(&names, &kinds, &cells.into_inner().unwrap());
 }
 
