@@ -551,13 +551,13 @@ fn manifests_that_can_not_be_typed() {
         (
             "[]",
             expect![[r#"
-            $ roadstead add --quiet 127.0.0.1:PORT/app:1.0
-            --- stderr
-            error: manifest sha256:<manifest> of 127.0.0.1:PORT/app:1.0 can't be read from the source
-              because: not a manifest: the content is no JSON object of that form
-              because: a list
-            --- exit code 7
-        "#]],
+                $ roadstead add --quiet 127.0.0.1:PORT/app:1.0
+                --- stderr
+                error: manifest sha256:<manifest> of 127.0.0.1:PORT/app:1.0 can't be read from the source
+                  because: not a manifest: the content is no JSON object of that form
+                  because: a list where an object is expected
+                --- exit code 7
+            "#]],
         ),
         (
             r#"{"schemaVersion":2,"manifests":[],"layers":[]}"#,
@@ -568,6 +568,17 @@ fn manifests_that_can_not_be_typed() {
               because: the manifest is ambiguous: it has both layers and manifests
             --- exit code 7
         "#]],
+        ),
+        (
+            r#"[2,"application/vnd.oci.image.index.v1+json",null,null,null,null,[],null,null,null,null]"#,
+            expect![[r#"
+                $ roadstead add --quiet 127.0.0.1:PORT/app:1.0
+                --- stderr
+                error: manifest sha256:<manifest> of 127.0.0.1:PORT/app:1.0 can't be read from the source
+                  because: not a manifest: the content is no JSON object of that form
+                  because: a list where an object is expected
+                --- exit code 7
+            "#]],
         ),
         (
             r#"{"schemaVersion":3,"manifests":[]}"#,

@@ -110,12 +110,12 @@ fn a_list_on_standard_input() {
         &scene.words,
         &ran,
         expect![[r#"
-        $ roadstead add -
-        --- stderr
-        error: "not an image" names no image
-          because: "not an image" is not a repository name: expected lower-case letters, digits and single separators (. _ __ -), in components joined by /, 255 characters at most
-        --- exit code 1
-    "#]],
+            $ roadstead add -
+            --- stderr
+            error: "not an image" on standard input names no image
+              because: "not an image" is not a repository name: expected lower-case letters, digits and single separators (. _ __ -), in components joined by /, 255 characters at most
+            --- exit code 1
+        "#]],
     );
 }
 
@@ -196,27 +196,32 @@ fn names_that_can_not_be() {
     scene.check(
         &["add", "oci:folder"],
         expect![[r#"
-        $ roadstead add oci:folder
-        --- stderr
-        error: "oci:folder" is not read: images come from registries (docker://), not from oci:
-        --- exit code 1
-    "#]],
+            $ roadstead add oci:folder
+            --- stderr
+            error: invalid value 'oci:folder' for '<IMAGE>...': images come from registries (docker://), not from oci:
+
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
     scene.check(
         &["add", "docker-archive:file.tar"],
         expect![[r#"
-        $ roadstead add docker-archive:file.tar
-        --- stderr
-        error: "docker-archive:file.tar" is not read: images come from registries (docker://), not from docker-archive:
-        --- exit code 1
-    "#]],
+            $ roadstead add docker-archive:file.tar
+            --- stderr
+            error: invalid value 'docker-archive:file.tar' for '<IMAGE>...': images come from registries (docker://), not from docker-archive:
+
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
     scene.check(&["add", "REGISTRY/Org/Tool"], expect![[r#"
         $ roadstead add REGISTRY/Org/Tool
         --- stderr
-        error: "REGISTRY/Org/Tool" names no image
-          because: "Org/Tool" is not a repository name: expected lower-case letters, digits and single separators (. _ __ -), in components joined by /, 255 characters at most
-        --- exit code 1
+        error: invalid value 'REGISTRY/Org/Tool' for '<IMAGE>...': "Org/Tool" is not a repository name: expected lower-case letters, digits and single separators (. _ __ -), in components joined by /, 255 characters at most
+
+        For more information, try '--help'.
+        --- exit code 2
     "#]]);
     scene.check(&["add", "REGISTRY/org/tool:1", "-t", "Bad"], expect![[r#"
         $ roadstead add REGISTRY/org/tool:1 -t Bad

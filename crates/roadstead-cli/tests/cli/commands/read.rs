@@ -332,7 +332,9 @@ fn configurations() {
 #[test]
 fn help() {
     let scene = Scene::new();
-    scene.check(&["-h"], expect![[r#"
+    scene.check(
+        &["-h"],
+        expect![[r#"
         $ roadstead -h
         A container registry made of plain files
 
@@ -371,5 +373,6 @@ fn help() {
             7  content is not what its digest says, or no manifest
             8  the tree can't be read or written
           130  interrupted
-    "#]]);
+    "#]],
+    );
 }
