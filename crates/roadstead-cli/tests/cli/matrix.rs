@@ -24,11 +24,10 @@ enum By {
     Digest,
 }
 
-/// A server over the tree, and what it is asked for.
+/// A server over the tree.
 struct Server {
     name: &'static str,
     authority: String,
-    by: &'static [By],
 }
 
 /// Everything that serves one tree.
@@ -51,12 +50,11 @@ impl Servers {
         Self { serve: place.serve(&place.tree()), site, standalone }
     }
 
-    /// The two forms of nginx share their rules, so one is asked for tags and the other for digests.
     fn list(&self) -> [Server; 3] {
         [
-            Server { name: "serve", authority: self.serve.1.clone(), by: &[By::Tag, By::Digest] },
-            Server { name: "nginx (conf.d)", authority: self.site.authority(), by: &[By::Tag] },
-            Server { name: "nginx (standalone)", authority: self.standalone.authority(), by: &[By::Digest] },
+            Server { name: "serve", authority: self.serve.1.clone() },
+            Server { name: "nginx (conf.d)", authority: self.site.authority() },
+            Server { name: "nginx (standalone)", authority: self.standalone.authority() },
         ]
     }
 }
