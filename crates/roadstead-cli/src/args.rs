@@ -6,9 +6,22 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::commands;
 
+/// What `exit` says, for people.
+const EXIT_CODES: &str = "Exit codes:
+    0  done
+    1  failed in a way that has no code of its own
+    2  the command line can't be read
+    3  an image, tag, platform, tree or file isn't there
+    4  the registry wants a login, or refuses the one it got
+    5  the registry denies access
+    6  the registry can't be reached, or its certificate isn't trusted
+    7  content is not what its digest says, or no manifest
+    8  the tree can't be read or written
+  130  interrupted";
+
 /// A container registry made of plain files.
 #[derive(Debug, Parser)]
-#[command(name = "roadstead", version, propagate_version = true, max_term_width = 100)]
+#[command(name = "roadstead", version, propagate_version = true, max_term_width = 100, after_help = EXIT_CODES)]
 pub(crate) struct Args {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -18,6 +31,7 @@ pub(crate) struct Args {
 
 /// What every command takes.
 #[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
     /// The registry tree
     #[arg(long, global = true, value_name = "DIR", env = "ROADSTEAD_TREE", default_value = "registry")]

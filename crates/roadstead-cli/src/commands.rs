@@ -12,7 +12,7 @@ pub(crate) mod serve;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::anyhow;
 use roadstead::oci::{Reference, Repository};
 use roadstead::store::LocalStore;
 use roadstead::tree::{Tree, TreeError};
@@ -46,10 +46,11 @@ impl std::str::FromStr for Name {
                 None => (text, None),
             },
         };
-        let within = || format!("{text:?} is not a name in a tree");
+        // In one line, since the parser of the command line shows no causes.
+        let within = |error| anyhow!("{text:?} is not a name in a tree: {error}");
         Ok(Self {
-            repository: repository.parse().with_context(within)?,
-            reference: reference.map(str::parse).transpose().with_context(within)?,
+            repository: repository.parse().map_err(within)?,
+            reference: reference.map(str::parse).transpose().map_err(within)?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, Side, SourceError};
+use roadstead::store::StoreError;
 use roadstead::tree::TreeError;
 
 /// What the process exits with.
@@ -22,7 +23,7 @@ pub(crate) const DENIED: Code = 5;
 pub(crate) const UNREACHABLE: Code = 6;
 /// Content that is not what its name says, or that can't be a manifest.
 pub(crate) const INVALID: Code = 7;
-/// The tree can't be written: no space, no permission, a file system that can't hold one.
+/// The tree can't be read or written: no space, no permission, a file system that can't hold one.
 pub(crate) const UNWRITABLE: Code = 8;
 /// Ctrl-C, or a request to terminate.
 pub(crate) const INTERRUPTED: Code = 130;
@@ -59,6 +60,9 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
             _ if error.is_unreachable() => Some(UNREACHABLE),
             _ => None,
         };
+    }
+    if error.is::<StoreError>() {
+        return Some(UNWRITABLE);
     }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) | TreeError::Unknown(_) => Some(NOT_FOUND),

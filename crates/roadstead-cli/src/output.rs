@@ -8,6 +8,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::MultiProgress;
+use roadstead::image::{CopyError, SourceError};
 
 use crate::args::{Format, Global};
 pub(crate) use table::Table;
@@ -50,9 +51,14 @@ impl Output {
 
     /// Prints an error, its causes, and the way out where there is a known one.
     pub(crate) fn error(&self, error: &anyhow::Error) {
-        let mut text = format!("error: {error}");
-        let mut before = error.to_string();
-        for cause in error.chain().skip(1) {
+        let chain: Vec<_> = error.chain().skip(usize::from(is_said_by_its_cause(error))).collect();
+        let mut before = chain[0].to_string();
+        let mut text = format!("error: {before}");
+        for cause in chain.into_iter().skip(1) {
+            // Who was asked and for what has been said; why it failed comes next.
+            if let Some(SourceError::Manifest { .. } | SourceError::Unreachable { .. }) = cause.downcast_ref() {
+                continue;
+            }
             let cause = cause.to_string();
             // Some libraries repeat their cause in their own text.
             if !before.ends_with(&cause) {
@@ -108,6 +114,19 @@ impl Output {
     /// If standard output is closed.
     pub(crate) fn json(&self, value: &impl serde::Serialize) -> anyhow::Result<()> {
         self.result(&serde_json::to_string_pretty(value)?)
+    }
+}
+
+/// Whether the cause of an error names the image as well and says more: that a registry has no such image, or won't hand it
+/// out.
+fn is_said_by_its_cause(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(CopyError::Source { image, source, .. }) => {
+            use SourceError::{Denied, NotFound, Unauthorized};
+            matches!(source, NotFound { .. } | Unauthorized { .. } | Denied { .. })
+                && source.to_string().contains(image)
+        }
+        _ => false,
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) struct Add {
     /// Images as docker names them, [docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]; `-` reads more from standard input, one
     /// a line
     #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<String>,
+    images: Vec<Typed>,
 
     /// What one image is called in the tree, instead of its own name
     #[arg(short, long = "tag", value_name = "REPOSITORY[:TAG]")]
@@ -70,6 +70,22 @@ pub(crate) struct Add {
     registry: RegistryArgs,
 }
 
+/// What is typed for an image.
+#[derive(Debug, Clone)]
+enum Typed {
+    Image(ImageReference),
+    StandardInput,
+}
+
+impl std::str::FromStr for Typed {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // In one line, since the parser of the command line shows no causes.
+        if text == "-" { Ok(Self::StandardInput) } else { image(text).map(Self::Image).map_err(|e| format!("{e:#}")) }
+    }
+}
+
 /// One image to copy, and the names that it gets.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Planned {
@@ -93,7 +109,7 @@ struct Report {
 }
 
 pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::Result<()> {
-    if args.registry.takes_stdin() && args.images.iter().any(|image| image == "-") {
+    if args.registry.takes_stdin() && args.images.iter().any(|typed| matches!(typed, Typed::StandardInput)) {
         bail!("standard input can't hold both a list of images (-) and a password (--password-stdin)");
     }
     let plan = plan(&args).await?;
@@ -216,7 +232,10 @@ fn report(image: &ImageReference, repository: &Repository, tags: &[Tag], copied:
 async fn plan(args: &Add) -> anyhow::Result<BTreeMap<Repository, Vec<Planned>>> {
     let mut images = Vec::new();
     for typed in &args.images {
-        if typed == "-" { read_list(&mut images).await? } else { images.push(image(typed)?) }
+        match typed {
+            Typed::Image(image) => images.push(image.clone()),
+            Typed::StandardInput => read_list(&mut images).await?,
+        }
     }
     if !args.tags.is_empty() && images.len() != 1 {
         bail!("--tag names one image, and there are {}", images.len());
@@ -259,9 +278,9 @@ fn image(typed: &str) -> anyhow::Result<ImageReference> {
     const OTHERS: [&str; 7] =
         ["docker-daemon:", "docker-archive:", "oci:", "oci-archive:", "dir:", "containers-storage:", "tree:"];
     if let Some(transport) = OTHERS.iter().find(|transport| name.starts_with(*transport)) {
-        bail!("{typed:?} is not read: images come from registries (docker://), not from {transport}");
+        bail!("images come from registries (docker://), not from {transport}");
     }
-    name.parse().with_context(|| format!("{typed:?} names no image"))
+    Ok(name.parse()?)
 }
 
 /// Images from standard input, one a line; empty lines and those that begin with # don't count.
@@ -270,7 +289,7 @@ async fn read_list(images: &mut Vec<ImageReference>) -> anyhow::Result<()> {
     while let Some(line) = lines.try_next().await? {
         let line = line.trim();
         if !line.is_empty() && !line.starts_with('#') {
-            images.push(image(line)?);
+            images.push(image(line).with_context(|| format!("{line:?} on standard input names no image"))?);
         }
     }
     Ok(())

@@ -21,6 +21,14 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             _ => None,
         };
     }
+    // The TLS library's own words; its type is hidden behind two others.
+    if error.to_string().starts_with("invalid peer certificate") {
+        return Some(
+            "to trust its authority, put that certificate as ca.crt into a folder and pass --cert-dir DIR; --tls-verify=false \
+             trusts anybody"
+                .to_owned(),
+        );
+    }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) => {
             Some("make one with `roadstead add IMAGE`, or name another one with --tree DIR".to_owned())

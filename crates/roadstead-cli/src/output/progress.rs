@@ -79,12 +79,14 @@ impl Progress {
     fn start(&self, bars: &MultiProgress, digest: &Digest, length: Option<u64>) {
         let mut state = self.state();
         let total = state.total.get_or_insert_with(|| {
-            let style = "total        {bar:30} {bytes:>10} of {total_bytes:<10} {bytes_per_sec:>12}  {eta} left";
+            let style = "total        {bar:30} {decimal_bytes:>10} of {decimal_total_bytes:<10} {decimal_bytes_per_sec:>12}  {eta} left";
             bars.add(ProgressBar::new(0).with_style(styled(style)))
         });
         total.inc_length(length.unwrap_or(0));
         let bar = ProgressBar::new(length.unwrap_or(0))
-            .with_style(styled("{prefix} {bar:30} {bytes:>10} of {total_bytes:<10} {bytes_per_sec:>12}"))
+            .with_style(styled(
+                "{prefix} {bar:30} {decimal_bytes:>10} of {decimal_total_bytes:<10} {decimal_bytes_per_sec:>12}",
+            ))
             .with_prefix(digest.short());
         let bar = bars.insert_before(total, bar);
         state.bars.insert(*digest, bar);

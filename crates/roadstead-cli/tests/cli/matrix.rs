@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use roadstead::testing::MemorySource;
-use roadstead_parts::{Client, Generation, Nginx, Port, Served, clients};
+use roadstead_parts::{Client, Containerd, Dockerd, Generation, Nginx, Port, Served, clients};
 
 use crate::support::{Place, push, write_tree};
 use kinds::{Kind, Origin, kinds};
@@ -24,11 +24,10 @@ enum By {
     Digest,
 }
 
-/// A server over the tree, and what it is asked for.
+/// A server over the tree.
 struct Server {
     name: &'static str,
     authority: String,
-    by: &'static [By],
 }
 
 /// Everything that serves one tree.
@@ -51,27 +50,35 @@ impl Servers {
         Self { serve: place.serve(&place.tree()), site, standalone }
     }
 
-    /// The two forms of nginx share their rules, so one is asked for tags and the other for digests.
     fn list(&self) -> [Server; 3] {
         [
-            Server { name: "serve", authority: self.serve.1.clone(), by: &[By::Tag, By::Digest] },
-            Server { name: "nginx (conf.d)", authority: self.site.authority(), by: &[By::Tag] },
-            Server { name: "nginx (standalone)", authority: self.standalone.authority(), by: &[By::Digest] },
+            Server { name: "serve", authority: self.serve.1.clone() },
+            Server { name: "nginx (conf.d)", authority: self.site.authority() },
+            Server { name: "nginx (standalone)", authority: self.standalone.authority() },
         ]
     }
 }
 
 #[test]
 fn every_client_pulls_every_kind_of_image_from_every_server() {
+    pull_everything(&clients(), "every_client_pulls_every_kind_of_image_from_every_server");
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn the_newest_engines_pull_every_kind_of_image_from_every_server() {
+    let (docker, containerd) = (Dockerd::start_29(), Containerd::start_2());
+    let cri = containerd.cri();
+    pull_everything(&[&docker, &containerd, &cri], "the_newest_engines_pull_every_kind_of_image_from_every_server");
+}
+
+fn pull_everything(clients: &[&dyn Client], test: &str) {
     let (place, kinds) = (Place::new(), kinds());
+    expected::check_names(&kinds.iter().map(|kind| kind.name).collect::<Vec<_>>());
     fill(&place, &kinds);
-
     let servers = Servers::over(&place);
-    let servers = servers.list();
+    let listed = servers.list();
 
-    let clients = clients();
-    let names = clients.map(Client::name);
-    expected::check_names(&names, &kinds.iter().map(|kind| kind.name).collect::<Vec<_>>());
     let (next, cells) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     // A client's pulls come one after the other; as many clients work at a time as there are processors.
     let workers = thread::available_parallelism().map_or(2, usize::from).min(clients.len());
@@ -80,14 +87,18 @@ fn every_client_pulls_every_kind_of_image_from_every_server() {
             scope.spawn(|| {
                 while let Some(client) = clients.get(next.fetch_add(1, Ordering::Relaxed)) {
                     for kind in &kinds {
-                        let cell = Cell::of(*client, kind, &servers);
+                        let cell = Cell::of(*client, kind, &listed);
                         cells.lock().unwrap().push(cell);
                     }
                 }
             });
         }
     });
-    report::conclude(&names, &kinds, &cells.into_inner().unwrap());
+    let names: Vec<&str> = clients.iter().map(|client| client.name()).collect();
+    report::conclude(test, &names, &kinds, &cells.into_inner().unwrap());
+    for (name, log) in [("conf.d", servers.site.log()), ("standalone", servers.standalone.log())] {
+        assert_eq!(log, "", "nginx ({name}) has something to complain about");
+    }
 }
 
 /// Adds every kind to the place's tree, from every registry that takes it.

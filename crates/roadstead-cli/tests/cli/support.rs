@@ -1,9 +1,15 @@
-//! Runs the binary, and puts images where it finds them.
+//! Runs the binary, puts images where it finds them, and looks at what it leaves behind.
 
+mod hostile;
 mod program;
 mod push;
+mod snapshot;
+mod state;
 mod tree;
 
-pub(crate) use program::Place;
+pub(crate) use hostile::{Hostile, error};
+pub(crate) use program::{Place, Ran, wait};
 pub(crate) use push::push;
+pub(crate) use snapshot::{Words, snapshot};
+pub(crate) use state::State;
 pub(crate) use tree::write_tree;

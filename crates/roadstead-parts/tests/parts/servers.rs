@@ -1,7 +1,7 @@
 //! The servers start, serve what they are told to, refuse what they are told to, and leave nothing behind.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use crate::image::Image;
@@ -133,4 +133,13 @@ fn processes() -> impl Iterator<Item = String> {
         let line = String::from_utf8_lossy(&line);
         line.replace('\0', " ")
     })
+}
+
+#[test]
+fn nginx_runs_wholly_as_an_ordinary_user() {
+    let port = Port::free();
+    let configuration = roadstead_parts::within_http(&format!("server {{ listen {}; }}", port.address()));
+    let nginx = Nginx::start_unprivileged(&configuration.replace("user www-data;", ""), port);
+    let written_by = |path: &Path| fs::metadata(path).unwrap().uid();
+    assert_ne!(written_by(&nginx.folder().join("nginx.pid")), written_by(Path::new("/proc/1")));
 }

@@ -101,13 +101,11 @@ pub enum CopyError {
         source: SourceError,
     },
     /// The source gave other bytes than the digest names.
-    #[error("{what} of {image} is refused, since the source sent something else: {problem}")]
+    #[error("{image} is refused, since the source sent something else: {problem}")]
     Mismatch {
         /// The image as people write it.
         image: String,
-        /// What of it.
-        what: String,
-        /// Digest or size, expected and actual.
+        /// What of it; digest or size, expected and actual.
         problem: String,
     },
     /// The sink failed.
@@ -445,7 +443,7 @@ impl Copy<'_> {
         self.to.put_blob(blob, counted.boxed()).await.map_err(|e| match e {
             PutError::Source(e) => self.source_failed(&what, e),
             PutError::Sink(e) => self.sink_failed(&what, e),
-            PutError::Mismatch { problem } => CopyError::Mismatch { image: self.image.clone(), what, problem },
+            PutError::Mismatch { problem } => CopyError::Mismatch { image: self.image.clone(), problem },
         })
     }
 }

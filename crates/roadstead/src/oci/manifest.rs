@@ -223,6 +223,10 @@ impl Manifest {
         }
         let text = str::from_utf8(&bytes).map_err(ManifestError::Encoding)?;
         let json = |source| ManifestError::Json { excerpt: excerpt(text), source };
+        if text.trim_start().starts_with('[') {
+            // A list of the fields' values in their order would be read as if they had their names.
+            return Err(json(serde::de::Error::custom("a list where an object is expected")));
+        }
         if !spelling::is_unambiguous(text).map_err(json)? {
             return Err(ManifestError::Ambiguous(
                 "the name of a field differs from a known one only in the case of its letters",

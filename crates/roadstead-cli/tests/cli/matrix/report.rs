@@ -7,20 +7,18 @@ use super::expected::Expected;
 use super::kinds::Kind;
 use super::outcome::Cell;
 
-/// The document that shows the matrix, between these two lines.
+/// The document that shows the matrix of each test, between two lines.
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/clients.md");
-const BEGIN: &str =
-    "<!-- made by the test `every_client_pulls_every_kind_of_image_from_every_server`: UPDATE_DOCS=1 -->";
 const END: &str = "<!-- end of what is made -->";
 
 /// Prints the matrix, and fails if anything was not as expected, or if the document shows something else.
 #[expect(clippy::print_stderr, reason = "the matrix is what the test is for")]
-pub(super) fn conclude(clients: &[&str], kinds: &[Kind], cells: &[Cell]) {
+pub(super) fn conclude(test: &str, clients: &[&str], kinds: &[Kind], cells: &[Cell]) {
     let matrix = render(clients, kinds, cells);
     eprintln!("{matrix}");
     let surprises: Vec<_> = cells.iter().flat_map(|cell| &cell.surprises).map(String::as_str).collect();
     assert!(surprises.is_empty(), "{matrix}\n{} surprises\n\n{}", surprises.len(), surprises.join("\n\n"));
-    document(&matrix);
+    document(test, &matrix);
 }
 
 fn render(clients: &[&str], kinds: &[Kind], cells: &[Cell]) -> String {
@@ -56,14 +54,15 @@ fn render(clients: &[&str], kinds: &[Kind], cells: &[Cell]) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "whether the document is to be written is said by the environment")]
-fn document(matrix: &str) {
+fn document(test: &str, matrix: &str) {
+    let begin = format!("<!-- made by the test `{test}`: UPDATE_DOCS=1 -->");
     let path = Path::new(DOCUMENT);
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let parts = text.split_once(BEGIN).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
+    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
     let (before, (shown, after)) = parts.unwrap_or_else(|| panic!("{} has no place for the matrix", path.display()));
     let made = format!("\n\n{matrix}\n");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, format!("{before}{BEGIN}{made}{END}{after}")).unwrap();
+        std::fs::write(path, format!("{before}{begin}{made}{END}{after}")).unwrap();
     } else {
         assert_eq!(shown, made, "docs/clients.md shows another matrix: run the test with UPDATE_DOCS=1");
     }

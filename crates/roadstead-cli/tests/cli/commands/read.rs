@@ -1,0 +1,378 @@
+use super::*;
+use std::process::Stdio;
+
+#[test]
+fn lists() {
+    let scene = Scene::filled();
+    scene.check(
+        &["list"],
+        expect![[r#"
+        $ roadstead list
+        REPOSITORY   TAG    DIGEST         TYPE           PLATFORMS                                SIZE
+        base         3.20   <index>   OCI index      linux/amd64, linux/arm/v7, linux/arm64   3.06 kB
+        org/tool     1      <one>   Docker image   linux/amd64                              1.19 kB
+        org/tool     2      <two>   Docker image   linux/amd64                              1.19 kB
+    "#]],
+    );
+    scene.check(
+        &["ls", "--flat"],
+        expect![[r#"
+        $ roadstead ls --flat
+        base:3.20
+        org/tool:1
+        org/tool:2
+    "#]],
+    );
+    scene.check(
+        &["list", "org/tool:2"],
+        expect![[r#"
+        $ roadstead list org/tool:2
+        REPOSITORY   TAG   DIGEST         TYPE           PLATFORMS     SIZE
+        org/tool     2     <two>   Docker image   linux/amd64   1.19 kB
+    "#]],
+    );
+    scene.check(
+        &["list", "org/tool"],
+        expect![[r#"
+        $ roadstead list org/tool
+        REPOSITORY   TAG   DIGEST         TYPE           PLATFORMS     SIZE
+        org/tool     1     <one>   Docker image   linux/amd64   1.19 kB
+        org/tool     2     <two>   Docker image   linux/amd64   1.19 kB
+    "#]],
+    );
+    scene.check(
+        &["list", "--format", "json", "org/tool:1"],
+        expect![[r#"
+        $ roadstead list --format json org/tool:1
+        [
+          {
+            "repository": "org/tool",
+            "tag": "1",
+            "digest": "sha256:<one>",
+            "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "platforms": [
+              "linux/amd64"
+            ],
+            "size": 1193,
+            "absent": 0
+          }
+        ]
+    "#]],
+    );
+    scene.check(
+        &["list", "org/tool:9"],
+        expect![[r#"
+        $ roadstead list org/tool:9
+        --- stderr
+        error: org/tool:9 is not in the tree
+          hint: `roadstead list` shows what there is
+        --- exit code 3
+    "#]],
+    );
+    scene.check(
+        &["list", "nothing"],
+        expect![[r#"
+        $ roadstead list nothing
+        --- stderr
+        error: nothing is not in the tree
+          hint: `roadstead list` shows what there is
+        --- exit code 3
+    "#]],
+    );
+}
+
+#[test]
+fn a_tree_that_is_empty_or_absent_or_none() {
+    let scene = Scene::new();
+    scene.check(
+        &["list"],
+        expect![[r#"
+        $ roadstead list
+        --- stderr
+        error: there is no registry tree at registry
+          hint: make one with `roadstead add IMAGE`, or name another one with --tree DIR
+        --- exit code 3
+    "#]],
+    );
+    scene.check(
+        &["--tree", "elsewhere", "serve"],
+        expect![[r#"
+        $ roadstead --tree elsewhere serve
+        --- stderr
+        error: there is no registry tree at elsewhere
+          hint: make one with `roadstead add IMAGE`, or name another one with --tree DIR
+        --- exit code 3
+    "#]],
+    );
+    scene.run(&["add", "-q", "REGISTRY/org/tool:1"]).ok();
+    scene.run(&["remove", "-q", "org/tool:1"]).ok();
+    scene.check(
+        &["list"],
+        expect![[r#"
+        $ roadstead list
+        --- stderr
+        the tree is empty; `roadstead add IMAGE` fills it
+    "#]],
+    );
+    scene.check(
+        &["list", "--format", "json"],
+        expect![[r#"
+        $ roadstead list --format json
+        []
+    "#]],
+    );
+    std::fs::create_dir(scene.place.path().join("folder")).unwrap();
+    std::fs::write(scene.place.path().join("folder/file"), "").unwrap();
+    scene.check(
+        &["--tree", "folder", "list"],
+        expect![[r#"
+        $ roadstead --tree folder list
+        --- stderr
+        error: there is no registry tree at PLACE/folder
+          hint: make one with `roadstead add IMAGE`, or name another one with --tree DIR
+        --- exit code 3
+    "#]],
+    );
+    scene.check(
+        &["--tree", "folder/file", "list"],
+        expect![[r#"
+        $ roadstead --tree folder/file list
+        --- stderr
+        error: opening folder/file failed
+          because: Not a directory (os error 20)
+        --- exit code 8
+    "#]],
+    );
+}
+
+#[test]
+fn a_tree_of_a_newer_format() {
+    let scene = Scene::filled();
+    let file = scene.place.tree().join(".roadstead/format");
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, "{\"format\":999}").unwrap();
+    scene.check(
+        &["list"],
+        expect![[r#"
+        $ roadstead list
+        --- stderr
+        error: the tree at PLACE/registry has format 999, and this version of roadstead knows formats up to 1
+          hint: install the newest version of roadstead
+        --- exit code 1
+    "#]],
+    );
+}
+
+#[test]
+fn manifests() {
+    let scene = Scene::filled();
+    scene.check(
+        &["inspect", "org/tool:1"],
+        expect![[r#"
+        $ roadstead inspect org/tool:1
+        Name:       org/tool:1
+        Digest:     sha256:<one>
+        Type:       application/vnd.docker.distribution.manifest.v2+json
+        Size:       581 B
+        Config:     sha256:<one-config>    418 B application/vnd.docker.container.image.v1+json
+        Layer:      sha256:<one-layer-0>     96 B application/vnd.docker.image.rootfs.diff.tar.gzip
+        Layer:      sha256:<one-layer-1>     98 B application/vnd.docker.image.rootfs.diff.tar.gzip
+    "#]],
+    );
+    scene.check(
+        &["inspect", "base:3.20"],
+        expect![[r#"
+        $ roadstead inspect base:3.20
+        Name:       base:3.20
+        Digest:     sha256:<index>
+        Type:       application/vnd.oci.image.index.v1+json
+        Size:       706 B
+
+          Platform:   linux/amd64
+          Digest:     sha256:<index-child-0>
+          Type:       application/vnd.oci.image.manifest.v1+json
+          Size:       401 B
+          Config:     sha256:<index-child-0-config>    276 B application/vnd.oci.image.config.v1+json
+          Layer:      sha256:<index-child-0-layer-0>    104 B application/vnd.oci.image.layer.v1.tar+gzip
+
+          Platform:   linux/arm64
+          Digest:     sha256:<index-child-1>
+          Type:       application/vnd.oci.image.manifest.v1+json
+          Size:       401 B
+          Config:     sha256:<index-child-1-config>    276 B application/vnd.oci.image.config.v1+json
+          Layer:      sha256:<index-child-1-layer-0>    104 B application/vnd.oci.image.layer.v1.tar+gzip
+
+          Platform:   linux/arm/v7
+          Digest:     sha256:<index-child-2>
+          Type:       application/vnd.oci.image.manifest.v1+json
+          Size:       401 B
+          Config:     sha256:<index-child-2-config>    289 B application/vnd.oci.image.config.v1+json
+          Layer:      sha256:<index-child-2-layer-0>    104 B application/vnd.oci.image.layer.v1.tar+gzip
+    "#]],
+    );
+    scene.check(
+        &["inspect", "--format", "json", "org/tool:1"],
+        expect![[r#"
+        $ roadstead inspect --format json org/tool:1
+        {
+          "name": "org/tool:1",
+          "digest": "sha256:<one>",
+          "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+          "size": 581,
+          "config": {
+            "digest": "sha256:<one-config>",
+            "mediaType": "application/vnd.docker.container.image.v1+json",
+            "size": 418
+          },
+          "layers": [
+            {
+              "digest": "sha256:<one-layer-0>",
+              "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+              "size": 96
+            },
+            {
+              "digest": "sha256:<one-layer-1>",
+              "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+              "size": 98
+            }
+          ]
+        }
+    "#]],
+    );
+    scene.check(
+        &["inspect", "org/tool"],
+        expect![[r#"
+        $ roadstead inspect org/tool
+        --- stderr
+        error: org/tool:latest is not in the tree
+          hint: `roadstead list` shows what there is
+        --- exit code 3
+    "#]],
+    );
+    scene.check(&["inspect", "org/tool:bad:name"], expect![[r#"
+        $ roadstead inspect org/tool:bad:name
+        --- stderr
+        error: invalid value 'org/tool:bad:name' for '<NAME>': "org/tool:bad:name" is not a name in a tree: "bad:name" is not an image reference
+
+        For more information, try '--help'.
+        --- exit code 2
+    "#]]);
+}
+
+#[test]
+fn a_manifest_byte_for_byte() {
+    let scene = Scene::filled();
+    let by_tag = scene.run(&["inspect", "--raw", "base:3.20"]).ok();
+    assert_eq!(by_tag.stdout, scene.index.manifest.bytes()[..]);
+    let by_digest = scene.run(&["inspect", "--raw", &format!("base@{}", scene.index.digest())]).ok();
+    assert_eq!(by_digest.stdout, by_tag.stdout);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough() {
+    let scene = Scene::filled();
+    for arguments in [&["list"][..], &["list", "--flat"], &["inspect", "base:3.20"], &["inspect", "--raw", "base:3.20"]]
+    {
+        let mut child = scene.place.command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn configurations() {
+    let scene = Scene::filled();
+    let site = scene.run(&["config", "nginx"]).ok();
+    assert!(site.text().contains("server {") && !site.text().contains("events {"), "{site}");
+    let standalone = scene.run(&["config", "nginx", "--standalone", "--listen", "127.0.0.1:8080"]).ok();
+    assert!(
+        standalone.text().contains("events {") && standalone.text().contains("listen 127.0.0.1:8080;"),
+        "{standalone}"
+    );
+    scene.check(
+        &["config", "nginx", "--output", "roadstead.conf"],
+        expect![[r#"
+        $ roadstead config nginx --output roadstead.conf
+        --- stderr
+        wrote roadstead.conf: put it into /etc/nginx/conf.d/, then nginx -s reload
+    "#]],
+    );
+    scene.check(
+        &["config", "nginx", "--output", "roadstead.conf"],
+        expect![[r#"
+        $ roadstead config nginx --output roadstead.conf
+        --- stderr
+        error: roadstead.conf is there already: --force replaces it
+        --- exit code 1
+    "#]],
+    );
+    scene.check(
+        &["config", "nginx", "--output", "roadstead.conf", "--force", "-q"],
+        expect![[r#"
+        $ roadstead config nginx --output roadstead.conf --force -q
+    "#]],
+    );
+    assert_eq!(std::fs::read(scene.place.path().join("roadstead.conf")).unwrap(), site.stdout);
+    scene.check(
+        &["config", "iis"],
+        expect![[r#"
+        $ roadstead config iis
+        --- stderr
+        error: invalid value 'iis' for '<HOST>'
+          [possible values: nginx]
+
+        For more information, try '--help'.
+        --- exit code 2
+    "#]],
+    );
+}
+
+#[test]
+fn help() {
+    let scene = Scene::new();
+    scene.check(
+        &["-h"],
+        expect![[r#"
+        $ roadstead -h
+        A container registry made of plain files
+
+        Usage: roadstead [OPTIONS] <COMMAND>
+
+        Commands:
+          add         Copy images from registries into the tree
+          list        List what the tree holds [alias: ls]
+          inspect     Show what a name in the tree leads to
+          remove      Remove tags, manifests or repositories [alias: rm]
+          config      Print the configuration with which a host serves the tree
+          serve       Answer pulls from the tree
+          quickstart  See it work: an image in a tree, served, pulled and verified
+          login       Log in to a registry
+          logout      Log out of a registry
+          help        Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help (see more with '--help')
+          -V, --version  Print version
+
+        Global options:
+              --tree <DIR>       The registry tree [env: ROADSTEAD_TREE=] [default: registry]
+          -q, --quiet            Say nothing but results and errors
+          -v, --verbose...       Say more; twice, everything
+              --format <FORMAT>  How results are printed [default: text] [possible values: text, json]
+
+        Exit codes:
+            0  done
+            1  failed in a way that has no code of its own
+            2  the command line can't be read
+            3  an image, tag, platform, tree or file isn't there
+            4  the registry wants a login, or refuses the one it got
+            5  the registry denies access
+            6  the registry can't be reached, or its certificate isn't trusted
+            7  content is not what its digest says, or no manifest
+            8  the tree can't be read or written
+          130  interrupted
+    "#]],
+    );
+}
