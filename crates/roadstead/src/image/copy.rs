@@ -199,8 +199,8 @@ impl Copier {
         if let Reference::Digest(wanted) = reference
             && *wanted != resolved.digest
         {
-            let problem = format!("it names {}", resolved.digest);
-            return Err(CopyError::Mismatch { image: copy.image, what: format!("manifest {wanted}"), problem });
+            let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
+            return Err(CopyError::Mismatch { image: copy.image, problem });
         }
         self.events.event(Event::Resolved { image: &copy.image, descriptor: &resolved });
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
