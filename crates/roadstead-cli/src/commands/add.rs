@@ -260,6 +260,12 @@ async fn plan(args: &Add) -> anyhow::Result<BTreeMap<Repository, Vec<Planned>>> 
         let mut seen: HashMap<&Tag, &ImageReference> = HashMap::new();
         for planned in images {
             for tag in &planned.tags {
+                if tag.is_referrers_fallback() {
+                    bail!(
+                        "{repository}:{tag} is where clients look for referrers, which the tree lists by itself; name the image \
+                         otherwise with --tag"
+                    );
+                }
                 if let Some(other) = seen.insert(tag, &planned.image) {
                     bail!(
                         "{other} and {} would both be {repository}:{tag}; use --keep-registry, or add them one by one with --tag",

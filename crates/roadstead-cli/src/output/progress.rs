@@ -66,7 +66,8 @@ impl Progress {
         }
         self.output.note(&line);
         if left_out > 0 {
-            self.output.note(&format!("left out, as asked: {left_out} manifests of other platforms"));
+            let manifests = if left_out == 1 { "manifest" } else { "manifests" };
+            self.output.note(&format!("left out, as asked: {left_out} {manifests} of other platforms"));
         }
         if nondistributable > 0 {
             self.output.note(&format!(

@@ -7,4 +7,5 @@ mod commands;
 mod interrupted;
 mod matrix;
 mod quickstart;
+mod side_by_side;
 mod support;

@@ -33,6 +33,13 @@ struct Sum {
     absent: usize,
 }
 
+impl Sum {
+    /// Sizes are what manifests claim, and a few of the largest are more than a number holds.
+    const fn add(&mut self, size: u64) {
+        self.size = self.size.saturating_add(size);
+    }
+}
+
 impl Tree {
     /// What a pointer leads to, in short. Reads its manifests, and for an image that stands alone its config.
     ///
@@ -69,17 +76,18 @@ impl Tree {
         if !sum.seen.insert(*manifest.digest()) || depth > MAX_DEPTH {
             return Ok(());
         }
-        sum.size += manifest.bytes().len() as u64;
+        sum.add(manifest.bytes().len() as u64);
         for blob in manifest.blobs().filter(|blob| !blob.is_nondistributable()) {
             if sum.seen.insert(blob.digest) {
                 // Schema 1 names no sizes.
-                sum.size += match blob.size {
+                let size = match blob.size {
                     Some(size) => size,
                     None => {
                         let entry = self.0.store.head(&keys::blob(repository, &blob.digest)).await?;
                         entry.map_or(0, |entry| entry.size)
                     }
                 };
+                sum.add(size);
             }
         }
         for child in manifest.children() {
