@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod commands;
+mod file_systems;
 mod interrupted;
 mod matrix;
 mod quickstart;
