@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::{Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{OnceCell, Semaphore};
@@ -371,17 +372,34 @@ impl Copy<'_> {
         else {
             return Ok(None);
         };
-        let failed = |e| self.source_failed(&format!("config {}", config.digest), e);
-        let mut stream = self.from.blob(config, 0).await.map_err(failed)?;
-        let mut bytes = Vec::new();
-        while let Some(piece) = stream.try_next().await.map_err(failed)? {
-            if (bytes.len() + piece.len()) as u64 > MAX_CONFIG_SIZE {
-                return Ok(None);
-            }
-            bytes.extend_from_slice(&piece);
-        }
+        let what = || format!("config {}", config.digest);
+        let held = self.to.small_blob(config).await.map_err(|e| self.sink_failed(&what(), e))?;
+        let bytes = match held {
+            Some(bytes) => bytes,
+            None => self.read_config(config).await?,
+        };
         let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
         Ok(platform.filter(|platform| !platform.is_unknown()))
+    }
+
+    /// A config from the source, whole and verified: what is copied depends on it.
+    async fn read_config(&self, config: &Descriptor) -> Result<Bytes, CopyError> {
+        let failed = |e| self.source_failed(&format!("config {}", config.digest), e);
+        let limit = config.size.unwrap_or(MAX_CONFIG_SIZE);
+        let mut stream = self.from.blob(config, 0).await.map_err(failed)?;
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = stream.try_next().await.map_err(failed)? {
+            bytes.extend_from_slice(&piece);
+            if bytes.len() as u64 > limit {
+                break;
+            }
+        }
+        let actual = config.digest.algorithm().digest(&bytes);
+        if actual != config.digest {
+            let problem = format!("blob {} has other bytes than its digest says: they are {actual}", config.digest);
+            return Err(CopyError::Mismatch { image: self.image.clone(), problem });
+        }
+        Ok(bytes.freeze())
     }
 
     async fn no_platform(&self, resolved: &Descriptor) -> CopyError {

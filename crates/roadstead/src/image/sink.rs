@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 
 use super::source::{ByteStream, SourceError};
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
@@ -43,6 +44,13 @@ pub trait RepositorySink: Send + Sync {
     ///
     /// If the sink can't be read.
     async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, SinkError>;
+
+    /// The bytes of a small blob, a config, if the sink can hand them out: whole and verified. `None` if it can't, or hasn't it.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be read.
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Option<Bytes>, SinkError>;
 
     /// Takes a blob that is already there, from this repository or from another one, and keeps it from being swept.
     ///

@@ -320,6 +320,19 @@ impl RepositorySink for TreeSink {
         }
     }
 
+    async fn small_blob(&self, blob: &Descriptor) -> Result<Option<Bytes>, SinkError> {
+        let read = async {
+            let Some(object) = self.tree.blob(&self.repository, &blob.digest, None).await? else { return Ok(None) };
+            if Some(object.entry.size) != blob.size {
+                return Ok(None);
+            }
+            let key = keys::blob(&self.repository, &blob.digest);
+            let bytes = object.body.into_bytes(object.entry.size, &key).await?;
+            Ok((blob.digest.algorithm().digest(&bytes) == blob.digest).then_some(bytes))
+        };
+        read.await.map_err(|e: TreeError| self.failed(e))
+    }
+
     async fn claim(&self, blob: &Descriptor) -> Result<Claim, SinkError> {
         self.claim_now(blob).await.map_err(|e| self.failed(e))
     }
