@@ -14,9 +14,6 @@ pub trait Host: Sync {
     /// The name by which people choose it.
     fn name(&self) -> &'static str;
 
-    /// What it is, in a line.
-    fn about(&self) -> &'static str;
-
     /// The site's configuration, the file that matters most first.
     ///
     /// # Errors

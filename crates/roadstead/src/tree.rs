@@ -34,7 +34,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository};
-use crate::store::{Condition, Headers, Key, KeyError, Naming, Object, Store, StoreError};
+use crate::store::{Condition, Headers, Key, Naming, Object, Store, StoreError};
 use keys::Content;
 pub use remove::Removed;
 pub use summary::Summary;
@@ -110,9 +110,6 @@ pub enum TreeError {
         #[source]
         source: serde_json::Error,
     },
-    /// A name that the store can't hold.
-    #[error(transparent)]
-    Key(#[from] KeyError),
     /// There is no such repository, tag or manifest.
     #[error("{0} is not in the tree")]
     Unknown(String),

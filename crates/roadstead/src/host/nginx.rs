@@ -35,10 +35,6 @@ impl Host for Nginx {
         NAME
     }
 
-    fn about(&self) -> &'static str {
-        "nginx: one fixed configuration for any tree, never reloaded"
-    }
-
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
         let root = root(&site.root)?;
         let mut maps = Text::default();
