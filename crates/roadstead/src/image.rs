@@ -16,4 +16,4 @@ pub use copy::{Copied, Copier, CopyError, CopyOptions, MAX_DEPTH, Platforms, Sid
 pub use events::{BlobOutcome, Event, Events, Silent};
 pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
 pub use sink::{Claim, PutError, RepositorySink, Sink, SinkError};
-pub use source::{ByteStream, RepositorySource, Source, SourceError};
+pub use source::{ByteStream, Collection, Held, RepositorySource, Source, SourceError};

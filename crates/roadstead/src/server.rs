@@ -3,8 +3,8 @@
 //! [`Pull`] decides what a request is answered with. Two transports carry it:
 //!
 //! - an HTTP/1.1 path of our own (`http1`) for what pulls consist of, `GET` and `HEAD` without content, so that a
-//!   manifest costs one `read`, one `readlink` and one `write`, and a blob goes from the page cache to the socket by
-//!   `sendfile`;
+//!   manifest costs one `read`, one `readlink` and one `write`, and a blob goes from the page cache to another machine
+//!   by `sendfile`;
 //! - hyper (`general`) for everything else: HTTP/2, requests with content, and whatever a request has that the first
 //!   path doesn't know. The connection is handed over with the bytes that were read, and stays there.
 //!
@@ -73,6 +73,19 @@ impl Default for Limits {
     }
 }
 
+/// Which clients blobs go to by `sendfile`, where the system has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Sendfile {
+    /// Those on other machines: no byte is copied on the way to the network card.
+    ///
+    /// Pages that `sendfile` passes on within a machine are read from memory by the client alone, while bytes that are
+    /// copied reach it through the processor's cache: a third faster for one reader, at six times the server's time.
+    #[default]
+    Elsewhere,
+    /// All.
+    Everywhere,
+}
+
 /// How to serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServeOptions {
@@ -82,11 +95,18 @@ pub struct ServeOptions {
     pub name_prefix: Option<Repository>,
     /// The limits.
     pub limits: Limits,
+    /// Which clients get blobs uncopied.
+    pub sendfile: Sendfile,
 }
 
 impl Default for ServeOptions {
     fn default() -> Self {
-        Self { listen: vec![SocketAddr::from(([127, 0, 0, 1], 5000))], name_prefix: None, limits: Limits::default() }
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5000))],
+            name_prefix: None,
+            limits: Limits::default(),
+            sendfile: Sendfile::default(),
+        }
     }
 }
 
@@ -113,6 +133,7 @@ pub struct Server {
     listeners: Vec<(TcpListener, SocketAddr)>,
     pull: Pull,
     limits: Limits,
+    sendfile: Sendfile,
 }
 
 impl Server {
@@ -122,7 +143,7 @@ impl Server {
     ///
     /// [`ServeError`] if there is no address, or one can't be listened on.
     pub async fn bind(tree: Tree, options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { listen, name_prefix, limits } = options;
+        let ServeOptions { listen, name_prefix, limits, sendfile } = options;
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             let failed = |source| ServeError::Listen { address, source };
@@ -134,7 +155,7 @@ impl Server {
             return Err(ServeError::Nowhere);
         }
         let pull = Pull::new(tree, name_prefix, limits.memory);
-        Ok(Self { listeners, pull, limits })
+        Ok(Self { listeners, pull, limits, sendfile })
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -151,10 +172,11 @@ impl Server {
     /// Serves until `shutdown` is ready. Then no connection is taken, idle ones are closed, and running transfers may go
     /// on for [`Limits::stop_time`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let shared = Arc::new(Shared { pull: self.pull, limits: self.limits, stop: Stop::default() });
+        let Self { listeners, pull, limits, sendfile } = self;
+        let shared = Arc::new(Shared { pull, limits, sendfile, stop: Stop::default() });
         let slots = Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let mut acceptors = JoinSet::new();
-        for (listener, _) in self.listeners {
+        for (listener, _) in listeners {
             acceptors.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&slots)));
         }
         shutdown.await;
@@ -172,6 +194,7 @@ impl Server {
 struct Shared {
     pull: Pull,
     limits: Limits,
+    sendfile: Sendfile,
     stop: Stop,
 }
 

@@ -46,7 +46,8 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
     raise_descriptors();
     let tree = super::open(global).await?;
     let limits = Limits { connections: args.max_connections, ..Limits::default() };
-    let options = ServeOptions { listen: args.listen, name_prefix: args.name_prefix, limits };
+    let options =
+        ServeOptions { listen: args.listen, name_prefix: args.name_prefix, limits, ..ServeOptions::default() };
     let server = Server::bind(tree, options).await?;
     for address in server.local_addrs() {
         output.note(&format!("serving {} on http://{address}", global.tree.display()));

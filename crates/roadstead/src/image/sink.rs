@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use super::source::{ByteStream, SourceError};
-use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
+use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Repository, Tag};
 
 /// A medium that images are written to.
 #[async_trait]
@@ -67,6 +67,15 @@ pub trait RepositorySink: Send + Sync {
     /// [`PutError::Source`] if `bytes` ends with an error, [`PutError::Mismatch`] if they are not what was
     /// expected, [`PutError::Sink`] if they can't be kept.
     async fn put_blob(&self, expected: &Descriptor, bytes: ByteStream) -> Result<(), PutError>;
+
+    /// Writes a blob whose digest nobody knows before its last byte, such as one that is being compressed. Returns its digest
+    /// and its size. On any error nothing of it stays.
+    ///
+    /// # Errors
+    ///
+    /// [`PutError::Source`] if `bytes` ends with an error, [`PutError::Mismatch`] if there is no end of them,
+    /// [`PutError::Sink`] if they can't be kept.
+    async fn add_blob(&self, algorithm: Algorithm, bytes: ByteStream) -> Result<(Digest, u64), PutError>;
 
     /// Writes a manifest, exactly. Its blobs and children come first, unless they are left out on purpose.
     ///

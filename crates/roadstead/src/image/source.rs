@@ -64,6 +64,29 @@ pub trait RepositorySource: Send + Sync {
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError>;
 }
 
+/// A medium that holds a few images in one place: an archive, a layout, a folder, a daemon.
+#[async_trait]
+pub trait Collection: Send + Sync {
+    /// The images, in the order in which the medium names them. One that has two names is there twice.
+    ///
+    /// # Errors
+    ///
+    /// If the medium can't be read.
+    async fn images(&self) -> Result<Vec<Held>, SourceError>;
+
+    /// Everything in it, by digest. Tags are those of [`Held::name`], as far as they are unambiguous.
+    fn content(&self) -> Box<dyn RepositorySource>;
+}
+
+/// An image of a [`Collection`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its name as the medium has it: `alpine:3.20`, `docker.io/library/alpine:3.20`, only a tag, or none.
+    pub name: Option<String>,
+    /// Its manifest.
+    pub descriptor: Descriptor,
+}
+
 /// Why a source didn't give what it was asked for. The variants are what a caller treats differently.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

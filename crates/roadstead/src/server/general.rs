@@ -104,9 +104,9 @@ fn content(body: Body) -> Content {
                 if range.is_empty() {
                     return Ok(None);
                 }
-                let bytes = files::read(&file, range.start, range.end)?;
+                let bytes = files::lend(&file, range.start, range.end, Bytes::copy_from_slice)?;
                 let rest = range.start + bytes.len() as u64..range.end;
-                Ok(Some((Frame::data(Bytes::from(bytes)), (file, rest))))
+                Ok(Some((Frame::data(bytes), (file, rest))))
             });
             StreamBody::new(chunks.boxed()).boxed_unsync()
         }

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::pull::{Body, Headers, Request, Response};
-use super::{MAX_HEAD, MAX_HEADERS, Shared, files};
+use super::{MAX_HEAD, MAX_HEADERS, Sendfile, Shared, files};
 
 /// How a connection ended here.
 pub(super) enum Ended {
@@ -233,7 +233,9 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                 self.flush().await?;
                 self.write(&bytes).await?;
             }
-            Body::File { file, range } => self.send_file(&file, range).await?,
+            #[cfg(target_os = "linux")]
+            Body::File { file, range } if self.sends_files() => self.send_file(&file, range).await?,
+            Body::File { file, range } => self.copy_file(&file, range).await?,
             Body::Stream(mut stream) => {
                 self.flush().await?;
                 let mut rest = length.unwrap_or_default();
@@ -290,7 +292,14 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
         .await
     }
 
-    /// Sends a part of a file behind what is waiting.
+    /// Whether a blob goes out uncopied.
+    #[cfg(target_os = "linux")]
+    fn sends_files(&self) -> bool {
+        let beside = || self.stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
+        self.shared.sendfile == Sendfile::Everywhere || !beside()
+    }
+
+    /// Hands a part of a file to the kernel, behind what is waiting.
     #[cfg(target_os = "linux")]
     async fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
         use rustix::net::{SendFlags, send};
@@ -333,15 +342,20 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
         Ok(())
     }
 
-    /// Sends a part of a file behind what is waiting.
-    #[cfg(not(target_os = "linux"))]
-    async fn send_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
+    /// Copies a part of a file behind what is waiting.
+    async fn copy_file(&mut self, file: &File, range: Range<u64>) -> io::Result<()> {
         self.flush().await?;
         let mut at = range.start;
         while at < range.end {
-            let bytes = files::read(file, at, range.end)?;
-            self.write(&bytes).await?;
-            at += bytes.len() as u64;
+            match files::lend(file, at, range.end, |bytes| self.stream.try_write(bytes))? {
+                Ok(written) => {
+                    at += written as u64;
+                    tokio::task::consume_budget().await;
+                }
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         }
         Ok(())
     }

@@ -10,8 +10,8 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::lists::Change;
 use super::{Tree, TreeError, keys};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
-use crate::oci::{Descriptor, Digest, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, StoreError};
+use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, StoreError, Upload};
 
 /// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
 pub(super) const WRITERS: &str = "writers";
@@ -178,6 +178,21 @@ impl TreeSink {
             }
         }
         Ok(Claim::Missing)
+    }
+
+    /// Makes a blob that was judged good the content of its digest.
+    async fn keep(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), PutError> {
+        let headers = Headers { digest: Some(digest), ..Headers::default() };
+        let finished = upload.finish(&self.blob_key(&digest), &headers).await;
+        finished.map_err(|e| self.failed(TreeError::Store(e)))?;
+        match self.tree.0.store.naming() {
+            Naming::Links => {
+                self.tree.0.unsynced.held().insert(digest, size);
+                self.queue().blobs.insert(digest);
+                Ok(())
+            }
+            Naming::Copies => self.put_hint(&digest).await.map_err(|e| self.failed(e).into()),
+        }
     }
 
     async fn put_hint(&self, digest: &Digest) -> Result<(), TreeError> {
@@ -347,7 +362,7 @@ impl RepositorySink for TreeSink {
             let piece = piece?;
             size += piece.len() as u64;
             // An endless stream is cut as soon as it is longer than it may be.
-            if let Some(limit) = expected.size.or(Some(crate::oci::MAX_BLOB_SIZE)).filter(|limit| size > *limit) {
+            if let Some(limit) = expected.size.or(Some(MAX_BLOB_SIZE)).filter(|limit| size > *limit) {
                 return Err(mismatch(format!("blob {} is longer than the {limit} bytes expected", expected.digest)));
             }
             upload.write(piece).await.map_err(failed)?;
@@ -362,16 +377,24 @@ impl RepositorySink for TreeSink {
                 expected.digest
             )));
         }
-        let headers = Headers { digest: Some(actual), ..Headers::default() };
-        upload.finish(&self.blob_key(&actual), &headers).await.map_err(failed)?;
-        match store.naming() {
-            Naming::Links => {
-                self.tree.0.unsynced.held().insert(actual, size);
-                self.queue().blobs.insert(actual);
-                Ok(())
+        self.keep(upload, actual, size).await
+    }
+
+    async fn add_blob(&self, algorithm: Algorithm, mut bytes: ByteStream) -> Result<(Digest, u64), PutError> {
+        let failed = |e| PutError::Sink(self.failed(TreeError::Store(e)));
+        let mut upload = self.tree.0.store.begin_upload(algorithm.hasher()).await.map_err(failed)?;
+        let mut size = 0;
+        while let Some(piece) = bytes.next().await {
+            let piece = piece?;
+            size += piece.len() as u64;
+            if size > MAX_BLOB_SIZE {
+                return Err(PutError::Mismatch { problem: format!("a blob is longer than {MAX_BLOB_SIZE} bytes") });
             }
-            Naming::Copies => self.put_hint(&actual).await.map_err(|e| self.failed(e).into()),
+            upload.write(piece).await.map_err(failed)?;
         }
+        let (digest, _) = upload.digest().await.map_err(failed)?;
+        self.keep(upload, digest, size).await?;
+        Ok((digest, size))
     }
 
     async fn put_manifest(&self, manifest: &Manifest) -> Result<(), SinkError> {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use roadstead::server::ServeOptions;
+use roadstead::server::{Sendfile, ServeOptions};
 use roadstead::site::Form;
 
 use crate::cases::{Case, cases};
@@ -85,8 +85,10 @@ fn nginx_alone() {
 #[test]
 fn the_path_that_pulls_take() {
     let fixture = Fixture::new();
-    let serving = fixture.serve(ServeOptions::default());
-    run("serve", &cases(&fixture), |case| ask(&serving.address, case, ""));
+    for sendfile in [Sendfile::Elsewhere, Sendfile::Everywhere] {
+        let serving = fixture.serve(ServeOptions { sendfile, ..ServeOptions::default() });
+        run(&format!("serve, sendfile {sendfile:?}"), &cases(&fixture), |case| ask(&serving.address, case, ""));
+    }
 }
 
 #[test]

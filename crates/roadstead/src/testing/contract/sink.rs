@@ -8,7 +8,7 @@ use futures::future::join_all;
 use futures::stream::{self, StreamExt as _};
 
 use super::{Promises, ends};
-use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, Source as _};
+use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, Source as _, SourceError};
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag};
 use crate::testing::{Fault, Format, Image, ImageBuilder, IndexBuilder, Layer, MemorySource, noise};
 
@@ -51,6 +51,7 @@ pub async fn run_all(subject: &Subject) {
         the_same_call_twice_has_no_effect,
         faulty_blobs_leave_nothing,
         a_blob_without_a_size_is_judged_by_its_digest,
+        a_blob_gets_its_digest_at_its_end,
         what_is_dropped_shows_no_tag,
         a_claim_finds_what_is_there,
         a_manifest_is_found_again,
@@ -310,6 +311,22 @@ pub async fn a_blob_without_a_size_is_judged_by_its_digest(subject: &Subject) {
     subject.good("put_blob", sink.put_blob(&expected, stream_of(&good)).await);
     subject.good("finish", sink.finish().await);
     assert_eq!(subject.reader.blob(&name, &expected.digest).await, Some(good), "{}", subject.implementation);
+}
+
+/// A blob that nobody knew before its last byte is kept under its digest, and one that breaks off leaves nothing.
+pub async fn a_blob_gets_its_digest_at_its_end(subject: &Subject) {
+    let name = repository("unknown");
+    let bytes = noise(62, 150_000);
+    let sink = subject.open(&name).await;
+    let cut = stream_of(&bytes).take(1).chain(stream::iter([Err(SourceError::Unsupported("cut".to_owned()))]));
+    let result = sink.add_blob(Algorithm::Sha256, cut.boxed()).await;
+    assert!(matches!(result, Err(PutError::Source(_))), "{}: {result:?}", subject.implementation);
+    for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+        let added = subject.good("add_blob", sink.add_blob(algorithm, stream_of(&bytes)).await);
+        assert_eq!(added, (algorithm.digest(&bytes), bytes.len() as u64), "{}", subject.implementation);
+        subject.good("finish", sink.finish().await);
+        assert_eq!(subject.reader.blob(&name, &added.0).await, Some(bytes.clone()), "{}", subject.implementation);
+    }
 }
 
 /// A sink that is dropped in the middle leaves no tag, and nothing that is not whole; whoever begins anew succeeds.
