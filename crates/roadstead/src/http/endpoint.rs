@@ -70,6 +70,8 @@ struct Inner {
     plain_http: bool,
     /// One of the constants below.
     scheme: AtomicU8,
+    /// Held by whoever is looking for the scheme: many requests that begin together look once.
+    probing: tokio::sync::Mutex<()>,
     authenticator: Authenticator,
 }
 
@@ -98,6 +100,7 @@ impl Endpoint {
             http: url("http")?,
             plain_http: options.plain_http,
             scheme: AtomicU8::new(scheme),
+            probing: tokio::sync::Mutex::default(),
             authenticator: Authenticator::new(registry.clone(), options.credentials),
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -176,8 +179,11 @@ impl Endpoint {
     ) -> Result<Response, (HttpError, bool)> {
         let Inner { shared, scheme, .. } = &*self.inner;
         if scheme.load(Ordering::Relaxed) == UNKNOWN {
+            let _probing = self.inner.probing.lock().await;
             let port = self.inner.registry.port().unwrap_or(443);
-            if probe::answers_in_http(self.inner.registry.host(), port).await {
+            if scheme.load(Ordering::Relaxed) == UNKNOWN
+                && probe::answers_in_http(self.inner.registry.host(), port).await
+            {
                 scheme.store(HTTP, Ordering::Relaxed);
             }
         }
