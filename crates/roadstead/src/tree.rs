@@ -33,7 +33,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository};
+use crate::oci::{
+    Descriptor, Digest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository,
+};
 use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
 use keys::Content;
 pub use remove::Removed;
@@ -276,6 +278,17 @@ impl Tree {
         let object = self.0.store.get(&keys::blob(repository, digest), range).await?;
         // A link made by somebody else may lead to other content, or to what is private.
         Ok(object.filter(|object| object.entry.target.as_ref().is_none_or(|at| *at == keys::blob_content(digest))))
+    }
+
+    /// The bytes of a config, whole and verified; `None` if they are not there, are others, or are too many.
+    async fn small_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Option<Bytes>, TreeError> {
+        let Some(object) = self.blob(repository, &blob.digest, None).await? else { return Ok(None) };
+        let size = object.entry.size;
+        if size > MAX_CONFIG_SIZE || blob.size.is_some_and(|expected| expected != size) {
+            return Ok(None);
+        }
+        let bytes = object.body.into_bytes(size, &keys::blob(repository, &blob.digest)).await?;
+        Ok((blob.digest.algorithm().digest(&bytes) == blob.digest).then_some(bytes))
     }
 
     /// The list of a repository's tags, as JSON: `{"name": …, "tags": […]}`, sorted.

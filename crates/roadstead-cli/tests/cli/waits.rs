@@ -31,9 +31,8 @@ const PLATFORMS: [&str; 16] = [
 ];
 
 fn index() -> Image {
-    let image = |platform: &&'static str| {
-        ImageBuilder::new().platform(platform).layer("shared").layer(*platform).build()
-    };
+    let image =
+        |platform: &&'static str| ImageBuilder::new().platform(platform).layer("shared").layer(*platform).build();
     PLATFORMS.iter().map(image).fold(IndexBuilder::new(), IndexBuilder::image).build()
 }
 

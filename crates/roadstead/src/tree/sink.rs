@@ -51,19 +51,27 @@ impl Tree {
         if store.naming() == Naming::Copies {
             return Ok(());
         }
-        let collision = |key: &Key| Err(StoreError::Collision { what: format!("{}/{key}", store.describe()) }.into());
         let mut folder = Some(keys::repository(repository));
         while let Some(key) = folder {
             if store.head(&key).await?.is_some() || store.target(&key).await?.is_some() {
-                return collision(&key);
+                return Err(self.collision(&key));
             }
             folder = key.parent();
         }
-        let list = keys::tags_list(repository);
-        if { store.list(&list) }.try_next().await?.is_some() {
-            return collision(&list);
+        self.refuse_folder(&keys::tags_list(repository)).await
+    }
+
+    /// Refuses a key under which other keys lie, where that can't be.
+    async fn refuse_folder(&self, key: &Key) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        if store.naming() == Naming::Links && store.list(key).try_next().await?.is_some() {
+            return Err(self.collision(key));
         }
         Ok(())
+    }
+
+    fn collision(&self, key: &Key) -> TreeError {
+        StoreError::Collision { what: format!("{}/{key}", self.0.store.describe()) }.into()
     }
 }
 
@@ -377,16 +385,7 @@ impl RepositorySink for TreeSink {
     }
 
     async fn small_blob(&self, blob: &Descriptor) -> Result<Option<Bytes>, SinkError> {
-        let read = async {
-            let Some(object) = self.tree.blob(&self.repository, &blob.digest, None).await? else { return Ok(None) };
-            if Some(object.entry.size) != blob.size {
-                return Ok(None);
-            }
-            let key = keys::blob(&self.repository, &blob.digest);
-            let bytes = object.body.into_bytes(object.entry.size, &key).await?;
-            Ok((blob.digest.algorithm().digest(&bytes) == blob.digest).then_some(bytes))
-        };
-        read.await.map_err(|e: TreeError| self.failed(e))
+        self.tree.small_blob(&self.repository, blob).await.map_err(|e| self.failed(e))
     }
 
     async fn claim(&self, blob: &Descriptor) -> Result<Claim, SinkError> {
@@ -454,6 +453,14 @@ impl RepositorySink for TreeSink {
 
     async fn commit(&self) -> Result<(), SinkError> {
         self.commit_now().await.map_err(|e| self.failed(e))
+    }
+
+    async fn admit(&self, tags: &[Tag]) -> Result<(), SinkError> {
+        for tag in tags {
+            let tag = Reference::Tag(tag.clone());
+            self.tree.refuse_folder(&keys::manifest(&self.repository, &tag)).await.map_err(|e| self.failed(e))?;
+        }
+        Ok(())
     }
 
     async fn tag(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, SinkError> {
