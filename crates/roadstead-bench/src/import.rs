@@ -16,9 +16,9 @@ const PEAK: f64 = (64 << 20) as f64;
 /// How long an import may take that finds everything there, and how often it may ask the registry.
 const AGAIN_SECONDS: f64 = 0.05;
 const AGAIN_REQUESTS: f64 = 2.0;
-/// How often an import of many platforms may wait for the disk: a handful for the tree that is made, a handful for what
-/// comes into it. One for each of the files would be a hundred.
-const SYNCS: f64 = 12.0;
+/// How often an import of many platforms may wait for the disk, once for the tree that is made among them: a handful. One
+/// for each of the files would be a hundred.
+const SYNCS: f64 = 6.0;
 
 pub(crate) fn measure(roadstead: &Path, work: &Path, registry: &Registry, runs: usize) -> anyhow::Result<Vec<Row>> {
     let bench = Bench { roadstead, registry, ground: Ground { work, runs } };

@@ -12,7 +12,8 @@ pub(crate) type Code = u8;
 pub(crate) const SUCCESS: Code = 0;
 /// Anything that has no code of its own.
 pub(crate) const FAILURE: Code = 1;
-// 2 is how clap reports a command line that it can't read.
+/// A command line that can't be read: clap's own code, also for what only a look at several arguments shows.
+pub(crate) const USAGE: Code = 2;
 /// An image, tag, platform, tree or file that isn't there.
 pub(crate) const NOT_FOUND: Code = 3;
 /// The registry wants a login, or refuses the one it got.
@@ -27,6 +28,23 @@ pub(crate) const INVALID: Code = 7;
 pub(crate) const UNWRITABLE: Code = 8;
 /// Ctrl-C, or a request to terminate.
 pub(crate) const INTERRUPTED: Code = 130;
+
+/// A command line that asks for what doesn't go together.
+#[derive(Debug)]
+struct Usage(String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// The error for a command line that asks for what doesn't go together.
+pub(crate) fn usage(problem: impl Into<String>) -> anyhow::Error {
+    Usage(problem.into()).into()
+}
 
 /// The code for an error: what its chain says first.
 pub(crate) fn code(error: &anyhow::Error) -> Code {
@@ -60,6 +78,9 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
             _ if error.is_unreachable() => Some(UNREACHABLE),
             _ => None,
         };
+    }
+    if error.is::<Usage>() {
+        return Some(USAGE);
     }
     if error.is::<StoreError>() {
         return Some(UNWRITABLE);

@@ -18,4 +18,4 @@ pub use error_code::ErrorCode;
 pub use manifest::{Descriptor, Kind, MAX_BLOB_SIZE, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, ManifestError};
 pub use media_type::{MAX_LEN as MAX_MEDIA_TYPE_LEN, MediaType, MediaTypeError};
 pub use name::{ImageReference, MAX_REPOSITORY_LEN, NameError, Reference, Registry, Repository, Tag};
-pub use platform::{Platform, PlatformError};
+pub use platform::{MAX_CONFIG_SIZE, Platform, PlatformError};

@@ -141,6 +141,19 @@ pub enum Condition {
     Unchanged(Version),
 }
 
+/// A small object to be [put](Store::put_all).
+#[derive(Debug, Clone)]
+pub struct Small {
+    /// Its key.
+    pub key: Key,
+    /// Its bytes.
+    pub bytes: Bytes,
+    /// Its headers.
+    pub headers: Headers,
+    /// When it may be written.
+    pub condition: Condition,
+}
+
 /// Whether a conditional write happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
@@ -225,6 +238,23 @@ pub trait Store: Send + Sync {
         condition: Condition,
     ) -> Result<Written, StoreError>;
 
+    /// Writes small objects, each whole, in this order, after everything that was visible before is durable. Does nothing
+    /// if there are none. Whatever fails, those before it may be written.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn put_all(&self, objects: Vec<Small>) -> Result<Vec<Written>, StoreError> {
+        if !objects.is_empty() {
+            self.sync().await?;
+        }
+        let mut written = Vec::with_capacity(objects.len());
+        for Small { key, bytes, headers, condition } in objects {
+            written.push(self.put(&key, bytes, &headers, condition).await?);
+        }
+        Ok(written)
+    }
+
     /// Begins an object whose key need not be known yet. `hasher` goes over every byte written: a fresh one, or the state
     /// of an upload that goes on elsewhere.
     ///
@@ -250,6 +280,16 @@ pub trait Store: Send + Sync {
     /// The objects whose keys are `prefix`, a slash, and one more component, and the prefixes of those with more. In no
     /// promised order; objects that come and go meanwhile may or may not show.
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>>;
+
+    /// Makes every upload visible that was finished before it was called: the bytes are durable then, the names with the
+    /// next [`sync`](Self::sync), so that other names may be made in between at no cost. Concurrent calls share the work.
+    ///
+    /// # Errors
+    ///
+    /// If any of it can't be made durable.
+    async fn publish(&self) -> Result<(), StoreError> {
+        self.sync().await
+    }
 
     /// Makes everything durable that was written before it was called. Concurrent calls share the work.
     ///
@@ -283,7 +323,7 @@ pub trait Upload: Send {
     /// If bytes can't be written.
     async fn digest(&mut self) -> Result<(Digest, u64), StoreError>;
 
-    /// Makes it the object under `key`, replacing what was there. It may stay invisible until the next [`Store::sync`], so
+    /// Makes it the object under `key`, replacing what was there. It may stay invisible until the next [`Store::publish`], so
     /// that no power cut can leave a name without its bytes.
     ///
     /// # Errors

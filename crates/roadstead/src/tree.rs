@@ -33,8 +33,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository};
-use crate::store::{Condition, Headers, Key, Naming, Object, Store, StoreError};
+use crate::oci::{
+    Descriptor, Digest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository,
+};
+use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
 use keys::Content;
 pub use remove::Removed;
 pub use summary::Summary;
@@ -50,6 +52,7 @@ struct Inner {
     store: Arc<dyn Store>,
     /// Blobs that this process has finished and whose names the store holds back until its next sync.
     unsynced: sink::Unsynced,
+    unlisted: sink::Unlisted,
 }
 
 /// What a reference leads to.
@@ -139,7 +142,8 @@ impl Tree {
         if tree.format().await? { Ok(tree) } else { Err(TreeError::Absent(tree.0.store.describe())) }
     }
 
-    /// The tree in a store, which is made if there is none.
+    /// The tree in a store, which is made if there is none. Whether it is still there after a power cut is only sure when
+    /// something was written to it.
     ///
     /// # Errors
     ///
@@ -147,22 +151,20 @@ impl Tree {
     pub async fn create(store: Arc<dyn Store>) -> Result<Self, TreeError> {
         let tree = Self::at(store);
         if !tree.format().await? {
-            let store = &tree.0.store;
             let format = serde_json::to_vec(&Format { format: FORMAT })
                 .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
-            // The ping first: a folder with a format is a whole tree, if an empty one.
-            let html = Headers::default();
-            let _ = store.put(&keys::ping(), Bytes::from_static(b"{}"), &html, Condition::Always).await?;
-            tree.put_catalog_if_absent().await?;
-            // Another process may be as far, and writes the same.
-            let _ = store.put(&keys::format(), format.into(), &Headers::default(), Condition::Absent).await?;
-            store.sync().await?;
+            // The format last: a folder with one is a whole tree, if an empty one.
+            let files =
+                [(keys::ping(), Bytes::from_static(b"{}")), lists::empty_catalog()?, (keys::format(), format.into())];
+            let small = |(key, bytes)| Small { key, bytes, headers: Headers::default(), condition: Condition::Absent };
+            // Another process may be as far, and writes the same. Its first sync covers that of the names.
+            let _ = tree.0.store.put_all(files.map(small).into()).await?;
         }
         Ok(tree)
     }
 
     fn at(store: Arc<dyn Store>) -> Self {
-        Self(Arc::new(Inner { store, unsynced: sink::Unsynced::default() }))
+        Self(Arc::new(Inner { store, unsynced: sink::Unsynced::default(), unlisted: sink::Unlisted::default() }))
     }
 
     /// Whether there is a tree, of a format that this version knows.
@@ -276,6 +278,17 @@ impl Tree {
         let object = self.0.store.get(&keys::blob(repository, digest), range).await?;
         // A link made by somebody else may lead to other content, or to what is private.
         Ok(object.filter(|object| object.entry.target.as_ref().is_none_or(|at| *at == keys::blob_content(digest))))
+    }
+
+    /// The bytes of a config, whole and verified; `None` if they are not there, are others, or are too many.
+    async fn small_blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Option<Bytes>, TreeError> {
+        let Some(object) = self.blob(repository, &blob.digest, None).await? else { return Ok(None) };
+        let size = object.entry.size;
+        if size > MAX_CONFIG_SIZE || blob.size.is_some_and(|expected| expected != size) {
+            return Ok(None);
+        }
+        let bytes = object.body.into_bytes(size, &keys::blob(repository, &blob.digest)).await?;
+        Ok((blob.digest.algorithm().digest(&bytes) == blob.digest).then_some(bytes))
     }
 
     /// The list of a repository's tags, as JSON: `{"name": …, "tags": […]}`, sorted.

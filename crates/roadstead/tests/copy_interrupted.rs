@@ -129,6 +129,13 @@ impl Store for Watched {
         self.0.store.list(prefix)
     }
 
+    async fn publish(&self) -> Result<(), StoreError> {
+        self.begin()?;
+        self.0.store.publish().await?;
+        self.look("publishing").await;
+        Ok(())
+    }
+
     async fn sync(&self) -> Result<(), StoreError> {
         self.begin()?;
         self.0.store.sync().await?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roadstead::image::{Copier, CopyError, CopyOptions, Platforms, Silent, Sink as _, Source as _};
 use roadstead::oci::{Reference, Tag};
 use roadstead::store::{MemoryStore, Naming};
-use roadstead::testing::{Calls, Fault, ImageBuilder, Layer, MemorySource};
+use roadstead::testing::{Calls, Fault, ImageBuilder, IndexBuilder, Layer, MemorySource};
 use roadstead::tree::Tree;
 
 async fn copy(source: &MemorySource, tree: &Tree, platform: &str) -> Result<Calls, CopyError> {
@@ -41,5 +41,26 @@ async fn an_image_that_stands_alone_costs_one_question_again() {
         copy(&source, &tree, "linux/arm64").await.expect("the image is for that platform");
         let again = copy(&source, &tree, "linux/arm64").await.expect("the image is there");
         assert_eq!((again.resolves, again.manifests.len(), again.blobs.len()), (1, 0, 0), "{naming:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_without_a_platform_is_for_that_of_its_config() {
+    for naming in [Naming::Links, Naming::Copies] {
+        let source = MemorySource::new();
+        let [wanted, other] = ["linux/arm64", "linux/s390x"]
+            .map(|platform| ImageBuilder::new().platform(platform).layer(platform).build());
+        let index = IndexBuilder::new().image_of_any_platform(wanted.clone()).image_of_any_platform(other.clone());
+        source.add("app:latest", &index.build());
+        let tree = Tree::create(Arc::new(MemoryStore::new(naming))).await.expect("a tree");
+
+        copy(&source, &tree, "linux/arm64").await.expect("one of them is for that platform");
+        let repository = "app".parse().expect("a name");
+        for (image, held) in [(&wanted, true), (&other, false)] {
+            let found = tree.resolve(&repository, &image.digest().into()).await.expect("the tree can be read");
+            assert_eq!(found.is_some(), held, "{naming:?}");
+        }
+        let refused = copy(&source, &tree, "windows/amd64").await;
+        assert!(matches!(refused, Err(CopyError::NoPlatform { .. })), "{refused:?}");
     }
 }

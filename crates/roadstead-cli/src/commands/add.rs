@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
-use roadstead::image::{Copied, Copier, CopyOptions, Platforms, RepositorySource, Sink as _, Source as _};
+use roadstead::image::{
+    Copied, Copier, CopyOptions, Platforms, RepositorySink, RepositorySource, Sink as _, Source as _,
+};
 use roadstead::medium::registry::RegistrySource;
 use roadstead::oci::{ImageReference, Platform, Registry, Repository, Tag};
 use roadstead::store::LocalStore;
@@ -16,6 +18,7 @@ use roadstead::tree::Tree;
 use tokio::io::AsyncBufReadExt as _;
 
 use crate::args::{Format, Global};
+use crate::exit;
 use crate::output::Output;
 use crate::output::progress::Progress;
 use crate::registry_args::RegistryArgs;
@@ -23,6 +26,9 @@ use names::{Naming, Target};
 
 /// How many images are worked on at once; their blobs wait for `--jobs`.
 const IMAGES_AT_ONCE: usize = 16;
+
+/// How many repositories get their lists at once: they are written together, and the catalogue once for them all.
+const REPOSITORIES_AT_ONCE: usize = 256;
 
 /// The longest line of a list of images on standard input.
 const MAX_LINE: usize = 4096;
@@ -110,7 +116,9 @@ struct Report {
 
 pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::Result<()> {
     if args.registry.takes_stdin() && args.images.iter().any(|typed| matches!(typed, Typed::StandardInput)) {
-        bail!("standard input can't hold both a list of images (-) and a password (--password-stdin)");
+        return Err(exit::usage(
+            "standard input can't hold both a list of images (-) and a password (--password-stdin)",
+        ));
     }
     let plan = plan(&args).await?;
     let registries = args.registry.registries()?;
@@ -132,15 +140,19 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
     let copier = Copier::new(options, progress.clone());
     let slots = tokio::sync::Semaphore::new(IMAGES_AT_ONCE);
 
-    let done: Vec<(Vec<Report>, Vec<anyhow::Error>)> = futures::stream::iter(plan)
+    let mut added = futures::stream::iter(plan)
         .map(|(repository, images)| add(&tree, repository, images, &sources, &copier, &slots))
         .buffered(IMAGES_AT_ONCE)
-        .collect()
-        .await;
+        .chunks(REPOSITORIES_AT_ONCE);
+    let (mut reports, mut errors) = (Vec::new(), Vec::new());
+    while let Some(repositories) = added.next().await {
+        for repository in futures::future::join_all(repositories.into_iter().map(finish)).await {
+            reports.extend(repository.reports);
+            errors.extend(repository.errors);
+        }
+    }
     progress.finish();
 
-    let (reports, errors): (Vec<_>, Vec<_>) = done.into_iter().unzip();
-    let reports: Vec<Report> = reports.into_iter().flatten().collect();
     for report in &reports {
         if let Some(source) = &report.source_digest {
             output.note(&format!("{} has a new index: {} was {source}", report.image, report.digest));
@@ -156,7 +168,6 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
             }
         }
     }
-    let mut errors: Vec<anyhow::Error> = errors.into_iter().flatten().collect();
     // The last one decides the exit code, and is printed by whoever turns it into one.
     let last = errors.pop();
     errors.iter().for_each(|error| output.error(error));
@@ -170,6 +181,15 @@ pub(super) async fn create(path: &Path, no_sync: bool) -> anyhow::Result<Tree> {
     Ok(Tree::create(Arc::new(store)).await?)
 }
 
+/// What became of the images of one repository.
+#[derive(Default)]
+struct Added {
+    reports: Vec<Report>,
+    errors: Vec<anyhow::Error>,
+    /// Where they are, if there is anything that the lists don't say yet.
+    unfinished: Option<(Repository, Box<dyn RepositorySink>)>,
+}
+
 /// Copies the images of one repository. One that fails keeps none of the others back.
 async fn add(
     tree: &Tree,
@@ -178,12 +198,16 @@ async fn add(
     sources: &HashMap<Registry, RegistrySource>,
     copier: &Copier,
     slots: &tokio::sync::Semaphore,
-) -> (Vec<Report>, Vec<anyhow::Error>) {
-    let sink = match tree.repository(&repository).await {
+) -> Added {
+    let mut added = Added::default();
+    let opened = match tree.repository(&repository).await {
         Ok(sink) => sink,
-        Err(e) => return (Vec::new(), vec![e.into()]),
+        Err(e) => {
+            added.errors.push(e.into());
+            return added;
+        }
     };
-    let (sink, repository) = (&*sink, &repository);
+    let (sink, name) = (&*opened, &repository);
     let copies = images.into_iter().map(|Planned { image, tags }| {
         let source: Option<Box<dyn RepositorySource>> =
             sources.get(&image.registry).map(|source| source.repository(&image.repository));
@@ -192,24 +216,30 @@ async fn add(
             let source = source.context("the registry is not known")?;
             let tags: Vec<Tag> = tags.into_iter().collect();
             let copied = copier.copy(&*source, &image.reference(), sink, &tags).await?;
-            Ok(report(&image, repository, &tags, &copied))
+            Ok(report(&image, name, &tags, &copied))
         }
     });
     let copied: Vec<anyhow::Result<Report>> = futures::stream::iter(copies).buffered(IMAGES_AT_ONCE).collect().await;
-    let mut reports = Vec::new();
-    let mut errors = Vec::new();
     for result in copied {
         match result {
-            Ok(report) => reports.push(report),
-            Err(e) => errors.push(e),
+            Ok(report) => added.reports.push(report),
+            Err(e) => added.errors.push(e),
         }
     }
-    if !reports.is_empty()
+    if !added.reports.is_empty() {
+        added.unfinished = Some((repository, opened));
+    }
+    added
+}
+
+/// Brings the lists of a repository up to date.
+async fn finish(mut added: Added) -> Added {
+    if let Some((repository, sink)) = added.unfinished.take()
         && let Err(e) = sink.finish().await
     {
-        errors.push(anyhow::Error::new(e).context(format!("the lists of {repository} are not up to date")));
+        added.errors.push(anyhow::Error::new(e).context(format!("the lists of {repository} are not up to date")));
     }
-    (reports, errors)
+    added
 }
 
 fn report(image: &ImageReference, repository: &Repository, tags: &[Tag], copied: &Copied) -> Report {
@@ -238,7 +268,7 @@ async fn plan(args: &Add) -> anyhow::Result<BTreeMap<Repository, Vec<Planned>>> 
         }
     }
     if !args.tags.is_empty() && images.len() != 1 {
-        bail!("--tag names one image, and there are {}", images.len());
+        return Err(exit::usage(format!("--tag names one image, and there are {}", images.len())));
     }
     let mut plan: BTreeMap<Repository, Vec<Planned>> = BTreeMap::new();
     for image in images {

@@ -1,11 +1,11 @@
 //! `roadstead remove`
 
-use anyhow::bail;
 use roadstead::oci::Reference;
 use roadstead::tree::Removed;
 
 use super::Name;
 use crate::args::{Format, Global};
+use crate::exit;
 use crate::output::{Output, size};
 
 /// Remove tags, manifests or repositories
@@ -32,18 +32,22 @@ struct Report {
 }
 
 pub(crate) async fn run(args: Remove, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let tree = super::open(global).await?;
     for Name { repository, reference } in &args.names {
         match (reference, args.all_tags) {
-            (None, false) => bail!(
-                "{repository} names a whole repository: name a tag ({repository}:TAG), or remove all of it with --all-tags"
-            ),
+            (None, false) => {
+                return Err(exit::usage(format!(
+                    "{repository} names a whole repository: name a tag ({repository}:TAG), or remove all of it with --all-tags"
+                )));
+            }
             (Some(reference), true) => {
-                bail!("--all-tags removes whole repositories, but {reference} names a part of {repository}")
+                return Err(exit::usage(format!(
+                    "--all-tags removes whole repositories, but {reference} names a part of {repository}"
+                )));
             }
             _ => {}
         }
     }
+    let tree = super::open(global).await?;
     let mut reports = Vec::new();
     for Name { repository, reference } in &args.names {
         let removed = patiently(tree.remove(repository, reference.as_ref()), output).await?;

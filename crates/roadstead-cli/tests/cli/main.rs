@@ -10,3 +10,4 @@ mod matrix;
 mod quickstart;
 mod side_by_side;
 mod support;
+mod waits;

@@ -16,13 +16,10 @@ use super::events::{BlobOutcome, Event, Events};
 use super::sink::{Claim, PutError, RepositorySink, SinkError};
 use super::source::{RepositorySource, SourceError};
 use super::strip;
-use crate::oci::{Descriptor, Digest, Kind, Manifest, ManifestError, Platform, Reference, Tag};
+use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, ManifestError, Platform, Reference, Tag};
 
 /// How deep indexes may lie within indexes. Two levels occur; no end of them would be an attack.
 pub const MAX_DEPTH: usize = 8;
-
-/// The most bytes of a config that are read to learn its platform.
-const MAX_CONFIG_SIZE: u64 = 4 << 20;
 
 /// How many manifests of one index are worked on at once. Their blobs wait for the [jobs](CopyOptions::jobs) anyway.
 const CHILDREN_AT_ONCE: usize = 8;
@@ -195,6 +192,11 @@ impl Copier {
         to: &dyn RepositorySink,
         tags: &[Tag],
     ) -> Result<Copied, CopyError> {
+        to.admit(tags).await.map_err(|e| CopyError::Sink {
+            image: from.describe(reference),
+            what: "a tag".to_owned(),
+            source: e,
+        })?;
         let copy = Copy { copier: self, image: from.describe(reference), from, to, seen: Mutex::default() };
         let resolved = copy.from.resolve(reference).await.map_err(|e| copy.source_failed("the manifest", e))?;
         if let Reference::Digest(wanted) = reference
@@ -285,8 +287,12 @@ impl Copy<'_> {
             let manifest = self.read(descriptor).await?;
             let manifest = match manifest.kind() {
                 Kind::Index => self.index(manifest, depth).await?,
-                // The platform of an entry was compared when it was chosen.
-                Kind::Image if depth == 0 && !self.config_satisfies(&manifest).await? => None,
+                // The platform of an entry that says one was compared when it was chosen.
+                Kind::Image
+                    if (depth == 0 || descriptor.platform.is_none()) && !self.config_satisfies(&manifest).await? =>
+                {
+                    None
+                }
                 Kind::Image | Kind::Schema1 => {
                     self.blobs(&manifest).await?;
                     Some(manifest)
@@ -378,8 +384,7 @@ impl Copy<'_> {
             Some(bytes) => bytes,
             None => self.read_config(config).await?,
         };
-        let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
-        Ok(platform.filter(|platform| !platform.is_unknown()))
+        Ok(Platform::of_config(&bytes))
     }
 
     /// A config from the source, whole and verified: what is copied depends on it.
@@ -466,8 +471,8 @@ impl Copy<'_> {
     }
 }
 
-/// The entries of an index that are for one of the platforms wanted, and the others. An index within the index is looked
-/// into; what attests a chosen image goes with it; entries that are blobs belong to the index itself.
+/// The entries of an index that may be for one of the platforms wanted, and the others. An index within the index is looked
+/// into, and so is an image whose entry says no platform: its config does, as containerd takes it, too. What attests a chosen image goes with it; entries that are blobs belong to the index itself.
 fn choose<'a>(index: &'a Manifest, wanted: Option<&[Platform]>) -> (Vec<&'a Descriptor>, Vec<&'a Descriptor>) {
     let entries = index.manifests().iter();
     let Some(wanted) = wanted else { return (entries.collect(), Vec::new()) };
@@ -475,6 +480,7 @@ fn choose<'a>(index: &'a Manifest, wanted: Option<&[Platform]>) -> (Vec<&'a Desc
         let known = entry.platform.as_ref().filter(|platform| !platform.is_unknown());
         match known {
             Some(platform) => wanted.iter().any(|wanted| platform.satisfies(wanted)),
+            None if entry.platform.is_none() => entry.attests().is_none(),
             None => !entry.is_manifest() || is_index(entry),
         }
     };

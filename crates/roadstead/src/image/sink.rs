@@ -99,6 +99,15 @@ pub trait RepositorySink: Send + Sync {
     /// If the sink can't be written.
     async fn commit(&self) -> Result<(), SinkError>;
 
+    /// Refuses tags that can't exist in the repository, before anything is copied for them.
+    ///
+    /// # Errors
+    ///
+    /// If one can't.
+    async fn admit(&self, _tags: &[Tag]) -> Result<(), SinkError> {
+        Ok(())
+    }
+
     /// Commits, then names `manifest` by `tag`. Returns whether the tag named something else before, or nothing.
     ///
     /// # Errors

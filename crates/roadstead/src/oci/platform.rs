@@ -21,6 +21,9 @@ pub struct Platform {
     pub os_version: Option<String>,
 }
 
+/// The most bytes of a config that are read to learn its platform.
+pub const MAX_CONFIG_SIZE: u64 = 4 << 20;
+
 /// A platform as descriptors and configs spell it.
 #[derive(serde::Deserialize)]
 struct Raw {
@@ -52,6 +55,12 @@ impl From<Raw> for Platform {
 }
 
 impl Platform {
+    /// The platform that an image's config says; `None` if it says none, as those of artifacts do.
+    #[must_use]
+    pub fn of_config(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok().filter(|platform: &Self| !platform.is_unknown())
+    }
+
     /// A platform from its parts, normalised: `x86_64` is `amd64`, `aarch64` is `arm64`, `arm` without a variant is
     /// `arm/v7`, and `arm64/v8` and `amd64/v1` are what those architectures mean without a variant.
     #[must_use]

@@ -3,10 +3,12 @@
 //! # Durability
 //!
 //! Syncing every file by itself costs a journal commit each; an index of sixteen platforms has a hundred files. So a
-//! finished upload waits, written but without its name, for the next [`sync`](Store::sync), which makes the data of
-//! all that wait durable, then gives them their names, then makes the names durable. Concurrent calls share that work,
-//! and large uploads start it early, so that the disk is busy while the network is. A small object ([`Store::put`]) is
-//! synced by itself before it gets its name, since its promise is to be visible at once; there are few of them.
+//! finished upload waits, written but without its name, for the next [`publish`](Store::publish), which makes the data of
+//! all that wait durable, then gives them their names; the next [`sync`](Store::sync) makes those and all other names
+//! durable. Concurrent calls share that work, and large uploads start it early, so that the disk is busy while the network
+//! is. Small objects ([`Store::put_all`]) wait for one sync together, which is that of everything before them as well; one
+//! alone ([`Store::put`]) is synced by itself. Both before they get their names, since their promise is to be visible at
+//! once.
 //!
 //! After a failed sync nobody knows what is on the disk, so the store refuses every further one until it is opened anew.
 //!
@@ -46,8 +48,8 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{
-    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Store, StoreError, Upload,
-    Version, Written,
+    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Small, Store, StoreError,
+    Upload, Version, Written,
 };
 #[cfg(target_os = "linux")]
 use rustix::fs::ResolveFlags;
@@ -58,6 +60,7 @@ use crate::oci::Hasher;
 use flush::Flusher;
 use locks::Locks;
 use scratch::Scratch;
+use upload::Temporary;
 
 /// The folder for what no web server may hand out.
 pub(crate) const PRIVATE: &str = ".roadstead";
@@ -236,19 +239,29 @@ impl LocalStore {
         Ok(true)
     }
 
-    fn put_now(&self, key: &Key, bytes: &[u8], condition: &Condition) -> Result<Written, StoreError> {
-        let path = self.path(key);
-        let temporary = self.0.scratch.path()?;
-        let write = || {
-            let mut file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&temporary)?;
-            io::Write::write_all(&mut file, bytes)?;
-            self.0.flusher.sync_file(&file)
-        };
-        let written = write().map_err(|e| failed("writing", &path, e)).and_then(|()| {
-            // Held by every writer, so that nothing can come between a look and the rename; and so needs no hard links, which
-            // some file systems don't have.
-            let lock = self.0.scratch.lock_file("put")?;
-            lock.lock().map_err(|e| failed("locking", &path, e))?;
+    /// Writes the bytes of small objects, which have no name yet. Only the last file is still open: there may be many.
+    fn write_now(&self, objects: &[Small]) -> Result<(Vec<Temporary>, Option<File>), StoreError> {
+        let mut temporaries = Vec::with_capacity(objects.len());
+        let mut last = None;
+        for Small { key, bytes, .. } in objects {
+            let temporary = Temporary(self.0.scratch.path()?);
+            let file = OpenOptions::new().write(true).create_new(true).mode(0o666).open(&temporary.0);
+            let written = file.and_then(|mut file| io::Write::write_all(&mut file, bytes).map(|()| file));
+            last = Some(written.map_err(|e| failed("writing", &self.path(key), e))?);
+            temporaries.push(temporary);
+        }
+        Ok((temporaries, last))
+    }
+
+    /// Names what [`write_now`](Self::write_now) wrote.
+    fn put_now(&self, objects: &[Small], temporaries: &[Temporary]) -> Result<Vec<Written>, StoreError> {
+        // Held by every writer, so that nothing can come between a look and the rename; and so needs no hard links, which
+        // some file systems don't have.
+        let lock = self.0.scratch.lock_file("put")?;
+        lock.lock().map_err(|e| failed("locking", &self.0.root, e))?;
+        let mut written = Vec::with_capacity(objects.len());
+        for (Small { key, condition, .. }, temporary) in objects.iter().zip(temporaries) {
+            let path = self.path(key);
             let allowed = match condition {
                 Condition::Always => true,
                 Condition::Absent => fs::symlink_metadata(&path).is_err(),
@@ -256,16 +269,14 @@ impl LocalStore {
                     .is_ok_and(|metadata| metadata.is_file() && version_of(&metadata) == *version),
             };
             if !allowed {
-                return Ok(Written::Refused);
+                written.push(Written::Refused);
+                continue;
             }
-            self.0.in_folder(&path, || fs::rename(&temporary, &path)).map(|()| Written::Done)
-        });
-        // Gone if it was renamed; else its work is done.
-        let _ = fs::remove_file(&temporary);
-        if matches!(written, Ok(Written::Done)) {
+            self.0.in_folder(&path, || fs::rename(&temporary.0, &path))?;
             self.0.flusher.touched(path.parent().unwrap_or(&self.0.root));
+            written.push(Written::Done);
         }
-        written
+        Ok(written)
     }
 
     fn delete_now(&self, key: &Key) -> Result<bool, StoreError> {
@@ -331,9 +342,39 @@ impl Store for LocalStore {
         }
     }
 
-    async fn put(&self, key: &Key, bytes: Bytes, _: &Headers, condition: Condition) -> Result<Written, StoreError> {
-        let (store, key) = (self.clone(), key.clone());
-        blocking(move || store.put_now(&key, &bytes, &condition)).await
+    async fn put(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        headers: &Headers,
+        condition: Condition,
+    ) -> Result<Written, StoreError> {
+        let store = self.clone();
+        let object = [Small { key: key.clone(), bytes, headers: headers.clone(), condition }];
+        blocking(move || {
+            let (temporary, file) = store.write_now(&object)?;
+            if let Some(file) = file {
+                store.0.flusher.sync_file(&file).map_err(|e| failed("syncing", &store.path(&object[0].key), e))?;
+            }
+            let written = store.put_now(&object, &temporary)?;
+            Ok(written.into_iter().next().unwrap_or(Written::Refused))
+        })
+        .await
+    }
+
+    async fn put_all(&self, objects: Vec<Small>) -> Result<Vec<Written>, StoreError> {
+        if objects.is_empty() {
+            return Ok(Vec::new());
+        }
+        let store = self.clone();
+        let (objects, temporaries, last) = blocking(move || {
+            let (temporaries, last) = store.write_now(&objects)?;
+            Ok((objects, temporaries, last))
+        })
+        .await?;
+        flush::sync_with(self, last.filter(|_| objects.len() == 1)).await?;
+        let store = self.clone();
+        blocking(move || store.put_now(&objects, &temporaries)).await
     }
 
     async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
@@ -382,6 +423,10 @@ impl Store for LocalStore {
         })
         .try_flatten()
         .boxed()
+    }
+
+    async fn publish(&self) -> Result<(), StoreError> {
+        flush::publish(self).await
     }
 
     async fn sync(&self) -> Result<(), StoreError> {

@@ -64,6 +64,16 @@ impl IndexBuilder {
         self
     }
 
+    /// Adds an image whose entry doesn't say what platform it is for, as old tools did.
+    #[must_use]
+    pub fn image_of_any_platform(self, image: Image) -> Self {
+        let mut index = self.image(image);
+        if let Some(Value::Object(entry)) = index.entries.last_mut() {
+            entry.remove("platform");
+        }
+        index
+    }
+
     /// Adds an image as BuildKit does: with a manifest after it that attests how it was built, for no platform.
     #[must_use]
     pub fn attested_image(self, image: Image) -> Self {

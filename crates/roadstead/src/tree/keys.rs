@@ -10,7 +10,7 @@ pub(crate) const TAGS: &str = "tags";
 pub(crate) const REFERRERS: &str = "referrers";
 
 /// Everything here is built from parsed names, whose grammars allow nothing that a key can't hold: components of a
-/// repository have 255 bytes at most, tags 128, digests 135, each half of a media type 243.
+/// repository have 255 bytes at most, tags 128, digests 135, the second half of a media type 127.
 fn key(text: &str) -> Key {
     text.parse().expect("parsed names make keys")
 }
@@ -166,7 +166,7 @@ mod tests {
     fn the_longest_names_make_keys() {
         let repository: Repository = ["a".repeat(255)][0].parse().unwrap();
         let digest = Algorithm::Sha512.digest(b"x");
-        let media_type: MediaType = format!("application/{}", "x".repeat(243)).parse().unwrap();
+        let media_type: MediaType = format!("application/{}", "x".repeat(127)).parse().unwrap();
         for key in [
             manifest_content(&media_type, &digest),
             referrers_fallback(&repository, &digest),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{Pointer, Tree, TreeError, keys};
 use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, StoreError, Written};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Small, StoreError, Written};
 
 /// The largest list that is read. A tag has 128 bytes at most; this is a million tags and more.
 const MAX_LIST_SIZE: u64 = 256 << 20;
@@ -17,10 +17,10 @@ const MAX_LIST_SIZE: u64 = 256 << 20;
 #[derive(Serialize)]
 struct TagsList<'a> {
     name: &'a Repository,
-    tags: Vec<Tag>,
+    tags: BTreeSet<Tag>,
 }
 
-#[derive(Serialize, Deserialize, Default)]
+#[derive(Serialize, Deserialize)]
 struct Catalog {
     repositories: Vec<String>,
 }
@@ -56,10 +56,12 @@ pub(super) enum Change<'a> {
 }
 
 impl Tree {
-    /// Keeps other writers of a repository's lists away. There are as many locks as a byte has values, so that a tree of a
-    /// million repositories doesn't have a million lock files.
+    /// Keeps other writers of a repository's lists away.
     pub(super) async fn lock_lists(&self, repository: &Repository) -> Result<LockGuard, TreeError> {
-        let stripe = Algorithm::Sha256.digest(repository.as_str().as_bytes()).as_bytes()[0];
+        self.lock_stripe(stripe(repository)).await
+    }
+
+    async fn lock_stripe(&self, stripe: u8) -> Result<LockGuard, TreeError> {
         Ok(self.0.store.lock(&format!("lists-{stripe:02x}"), LockMode::Exclusive).await?)
     }
 
@@ -79,35 +81,46 @@ impl Tree {
         Ok(tags)
     }
 
-    /// Makes the list of tags and the catalogue say what the names say, but for the tags in `without`, which are about to
-    /// go. Writes nothing that is right already.
-    pub(super) async fn write_lists(&self, repository: &Repository, without: &BTreeSet<Tag>) -> Result<(), TreeError> {
-        let _lock = self.lock_lists(repository).await?;
-        let tags: Vec<Tag> =
-            self.read_tags(repository).await?.into_iter().filter(|tag| !without.contains(tag)).collect();
-        let key = keys::tags_list(repository);
-        let list = json(&key, &TagsList { name: repository, tags })?;
-        self.put_if_changed(&key, list, &Headers::default()).await?;
-        self.change_catalog(repository, true).await
+    /// Makes the lists of tags of repositories and the catalogue say what the names say, but for the tags in `without`, which
+    /// are about to go. All are written together. Writes nothing that is right already.
+    pub(super) async fn write_lists(
+        &self,
+        repositories: &BTreeSet<Repository>,
+        without: &BTreeSet<Tag>,
+    ) -> Result<(), TreeError> {
+        let stripes: BTreeSet<u8> = repositories.iter().map(stripe).collect();
+        let mut locks = Vec::with_capacity(stripes.len());
+        for stripe in stripes {
+            locks.push(self.lock_stripe(stripe).await?);
+        }
+        let mut lists = Vec::new();
+        for repository in repositories {
+            let mut tags = self.read_tags(repository).await?;
+            tags.retain(|tag| !without.contains(tag));
+            let key = keys::tags_list(repository);
+            let bytes = json(&key, &TagsList { name: repository, tags })?;
+            if !self.holds(&key, &bytes).await? {
+                lists.push(Small { key, bytes, headers: Headers::default(), condition: Condition::Always });
+            }
+        }
+        self.change_catalog(repositories, true, lists).await
     }
 
     /// Takes a repository's lists away.
     pub(super) async fn delete_lists(&self, repository: &Repository) -> Result<(), TreeError> {
         let _lock = self.lock_lists(repository).await?;
-        self.change_catalog(repository, false).await?;
+        self.change_catalog(&BTreeSet::from([repository.clone()]), false, Vec::new()).await?;
         self.0.store.delete(&keys::tags_list(repository)).await?;
         Ok(())
     }
 
-    pub(super) async fn put_catalog_if_absent(&self) -> Result<(), TreeError> {
-        let key = keys::catalog();
-        let empty = json(&key, &Catalog::default())?;
-        // Whether it was there does not matter: it is now.
-        let _ = self.0.store.put(&key, empty, &Headers::default(), Condition::Absent).await?;
-        Ok(())
-    }
-
-    async fn change_catalog(&self, repository: &Repository, present: bool) -> Result<(), TreeError> {
+    /// Writes `lists`, and then the catalogue with or without some repositories.
+    async fn change_catalog(
+        &self,
+        repositories: &BTreeSet<Repository>,
+        present: bool,
+        mut lists: Vec<Small>,
+    ) -> Result<(), TreeError> {
         let store = &self.0.store;
         let key = keys::catalog();
         let _lock = store.lock("catalog", LockMode::Exclusive).await?;
@@ -123,31 +136,28 @@ impl Tree {
             };
             // It is derived: what is missing or damaged is made again, and then written whatever it says.
             let right = catalog.is_some();
-            let mut catalog = match catalog {
-                Some(catalog) => catalog,
-                None => self.walked_catalog().await?,
+            let named: BTreeSet<String> = match catalog {
+                Some(catalog) => catalog.repositories.into_iter().collect(),
+                None => self.repositories().map_ok(|repository| repository.to_string()).try_collect().await?,
             };
-            let names = &mut catalog.repositories;
-            match (names.binary_search_by(|name| name.as_str().cmp(repository.as_str())), present) {
-                (Err(place), true) => names.insert(place, repository.to_string()),
-                (Ok(place), false) => {
-                    names.remove(place);
+            let mut names = named.clone();
+            for repository in repositories {
+                if present {
+                    names.insert(repository.to_string());
+                } else {
+                    names.remove(repository.as_str());
                 }
-                (Ok(_), true) | (Err(_), false) if right => return Ok(()),
-                (Ok(_), true) | (Err(_), false) => {}
             }
-            let list = json(&key, &catalog)?;
-            if store.put(&key, list, &Headers::default(), condition).await? == Written::Done {
+            if right && names == named {
+                store.put_all(lists).await?;
+                return Ok(());
+            }
+            let bytes = json(&key, &Catalog { repositories: names.into_iter().collect() })?;
+            lists.push(Small { key: key.clone(), bytes, headers: Headers::default(), condition });
+            if store.put_all(std::mem::take(&mut lists)).await?.last() == Some(&Written::Done) {
                 return Ok(());
             }
         }
-    }
-
-    async fn walked_catalog(&self) -> Result<Catalog, TreeError> {
-        let mut repositories: Vec<String> =
-            self.repositories().map_ok(|repository| repository.to_string()).try_collect().await?;
-        repositories.sort_unstable();
-        Ok(Catalog { repositories })
     }
 
     /// Changes the list of what refers to `subject`, and the fallback tag with it. Returns the bytes of an earlier list that
@@ -252,7 +262,7 @@ impl Tree {
                 let mut upload = store.begin_upload(Algorithm::Sha256.hasher()).await?;
                 upload.write(index).await?;
                 upload.finish(&content, headers).await?;
-                store.sync().await?;
+                store.publish().await?;
                 store.link(&by_digest, &content, headers).await?;
                 content
             }
@@ -266,16 +276,20 @@ impl Tree {
     }
 
     pub(super) async fn put_if_changed(&self, key: &Key, bytes: Bytes, headers: &Headers) -> Result<(), TreeError> {
-        let store = &self.0.store;
-        if let Some(object) = store.get(key, None).await?
-            && object.entry.size == bytes.len() as u64
-            && object.body.into_bytes(bytes.len() as u64, key).await? == bytes
-        {
-            return Ok(());
+        if !self.holds(key, &bytes).await? {
+            // The locks of lists keep other writers away.
+            let _ = self.0.store.put(key, bytes, headers, Condition::Always).await?;
         }
-        // The locks of lists keep other writers away.
-        let _ = store.put(key, bytes, headers, Condition::Always).await?;
         Ok(())
+    }
+
+    /// Whether exactly these bytes lie under a key.
+    pub(super) async fn holds(&self, key: &Key, bytes: &Bytes) -> Result<bool, TreeError> {
+        let size = bytes.len() as u64;
+        match self.0.store.get(key, None).await? {
+            Some(object) if object.entry.size == size => Ok(object.body.into_bytes(size, key).await? == *bytes),
+            _ => Ok(false),
+        }
     }
 }
 
@@ -288,6 +302,19 @@ fn referrer(key: &Key, manifest: &Manifest) -> Result<Value, TreeError> {
         annotations: manifest.annotations(),
     });
     entry.map_err(|source| TreeError::DamagedList { key: key.clone(), source })
+}
+
+/// Which lock protects the lists of a repository. There are as many as a byte has values, so that a tree of a million
+/// repositories doesn't have a million lock files.
+fn stripe(repository: &Repository) -> u8 {
+    Algorithm::Sha256.digest(repository.as_str().as_bytes()).as_bytes()[0]
+}
+
+/// Where the catalogue of an empty tree lies, and what it says.
+pub(super) fn empty_catalog() -> Result<(Key, Bytes), TreeError> {
+    let key = keys::catalog();
+    let bytes = json(&key, &Catalog { repositories: Vec::new() })?;
+    Ok((key, bytes))
 }
 
 fn json(key: &Key, list: &impl Serialize) -> Result<Bytes, TreeError> {

@@ -132,8 +132,9 @@ impl Tree {
         if last {
             self.delete_lists(repository).await?;
         } else {
-            self.write_lists(repository, &tags).await?;
+            self.write_lists(&BTreeSet::from([repository.clone()]), &tags).await?;
         }
+        store.sync().await?;
         for tag in &tags {
             store.delete(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
         }

@@ -51,19 +51,76 @@ impl Tree {
         if store.naming() == Naming::Copies {
             return Ok(());
         }
-        let collision = |key: &Key| Err(StoreError::Collision { what: format!("{}/{key}", store.describe()) }.into());
         let mut folder = Some(keys::repository(repository));
         while let Some(key) = folder {
             if store.head(&key).await?.is_some() || store.target(&key).await?.is_some() {
-                return collision(&key);
+                return Err(self.collision(&key));
             }
             folder = key.parent();
         }
-        let list = keys::tags_list(repository);
-        if { store.list(&list) }.try_next().await?.is_some() {
-            return collision(&list);
+        self.refuse_folder(&keys::tags_list(repository)).await
+    }
+
+    /// Refuses a key under which other keys lie, where that can't be.
+    async fn refuse_folder(&self, key: &Key) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        if store.naming() == Naming::Links && store.list(key).try_next().await?.is_some() {
+            return Err(self.collision(key));
         }
         Ok(())
+    }
+
+    fn collision(&self, key: &Key) -> TreeError {
+        StoreError::Collision { what: format!("{}/{key}", self.0.store.describe()) }.into()
+    }
+}
+
+/// Repositories whose lists wait to be written.
+///
+/// Whoever finishes one writes the lists of all that wait, and the catalogue once for them; the others wait for that.
+#[derive(Default)]
+pub(super) struct Unlisted {
+    waiting: Mutex<BTreeSet<Repository>>,
+    turn: tokio::sync::Mutex<()>,
+}
+
+impl Unlisted {
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<Repository>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Repositories whose lists are being written. They wait again if that fails, or nobody waits for it any more.
+struct Listing<'a> {
+    unlisted: &'a Unlisted,
+    repositories: BTreeSet<Repository>,
+}
+
+impl Drop for Listing<'_> {
+    fn drop(&mut self) {
+        self.unlisted.waiting().append(&mut self.repositories);
+    }
+}
+
+impl Tree {
+    /// Brings the lists of a repository up to date, together with those of all repositories that wait for it as well.
+    async fn finish_lists(&self, repository: &Repository) -> Result<(), TreeError> {
+        let unlisted = &self.0.unlisted;
+        unlisted.waiting().insert(repository.clone());
+        let _turn = unlisted.turn.lock().await;
+        let repositories = std::mem::take(&mut *unlisted.waiting());
+        let mut listing = Listing { unlisted, repositories };
+        if !listing.repositories.contains(repository) {
+            return Ok(());
+        }
+        let together = self.write_lists(&listing.repositories, &BTreeSet::new()).await;
+        if together.is_err() && listing.repositories.len() > 1 {
+            // Each learns by itself which one can't be written.
+            listing.repositories.remove(repository);
+            return self.write_lists(&BTreeSet::from([repository.clone()]), &BTreeSet::new()).await;
+        }
+        listing.repositories.clear();
+        together
     }
 }
 
@@ -209,15 +266,6 @@ impl TreeSink {
         }
     }
 
-    /// Whether exactly these bytes lie under a key. Manifests are small, so they are compared; a damaged one is replaced.
-    async fn holds(&self, key: &Key, bytes: &Bytes) -> Result<bool, TreeError> {
-        let size = bytes.len() as u64;
-        match self.tree.0.store.get(key, None).await? {
-            Some(object) if object.entry.size == size => Ok(object.body.into_bytes(size, key).await? == *bytes),
-            _ => Ok(false),
-        }
-    }
-
     async fn put_manifest_now(&self, manifest: &Manifest) -> Result<(), TreeError> {
         let store = &self.tree.0.store;
         let (media_type, digest) = (manifest.media_type(), manifest.digest());
@@ -226,7 +274,8 @@ impl TreeSink {
         match store.naming() {
             Naming::Links => {
                 let content = keys::manifest_content(media_type, digest);
-                let whole = self.holds(&content, manifest.bytes()).await?;
+                // Manifests are small, so they are compared; a damaged one is replaced.
+                let whole = self.tree.holds(&content, manifest.bytes()).await?;
                 let named = whole && self.leads_to(&name, &content).await?;
                 if !whole {
                     let mut upload = store.begin_upload(digest.algorithm().hasher()).await?;
@@ -241,7 +290,7 @@ impl TreeSink {
                 }
             }
             Naming::Copies => {
-                if !self.holds(&name, manifest.bytes()).await? {
+                if !self.tree.holds(&name, manifest.bytes()).await? {
                     let _ = store.put(&name, manifest.bytes().clone(), &headers, Condition::Always).await?;
                 }
                 if let Some(subject) = manifest.subject() {
@@ -271,7 +320,7 @@ impl TreeSink {
                 records.insert(key, children);
             }
         }
-        store.sync().await?;
+        store.publish().await?;
         let headers = Headers::default();
         for digest in &queue.blobs {
             store.link(&keys::blob(&self.repository, digest), &keys::blob_content(digest), &headers).await?;
@@ -336,16 +385,7 @@ impl RepositorySink for TreeSink {
     }
 
     async fn small_blob(&self, blob: &Descriptor) -> Result<Option<Bytes>, SinkError> {
-        let read = async {
-            let Some(object) = self.tree.blob(&self.repository, &blob.digest, None).await? else { return Ok(None) };
-            if Some(object.entry.size) != blob.size {
-                return Ok(None);
-            }
-            let key = keys::blob(&self.repository, &blob.digest);
-            let bytes = object.body.into_bytes(object.entry.size, &key).await?;
-            Ok((blob.digest.algorithm().digest(&bytes) == blob.digest).then_some(bytes))
-        };
-        read.await.map_err(|e: TreeError| self.failed(e))
+        self.tree.small_blob(&self.repository, blob).await.map_err(|e| self.failed(e))
     }
 
     async fn claim(&self, blob: &Descriptor) -> Result<Claim, SinkError> {
@@ -415,6 +455,14 @@ impl RepositorySink for TreeSink {
         self.commit_now().await.map_err(|e| self.failed(e))
     }
 
+    async fn admit(&self, tags: &[Tag]) -> Result<(), SinkError> {
+        for tag in tags {
+            let tag = Reference::Tag(tag.clone());
+            self.tree.refuse_folder(&keys::manifest(&self.repository, &tag)).await.map_err(|e| self.failed(e))?;
+        }
+        Ok(())
+    }
+
     async fn tag(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, SinkError> {
         self.tag_now(tag, manifest).await.map_err(|e| self.failed(e))
     }
@@ -422,11 +470,8 @@ impl RepositorySink for TreeSink {
     async fn finish(&self) -> Result<(), SinkError> {
         let finish = async {
             self.commit_now().await?;
-            // The lists may not show a tag that a power cut can take back.
-            self.tree.0.store.sync().await?;
-            self.tree.write_lists(&self.repository, &BTreeSet::new()).await?;
-            self.tree.0.store.sync().await?;
-            Ok(())
+            self.tree.finish_lists(&self.repository).await?;
+            Ok(self.tree.0.store.sync().await?)
         };
         finish.await.map_err(|e: TreeError| self.failed(e))
     }

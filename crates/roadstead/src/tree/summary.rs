@@ -6,9 +6,6 @@ use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, Manifest, MediaType, Platform, Reference, Repository};
 
-/// The largest config that is read to learn a platform.
-const MAX_CONFIG_SIZE: u64 = 4 << 20;
-
 /// What a name leads to, in short.
 #[derive(Debug, Clone, serde::Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -108,12 +105,7 @@ impl Tree {
         manifest: &Manifest,
     ) -> Result<Option<Platform>, TreeError> {
         let Some(config) = manifest.config() else { return Ok(None) };
-        let Some(object) = self.blob(repository, &config.digest, None).await? else { return Ok(None) };
-        if object.entry.size > MAX_CONFIG_SIZE {
-            return Ok(None);
-        }
-        let bytes = object.body.into_bytes(MAX_CONFIG_SIZE, &keys::blob(repository, &config.digest)).await?;
-        let platform: Option<Platform> = serde_json::from_slice(&bytes).ok();
-        Ok(platform.filter(|platform| !platform.is_unknown()))
+        let bytes = self.small_blob(repository, config).await?;
+        Ok(bytes.and_then(|bytes| Platform::of_config(&bytes)))
     }
 }

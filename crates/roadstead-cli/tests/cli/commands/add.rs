@@ -190,7 +190,7 @@ fn names_that_can_not_be() {
         $ roadstead add REGISTRY/org/tool:1 REGISTRY/org/tool:2 -t one
         --- stderr
         error: --tag names one image, and there are 2
-        --- exit code 1
+        --- exit code 2
     "#]],
     );
     scene.check(

@@ -90,7 +90,7 @@ fn manifests_and_repositories() {
         $ roadstead remove org/tool
         --- stderr
         error: org/tool names a whole repository: name a tag (org/tool:TAG), or remove all of it with --all-tags
-        --- exit code 1
+        --- exit code 2
     "#]],
     );
     scene.check(
@@ -99,7 +99,7 @@ fn manifests_and_repositories() {
         $ roadstead remove --all-tags org/tool:1
         --- stderr
         error: --all-tags removes whole repositories, but 1 names a part of org/tool
-        --- exit code 1
+        --- exit code 2
     "#]],
     );
     scene.check(

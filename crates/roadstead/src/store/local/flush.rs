@@ -42,6 +42,8 @@ struct State {
     batch: Batch,
     /// Counts writes; what a flush covers is everything up to the number at which it took the batch.
     written: u64,
+    /// Up to which number uploads have their names, and up to which everything is durable.
+    named: u64,
     flushed: u64,
     /// Whether somebody will flush after [`LATEST`].
     scheduled: bool,
@@ -65,8 +67,12 @@ impl Flusher {
         self.skip_syncs.store(true, Ordering::Relaxed);
     }
 
+    fn skips(&self) -> bool {
+        self.skip_syncs.load(Ordering::Relaxed)
+    }
+
     pub(super) fn sync_file(&self, file: &File) -> io::Result<()> {
-        if self.skip_syncs.load(Ordering::Relaxed) { Ok(()) } else { file.sync_data() }
+        if self.skips() { Ok(()) } else { file.sync_data() }
     }
 
     /// Notes that entries of a folder changed.
@@ -90,8 +96,8 @@ impl Flusher {
         (!std::mem::replace(&mut state.scheduled, true)).then_some(LATEST)
     }
 
-    /// Whether everything up to `mine` is durable.
-    fn covers(&self, mine: u64, root: &Path) -> Result<bool, StoreError> {
+    /// The state, unless a sync failed: nobody knows then what is on the disk.
+    fn whole(&self, root: &Path) -> Result<MutexGuard<'_, State>, StoreError> {
         let state = self.state();
         match &state.broken {
             Some(broken) => Err(StoreError::Io {
@@ -99,7 +105,7 @@ impl Flusher {
                 what: root.display().to_string(),
                 source: format!("an earlier sync failed: {broken}").into(),
             }),
-            None => Ok(state.flushed >= mine),
+            None => Ok(state),
         }
     }
 }
@@ -116,17 +122,31 @@ pub(super) fn push(store: &LocalStore, pending: Pending, bytes: u64) {
         if let Some(inner) = store.upgrade()
             && !inner.flusher.state().batch.uploads.is_empty()
         {
-            let _ = sync(&LocalStore(inner)).await;
+            let _ = publish(&LocalStore(inner)).await;
         }
     });
 }
 
+/// Gives the uploads that were finished before their names.
+pub(super) async fn publish(store: &LocalStore) -> Result<(), StoreError> {
+    share(store, |state| state.named, |store| name_uploads(store)?.1.map_or(Ok(()), Err)).await
+}
+
 /// Makes everything durable that was written before.
 pub(super) async fn sync(store: &LocalStore) -> Result<(), StoreError> {
+    share(store, |state| state.flushed, flush).await
+}
+
+/// Does `work`, unless somebody did it meanwhile for everything that was written before the call, as `done` says.
+async fn share(
+    store: &LocalStore,
+    done: fn(&State) -> u64,
+    work: fn(&Inner) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let flusher = &store.0.flusher;
     let mine = flusher.state().written;
     let turn = flusher.flushing.clone().lock_owned().await;
-    if flusher.covers(mine, &store.0.root)? {
+    if done(&*flusher.whole(&store.0.root)?) >= mine {
         return Ok(());
     }
     let store = store.clone();
@@ -134,7 +154,28 @@ pub(super) async fn sync(store: &LocalStore) -> Result<(), StoreError> {
     // must not take a batch for done that is still on its way.
     blocking(move || {
         let _turn = turn;
-        flush(&store.0)
+        work(&store.0)
+    })
+    .await
+}
+
+/// Makes durable everything that has a name, and what was written to files that wait for theirs: one, or many that are
+/// closed.
+pub(super) async fn sync_with(store: &LocalStore, one: Option<File>) -> Result<(), StoreError> {
+    let turn = store.0.flusher.flushing.clone().lock_owned().await;
+    drop(store.0.flusher.whole(&store.0.root)?);
+    let store = store.clone();
+    blocking(move || {
+        let (_turn, store) = (turn, &store.0);
+        let folders = std::mem::take(&mut store.flusher.state().batch.folders);
+        let synced = match one {
+            Some(file) if folders.len() < SYNC_EACH_FOLDER => {
+                let synced = store.flusher.sync_file(&file).map_err(|e| failed("syncing", &store.root, e));
+                synced.and_then(|()| sync_folders(store, folders))
+            }
+            _ => sync_whole(store),
+        };
+        synced.map_err(|e| broken(store, e))
     })
     .await
 }
@@ -147,36 +188,42 @@ pub(super) fn close(store: &Inner) {
     }
 }
 
-fn flush(store: &Inner) -> Result<(), StoreError> {
-    let (mut batch, covered) = {
+/// Makes the uploads that wait durable and names them. Returns what that covers, and what could not be named for good.
+fn name_uploads(store: &Inner) -> Result<(u64, Option<StoreError>), StoreError> {
+    let (mut uploads, covered) = {
         let mut state = store.flusher.state();
         state.scheduled = false;
-        (std::mem::take(&mut state.batch), state.written)
+        state.batch.bytes = 0;
+        (std::mem::take(&mut state.batch.uploads), state.written)
     };
-    if let Err(e) = sync_files(store, &batch.uploads) {
+    if let Err(e) = sync_files(store, &uploads) {
         return Err(broken(store, e));
     }
     // Reversed, so that the last one is the next one.
-    batch.uploads.reverse();
+    uploads.reverse();
     let mut collided = None;
-    while let Some(pending) = batch.uploads.last() {
+    while let Some(pending) = uploads.last() {
         match store.in_folder(&pending.path, || fs::rename(&pending.temporary.0, &pending.path)) {
             Ok(()) => store.flusher.touched(pending.path.parent().unwrap_or(&store.root)),
             // No later attempt would end otherwise, and the others have nothing to do with it.
             Err(e @ StoreError::Collision { .. }) => collided = Some(e),
             Err(e) => {
                 // The bytes are safe, only their name could not be made (a full disk): the next sync tries again.
-                let mut state = store.flusher.state();
-                state.batch.uploads.append(&mut batch.uploads);
-                state.batch.folders.append(&mut batch.folders);
+                store.flusher.state().batch.uploads.append(&mut uploads);
                 return Err(e);
             }
         }
-        batch.uploads.pop();
+        uploads.pop();
     }
+    store.flusher.state().named = covered;
+    Ok((covered, collided))
+}
+
+fn flush(store: &Inner) -> Result<(), StoreError> {
+    let (covered, collided) = name_uploads(store)?;
     // Naming the uploads may have made folders, which this flush covers as well.
-    batch.folders.append(&mut store.flusher.state().batch.folders);
-    if let Err(e) = sync_folders(store, batch.folders) {
+    let folders = std::mem::take(&mut store.flusher.state().batch.folders);
+    if let Err(e) = sync_folders(store, folders) {
         return Err(broken(store, e));
     }
     store.flusher.state().flushed = covered;
@@ -191,12 +238,15 @@ fn broken(store: &Inner, e: StoreError) -> StoreError {
 
 /// One sync of the whole file system.
 fn sync_whole(store: &Inner) -> Result<(), StoreError> {
+    if store.flusher.skips() {
+        return Ok(());
+    }
     // The folder was opened before the first byte was written, so that no failure since then goes unreported.
     rustix::fs::syncfs(&store.folder).map_err(|e| failed("syncing", &store.root, e.into()))
 }
 
 fn sync_files(store: &Inner, uploads: &[Pending]) -> Result<(), StoreError> {
-    if store.flusher.skip_syncs.load(Ordering::Relaxed) {
+    if store.flusher.skips() {
         return Ok(());
     }
     if uploads.len() > SYNC_EACH {
@@ -209,7 +259,7 @@ fn sync_files(store: &Inner, uploads: &[Pending]) -> Result<(), StoreError> {
 }
 
 fn sync_folders(store: &Inner, folders: BTreeSet<PathBuf>) -> Result<(), StoreError> {
-    if store.flusher.skip_syncs.load(Ordering::Relaxed) {
+    if store.flusher.skips() {
         return Ok(());
     }
     if folders.len() > SYNC_EACH_FOLDER {

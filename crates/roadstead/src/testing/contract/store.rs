@@ -19,7 +19,7 @@ use tokio::sync::Barrier;
 use super::{DEADLINE, Promises, ends};
 use crate::oci::{Algorithm, MediaType};
 use crate::store::{
-    Body, Condition, Headers, Key, Listed, LockMode, Naming, Object, Store, StoreError, Upload, Version, Written,
+    Body, Condition, Headers, Key, Listed, LockMode, Naming, Object, Small, Store, StoreError, Upload, Version, Written,
 };
 use crate::testing::noise;
 
@@ -53,7 +53,9 @@ pub async fn run_all(store: &Subject, contents: &dyn Fn() -> Vec<String>) {
         conditions_hold,
         one_of_many_creators_wins,
         no_conditional_update_is_lost,
+        objects_are_put_together,
         an_upload_is_hashed_and_kept,
+        a_published_upload_is_visible,
         an_upload_continues_a_hash,
         an_upload_is_invisible_until_it_is_finished,
         an_upload_replaces_in_one_instant,

@@ -235,3 +235,31 @@ pub async fn lists_show_thousands(store: &Subject) {
     let listed = list(store, &key("thousands")).await;
     assert_eq!(listed, names.iter().map(|key| ('o', key.to_string())).collect(), "{}", store.describe());
 }
+
+/// Of objects that are put together each obeys its own condition, in their order.
+pub async fn objects_are_put_together(store: &Subject) {
+    let [there, new, refused] = ["there", "new", "refused"].map(|name| key(&format!("together/{name}")));
+    put(store, &there, "before").await;
+    put(store, &refused, "stays").await;
+    let unchanged = Condition::Unchanged(version(store, &there).await);
+    let small = |key: &Key, bytes: &'static str, condition| Small {
+        key: key.clone(),
+        bytes: Bytes::from_static(bytes.as_bytes()),
+        headers: Headers::default(),
+        condition,
+    };
+    let objects = vec![
+        small(&there, "after", unchanged.clone()),
+        small(&refused, "lost", Condition::Absent),
+        small(&new, "first", Condition::Absent),
+        small(&new, "second", Condition::Always),
+        small(&there, "lost", unchanged),
+    ];
+    let written = good(store, "put_all", store.put_all(objects).await);
+    let expected = [Written::Done, Written::Refused, Written::Done, Written::Done, Written::Refused];
+    assert_eq!(written, expected, "{}", store.describe());
+    expect(store, &there, b"after").await;
+    expect(store, &refused, b"stays").await;
+    expect(store, &new, b"second").await;
+    assert_eq!(good(store, "put_all", store.put_all(Vec::new()).await), [], "{}", store.describe());
+}

@@ -28,6 +28,23 @@ pub async fn an_upload_is_hashed_and_kept(store: &Subject) {
     }
 }
 
+/// What is published is visible, and what was put before it stays.
+pub async fn a_published_upload_is_visible(store: &Subject) {
+    let keys = ["one", "two"].map(|name| key(&format!("published/{name}")));
+    for key in &keys {
+        let mut upload = upload(store).await;
+        good(store, "write", upload.write(key.as_str().to_owned().into()).await);
+        good(store, "finish", upload.finish(key, &Headers::default()).await);
+        good(store, "publish", store.publish().await);
+        expect(store, key, key.as_str().as_bytes()).await;
+    }
+    good(store, "publish", store.publish().await);
+    good(store, "sync", store.sync().await);
+    for key in &keys {
+        expect(store, key, key.as_str().as_bytes()).await;
+    }
+}
+
 /// An upload may take a hash over that began elsewhere; its length is that of its own bytes.
 pub async fn an_upload_continues_a_hash(store: &Subject) {
     let mut hasher = Algorithm::Sha512.hasher();
