@@ -4,9 +4,11 @@
 
 mod bad_input;
 mod commands;
+mod cost;
 mod file_systems;
 mod interrupted;
 mod matrix;
+mod planted;
 mod quickstart;
 mod side_by_side;
 mod support;
