@@ -15,3 +15,4 @@ mod quickstart;
 mod side_by_side;
 mod standalone;
 mod support;
+mod tokens;
