@@ -27,7 +27,7 @@ impl Generation {
 
     /// Prepares a registry of this generation.
     pub fn registry<'a>(self) -> Builder<'a> {
-        Builder { generation: self, data: None, users: &[], certificates: None, read_only: false }
+        Builder { generation: self, data: None, users: &[], tokens: None, certificates: None, read_only: false }
     }
 }
 
@@ -38,6 +38,7 @@ pub struct Builder<'a> {
     generation: Generation,
     data: Option<&'a Path>,
     users: &'a [(&'a str, &'a str)],
+    tokens: Option<(&'a str, &'a str)>,
     certificates: Option<&'a Certificates>,
     read_only: bool,
 }
@@ -53,6 +54,14 @@ impl<'a> Builder<'a> {
     /// Asks for HTTP Basic credentials: user names and their passwords.
     pub fn users(mut self, users: &'a [(&'a str, &'a str)]) -> Self {
         self.users = users;
+        self
+    }
+
+    /// Asks for tokens of the service at `realm`, signed by one of `keys`, a JSON Web Key Set. Issuer and service are both
+    /// called `test`. The older generation reads no such keys.
+    pub fn tokens(mut self, realm: &'a str, keys: &'a str) -> Self {
+        assert_eq!(self.generation, Generation::V3, "it knows certificates only");
+        self.tokens = Some((realm, keys));
         self
     }
 
@@ -107,6 +116,11 @@ impl<'a> Builder<'a> {
         if !self.users.is_empty() {
             let users = folder.write("htpasswd", htpasswd(self.users));
             line(format_args!("auth:\n  htpasswd: {{realm: test, path: '{}'}}\n", users.display()));
+        }
+        if let Some((realm, keys)) = self.tokens {
+            let keys = folder.write("keys.json", keys);
+            let keys = keys.display();
+            line(format_args!("auth:\n  token: {{realm: '{realm}', service: test, issuer: test, jwks: '{keys}'}}\n"));
         }
         config
     }

@@ -4,10 +4,16 @@
 
 mod bad_input;
 mod commands;
+mod cost;
 mod file_systems;
 mod interrupted;
+mod many;
 mod matrix;
+mod on_disk;
+mod planted;
 mod quickstart;
 mod side_by_side;
+mod standalone;
 mod support;
+mod tokens;
 mod waits;

@@ -8,7 +8,7 @@ mod state;
 mod tree;
 
 pub(crate) use hostile::{Hostile, error};
-pub(crate) use program::{Place, Ran, wait};
+pub(crate) use program::{Place, Ran, peak_memory, wait};
 pub(crate) use push::push;
 pub(crate) use snapshot::{Words, snapshot};
 pub(crate) use state::State;

@@ -4,7 +4,7 @@
 //! is complete costs one question about the tag and no other byte. How many blobs move at once is bounded for all images
 //! together; memory is bounded by that number, never by the size of a layer.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -197,7 +197,14 @@ impl Copier {
             what: "a tag".to_owned(),
             source: e,
         })?;
-        let copy = Copy { copier: self, image: from.describe(reference), from, to, seen: Mutex::default() };
+        let copy = Copy {
+            copier: self,
+            image: from.describe(reference),
+            from,
+            to,
+            seen: Mutex::default(),
+            available: Mutex::default(),
+        };
         let resolved = copy.from.resolve(reference).await.map_err(|e| copy.source_failed("the manifest", e))?;
         if let Reference::Digest(wanted) = reference
             && *wanted != resolved.digest
@@ -207,7 +214,7 @@ impl Copier {
         }
         self.events.event(Event::Resolved { image: &copy.image, descriptor: &resolved });
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
-            return Err(copy.no_platform(&resolved).await);
+            return Err(copy.no_platform());
         };
         let mut changed = false;
         copy.to.commit().await.map_err(|e| copy.sink_failed("the content", e))?;
@@ -236,6 +243,8 @@ struct Copy<'a> {
     /// What became of each manifest. Indexes may name the same ones on every level: without this, a few kilobytes could ask
     /// for more work than there is time.
     seen: Mutex<HashMap<Digest, Arc<OnceCell<Option<Descriptor>>>>>,
+    /// The platforms that its indexes name, or its config.
+    available: Mutex<BTreeSet<Platform>>,
 }
 
 impl Copy<'_> {
@@ -313,6 +322,9 @@ impl Copy<'_> {
     /// Copies the entries of an index that were asked for.
     async fn index(&self, manifest: Manifest, depth: usize) -> Result<Option<Manifest>, CopyError> {
         let wanted = self.copier.options.platforms.wanted();
+        if wanted.is_some() {
+            self.note(manifest.manifests().iter().filter_map(|entry| entry.platform.as_ref()));
+        }
         let (chosen, mut left_out) = choose(&manifest, wanted);
         let chosen: Vec<Descriptor> = chosen.into_iter().cloned().collect();
         let copies = stream::iter(chosen).map(|entry| self.entry(entry, depth));
@@ -369,6 +381,7 @@ impl Copy<'_> {
     async fn config_satisfies(&self, manifest: &Manifest) -> Result<bool, CopyError> {
         let Some(wanted) = self.copier.options.platforms.wanted() else { return Ok(true) };
         let platform = self.platform(manifest).await?;
+        self.note(platform.iter());
         Ok(platform.is_none_or(|platform| wanted.iter().any(|wanted| platform.satisfies(wanted))))
     }
 
@@ -407,17 +420,16 @@ impl Copy<'_> {
         Ok(bytes.freeze())
     }
 
-    async fn no_platform(&self, resolved: &Descriptor) -> CopyError {
-        let available = match self.read(resolved).await {
-            Ok(manifest) if manifest.kind() == Kind::Index => {
-                let platforms = manifest.manifests().iter().filter_map(|entry| entry.platform.clone());
-                platforms.filter(|platform| !platform.is_unknown()).collect()
-            }
-            Ok(manifest) => self.platform(&manifest).await.ok().flatten().into_iter().collect(),
-            Err(e) => return e,
-        };
+    fn no_platform(&self) -> CopyError {
+        let available = std::mem::take(&mut *self.available.lock().unwrap_or_else(PoisonError::into_inner));
         let wanted = self.copier.options.platforms.wanted().unwrap_or_default().to_vec();
-        CopyError::NoPlatform { image: self.image.clone(), wanted, available }
+        CopyError::NoPlatform { image: self.image.clone(), wanted, available: available.into_iter().collect() }
+    }
+
+    /// Notes for which platforms there is something, in case that none of them was asked for.
+    fn note<'a>(&self, platforms: impl Iterator<Item = &'a Platform>) {
+        let mut available = self.available.lock().unwrap_or_else(PoisonError::into_inner);
+        available.extend(platforms.filter(|platform| !platform.is_unknown()).cloned());
     }
 
     /// Copies the blobs of an image: all at once as far as the jobs allow, the largest first, so that none is left to run alone.

@@ -213,6 +213,18 @@ impl LocalStore {
         }
     }
 
+    fn head_now(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let path = self.path(key);
+        let target = self.read_link(key, &path)?;
+        let end = target.as_ref().map_or(path, |target| self.path(target));
+        match fs::symlink_metadata(&end) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(entry(&metadata, target))),
+            Ok(_) => Ok(None),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("reading", &end, e)),
+        }
+    }
+
     fn link_now(&self, key: &Key, target: &Key) -> Result<bool, StoreError> {
         let path = self.path(key);
         let text = relative(key, target);
@@ -262,11 +274,12 @@ impl LocalStore {
         let mut written = Vec::with_capacity(objects.len());
         for (Small { key, condition, .. }, temporary) in objects.iter().zip(temporaries) {
             let path = self.path(key);
+            // As readers see it: were a pipe or a link to nothing absent to them and in the way here, whoever reads, changes
+            // and writes again would do so without end.
             let allowed = match condition {
                 Condition::Always => true,
-                Condition::Absent => fs::symlink_metadata(&path).is_err(),
-                Condition::Unchanged(version) => fs::symlink_metadata(&path)
-                    .is_ok_and(|metadata| metadata.is_file() && version_of(&metadata) == *version),
+                Condition::Absent => self.head_now(key)?.is_none(),
+                Condition::Unchanged(version) => self.head_now(key)?.is_some_and(|entry| entry.version == *version),
             };
             if !allowed {
                 written.push(Written::Refused);
@@ -312,15 +325,7 @@ impl Store for LocalStore {
     }
 
     async fn head(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
-        let path = self.path(key);
-        let target = self.read_link(key, &path)?;
-        let end = target.as_ref().map_or(path, |target| self.path(target));
-        match fs::symlink_metadata(&end) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(entry(&metadata, target))),
-            Ok(_) => Ok(None),
-            Err(e) if is_absent(&e) => Ok(None),
-            Err(e) => Err(failed("reading", &end, e)),
-        }
+        self.head_now(key)
     }
 
     async fn target(&self, key: &Key) -> Result<Option<Key>, StoreError> {
@@ -497,8 +502,9 @@ fn open_regular(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
 /// Opens a path that has no links in it: a tree from elsewhere may lead out by a folder that is one.
 fn open_no_links(path: &Path, flags: OFlags) -> io::Result<File> {
     let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mode = if flags.contains(OFlags::CREATE) { Mode::from_raw_mode(0o666) } else { Mode::empty() };
     #[cfg(target_os = "linux")]
-    match rustix::fs::openat2(CWD, path, flags, Mode::empty(), ResolveFlags::NO_SYMLINKS) {
+    match rustix::fs::openat2(CWD, path, flags, mode, ResolveFlags::NO_SYMLINKS) {
         // Kernels before 5.6, and containers whose filter is as old.
         Err(Errno::NOSYS | Errno::PERM) => {}
         other => return Ok(other?.into()),
@@ -509,7 +515,7 @@ fn open_no_links(path: &Path, flags: OFlags) -> io::Result<File> {
             return Err(Errno::LOOP.into());
         }
     }
-    Ok(rustix::fs::openat(CWD, path, flags, Mode::empty())?.into())
+    Ok(rustix::fs::openat(CWD, path, flags, mode)?.into())
 }
 
 /// Whether a folder is a link or a file, or below one: a name that others' keys can't begin with.

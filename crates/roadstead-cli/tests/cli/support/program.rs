@@ -116,7 +116,7 @@ fn shown(command: &Command) -> String {
 /// Waits for the end of a process, two minutes at most.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let mut status = None;
-    let ended = roadstead_parts::wait_until(std::time::Duration::from_secs(120), || {
+    let ended = roadstead_parts::wait_until(std::time::Duration::from_secs(20), || {
         status = child.try_wait().unwrap();
         status.is_some()
     });
@@ -137,4 +137,11 @@ fn content(file: &mut std::fs::File) -> Vec<u8> {
     file.rewind().unwrap();
     file.read_to_end(&mut bytes).unwrap();
     bytes
+}
+
+/// The largest number of bytes that a process ever had in memory; `None` once it has ended.
+pub(crate) fn peak_memory(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().unwrap() << 10)
 }

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use super::{StoreError, failed};
+use rustix::fs::OFlags;
+
+use super::{StoreError, failed, leads_through_link, open_no_links};
 
 /// The private folder of a store, and this process's own part of it.
 pub(super) struct Scratch {
@@ -41,7 +43,7 @@ impl Scratch {
         let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         let own = match &mut *own {
             Some(own) => own,
-            empty => empty.insert(self.begin().map_err(|e| failed("writing", &self.private, e))?),
+            empty => empty.insert(self.begin()?),
         };
         Ok(own.folder.join(self.count.fetch_add(1, Ordering::Relaxed).to_string()))
     }
@@ -50,7 +52,7 @@ impl Scratch {
     pub(super) fn lock_file(&self, name: &str) -> Result<File, StoreError> {
         let folder = self.private.join("locks");
         let path = folder.join(name);
-        let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let open = || open_no_links(&path, OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK);
         let opened = match open() {
             Err(e) if e.kind() == io::ErrorKind::NotFound => make_private(&folder).and_then(|()| open()),
             other => other,
@@ -58,12 +60,18 @@ impl Scratch {
         opened.map_err(|e| failed("locking", &path, e))
     }
 
-    fn begin(&self) -> io::Result<Own> {
+    fn begin(&self) -> Result<Own, StoreError> {
         let tmp = self.private.join("tmp");
-        make_private(&tmp)?;
-        remove_left_overs(&tmp)?;
+        Own::begin(&tmp).map_err(|e| failed("writing", &tmp, e))
+    }
+}
+
+impl Own {
+    fn begin(tmp: &Path) -> io::Result<Self> {
+        make_private(tmp)?;
+        remove_left_overs(tmp)?;
         loop {
-            let name = tempfile::Builder::new().prefix("").make_in(&tmp, |path| {
+            let name = tempfile::Builder::new().prefix("").make_in(tmp, |path| {
                 let lock = path.with_extension("lock");
                 let held = OpenOptions::new().write(true).create_new(true).open(&lock)?;
                 Ok((held, lock))
@@ -75,12 +83,15 @@ impl Scratch {
                 continue;
             }
             fs::create_dir(&folder)?;
-            return Ok(Own { folder, lock, _held: held });
+            return Ok(Self { folder, lock, _held: held });
         }
     }
 }
 
 fn make_private(folder: &Path) -> io::Result<()> {
+    if leads_through_link(folder) {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
     fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
 }
 
@@ -99,8 +110,9 @@ fn remove_left_overs(tmp: &Path) -> io::Result<()> {
         if lock.extension().is_none_or(|extension| extension != "lock") {
             continue;
         }
-        // Open for writing, since network file systems lock nothing else exclusively.
-        let Ok(file) = OpenOptions::new().write(true).open(&lock) else { continue };
+        // Open for writing, since network file systems lock nothing else exclusively; and without waiting for the other end
+        // of a pipe.
+        let Ok(file) = open_no_links(&lock, OFlags::WRONLY | OFlags::NONBLOCK) else { continue };
         if file.try_lock().is_ok() && is_at(&file, &lock) {
             match fs::remove_dir_all(lock.with_extension("")) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
