@@ -33,7 +33,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::oci::{Descriptor, Digest, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository};
+use crate::oci::{
+    Descriptor, Digest, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository,
+};
 use crate::store::{Condition, Headers, Key, Naming, Object, Store, StoreError};
 use keys::Content;
 pub use remove::Removed;
@@ -109,6 +111,16 @@ pub enum TreeError {
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,
+    },
+    /// A list of referrers would be larger than a manifest may be.
+    #[error(
+        "more refers to {repository}@{subject} than a list holds: {MAX_DESCRIPTORS} entries, and {MAX_MANIFEST_SIZE} bytes of types and annotations"
+    )]
+    TooManyReferrers {
+        /// The repository.
+        repository: Repository,
+        /// What is referred to.
+        subject: Digest,
     },
     /// There is no such repository, tag or manifest.
     #[error("{0} is not in the tree")]
@@ -259,6 +271,16 @@ impl Tree {
         match self.resolve(repository, reference).await? {
             Some(pointer) => self.manifest(&pointer).await,
             None => Ok(None),
+        }
+    }
+
+    /// A manifest by its digest; `None` also where what is there is damaged or leads astray.
+    async fn find_sound(&self, repository: &Repository, digest: &Digest) -> Result<Option<Manifest>, TreeError> {
+        match self.find(repository, &Reference::Digest(*digest)).await {
+            Err(TreeError::Damaged { .. } | TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => {
+                Ok(None)
+            }
+            other => other,
         }
     }
 

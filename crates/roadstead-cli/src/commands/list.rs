@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
-use roadstead::oci::{Digest, Reference, Repository};
+use roadstead::oci::{Digest, Reference, Repository, Tag};
 use roadstead::tree::{Summary, Tree, TreeError};
 
 use super::Name;
@@ -21,7 +21,7 @@ pub(crate) struct List {
     #[arg(long)]
     flat: bool,
 
-    /// Also what is there by digest alone
+    /// Also what is there by digest alone, and the tags of cosign's signatures
     #[arg(short, long)]
     all: bool,
 
@@ -93,7 +93,14 @@ async fn list(
         let shown = is_wanted(&reference);
         match reference {
             Reference::Tag(tag) if tag.is_referrers_fallback() || !shown => {}
-            Reference::Tag(tag) => drop(tags.insert(tag, pointer)),
+            Reference::Tag(tag) => {
+                let named = wanted.iter().any(|name| name.reference.as_ref() == Some(&Reference::Tag(tag.clone())));
+                // Beside the tags of signatures nobody would find the images; `inspect` shows them with what they are about.
+                let shown = args.all || named || !is_about_an_image(tree, repository, &tag).await?;
+                if shown {
+                    tags.insert(tag, pointer);
+                }
+            }
             Reference::Digest(digest) if shown && (args.all || !wanted.is_empty()) => {
                 untagged.insert(digest, pointer);
             }
@@ -118,6 +125,14 @@ async fn list(
         }
     }
     Ok(())
+}
+
+/// Whether cosign derived the tag from the digest of something that is there.
+async fn is_about_an_image(tree: &Tree, repository: &Repository, tag: &Tag) -> Result<bool, TreeError> {
+    match tag.cosign_subject() {
+        Some(subject) => Ok(tree.resolve(repository, &Reference::Digest(subject)).await?.is_some()),
+        None => Ok(false),
+    }
 }
 
 impl Row {
