@@ -1,6 +1,6 @@
 //! `roadstead list`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
 use roadstead::oci::{Digest, Reference, Repository, Tag};
@@ -88,11 +88,13 @@ async fn list(
     };
     let mut tags = BTreeMap::new();
     let mut untagged = BTreeMap::new();
+    let mut lists = BTreeSet::new();
     let mut names = tree.names(repository);
     while let Some((reference, pointer)) = names.try_next().await? {
         let shown = is_wanted(&reference);
         match reference {
-            Reference::Tag(tag) if tag.is_referrers_fallback() || !shown => {}
+            Reference::Tag(tag) if tag.is_referrers_fallback() => drop(lists.insert(pointer.digest)),
+            Reference::Tag(_) if !shown => {}
             Reference::Tag(tag) => {
                 let named = wanted.iter().any(|name| name.reference.as_ref() == Some(&Reference::Tag(tag.clone())));
                 // Beside the tags of signatures nobody would find the images; `inspect` shows them with what they are about.
@@ -119,7 +121,8 @@ async fn list(
         rows.push(Row { repository: repository.clone(), tag: Some(tag.to_string()), summary });
     }
     if args.all || wanted.iter().any(|name| matches!(name.reference, Some(Reference::Digest(_)))) {
-        for pointer in untagged.values() {
+        // Lists of referrers are derived, and nobody added them.
+        for pointer in untagged.values().filter(|pointer| !lists.contains(&pointer.digest)) {
             let summary = tree.summary(repository, pointer).await?;
             rows.push(Row { repository: repository.clone(), tag: None, summary });
         }

@@ -68,7 +68,7 @@ impl Progress {
         self.output.note(&line);
         if referrers > 0 {
             let referrers = if referrers == 1 { "1 referrer".to_owned() } else { format!("{referrers} referrers") };
-            self.output.note(&format!("with {referrers}: signatures, attestations, SBOMs and their like"));
+            self.output.note(&format!("with {referrers}"));
         }
         if left_out > 0 {
             let manifests = if left_out == 1 { "manifest" } else { "manifests" };
