@@ -60,7 +60,9 @@ impl Signed {
 #[test]
 fn a_signed_index_with_all_that_refers_to_it() {
     let scene = Signed::new();
-    scene.check(&["add", "--referrers", "REGISTRY/app:1"], expect![[r#"
+    scene.check(
+        &["add", "--referrers", "REGISTRY/app:1"],
+        expect![[r#"
         $ roadstead add --referrers REGISTRY/app:1
         app:1@sha256:<index>
         --- stderr
@@ -78,13 +80,19 @@ fn a_signed_index_with_all_that_refers_to_it() {
           <index-child-2-layer-0>    104 B
         11 blobs copied (2.20 kB), 5 already there (136 B), TIME s
         with 4 referrers: signatures, attestations, SBOMs and their like
-    "#]]);
-    scene.check(&["list"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["list"],
+        expect![[r#"
         $ roadstead list
         REPOSITORY   TAG   DIGEST         TYPE        PLATFORMS                  SIZE
         app          1     <index>   OCI index   linux/amd64, linux/arm64   4.26 kB
-    "#]]);
-    scene.check(&["list", "--all", "--flat"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["list", "--all", "--flat"],
+        expect![[r#"
         $ roadstead list --all --flat
         app:1
         app:sha256-<index>.sig
@@ -97,8 +105,11 @@ fn a_signed_index_with_all_that_refers_to_it() {
         app@sha256:<index-child-0>
         app@sha256:<index-child-1>
         app@sha256:e44e58b25049c999cb6ef968d6b1371587c832d4c4e4d1c9e62f36da293356da
-    "#]]);
-    scene.check(&["inspect", "app:1"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["inspect", "app:1"],
+        expect![[r#"
         $ roadstead inspect app:1
         Name:        app:1
         Digest:      sha256:<index>
@@ -113,8 +124,11 @@ fn a_signed_index_with_all_that_refers_to_it() {
                      linux/amd64
                        application/spdx+json                            sha256:<bom>
                          application/vnd.example.signature              sha256:<bom-signature>
-    "#]]);
-    scene.check(&["inspect", "app:1", "--platform", "linux/amd64"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["inspect", "app:1", "--platform", "linux/amd64"],
+        expect![[r#"
         $ roadstead inspect app:1 --platform linux/amd64
         Name:        app:1
         Digest:      sha256:<index-child-0>
@@ -131,8 +145,11 @@ fn a_signed_index_with_all_that_refers_to_it() {
                      1970-01-01       97 B   roadstead testing
         Referrers:   application/spdx+json                 sha256:<bom>
                        application/vnd.example.signature   sha256:<bom-signature>
-    "#]]);
-    scene.check(&["inspect", "app:1", "--platform", "linux/amd64", "--format", "json"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["inspect", "app:1", "--platform", "linux/amd64", "--format", "json"],
+        expect![[r#"
         $ roadstead inspect app:1 --platform linux/amd64 --format json
         {
           "name": "app:1",
@@ -212,20 +229,27 @@ fn a_signed_index_with_all_that_refers_to_it() {
             }
           ]
         }
-    "#]]);
-    scene.check(&["inspect", "app:1", "--platform", "linux/s390x"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["inspect", "app:1", "--platform", "linux/s390x"],
+        expect![[r#"
         $ roadstead inspect app:1 --platform linux/s390x
         --- stderr
         error: app:1 for linux/s390x is not in the tree
           hint: `roadstead list` shows what there is
         --- exit code 3
-    "#]]);
-    scene.check(&["inspect", "app:1", "--config"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["inspect", "app:1", "--config"],
+        expect![[r#"
         $ roadstead inspect app:1 --config
         --- stderr
         error: app:1 has no config; of an index, --platform OS/ARCH chooses an image that has one
         --- exit code 1
-    "#]]);
+    "#]],
+    );
     scene.check(&["inspect", "app:1", "--config", "--platform", "linux/arm64"], expect![[r#"
         $ roadstead inspect app:1 --config --platform linux/arm64
         {"created":"1970-01-01T00:00:00Z","architecture":"arm64","os":"linux","config":{"Entrypoint":["/bin/app","--in a word"],"Labels":{"line":"one\n\u001b[31mtwo"}},"rootfs":{"type":"layers","diff_ids":["sha256:d2fb3d4d27182c88f891a5a1229917554e55dc657eaecf967d6a04f0474b07a9","sha256:ae9089911347d76ce97e94064aa412aa433377e99f3068016fd74c2d64c5f5da"]},"history":[{"created":"1970-01-01T00:00:00Z","created_by":"roadstead testing"},{"created":"1970-01-01T00:00:00Z","created_by":"roadstead testing"}]}
