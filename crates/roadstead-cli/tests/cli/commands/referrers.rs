@@ -63,24 +63,24 @@ fn a_signed_index_with_all_that_refers_to_it() {
     scene.check(
         &["add", "--referrers", "REGISTRY/app:1"],
         expect![[r#"
-        $ roadstead add --referrers REGISTRY/app:1
-        app:1@sha256:<index>
-        --- stderr
-        REGISTRY/app:1 is sha256:<index>
-          <bom-config>      2 B
-          <bom-layer-0>     21 B
-          <bom-signature-layer-0>     33 B
-          <cosign-config>    276 B
-          <index-child-0-config>    496 B
-          <index-child-0-layer-0>    104 B
-          <index-child-0-layer-1>     97 B
-          <index-child-1-config>    280 B
-          <index-child-1-layer-0>    292 B
-          <index-child-2-config>    496 B
-          <index-child-2-layer-0>    104 B
-        11 blobs copied (2.20 kB), 5 already there (136 B), TIME s
-        with 4 referrers: signatures, attestations, SBOMs and their like
-    "#]],
+            $ roadstead add --referrers REGISTRY/app:1
+            app:1@sha256:<index>
+            --- stderr
+            REGISTRY/app:1 is sha256:<index>
+              <bom-config>      2 B
+              <bom-layer-0>     21 B
+              <bom-signature-layer-0>     33 B
+              <cosign-config>    276 B
+              <index-child-0-config>    496 B
+              <index-child-0-layer-0>    104 B
+              <index-child-0-layer-1>     97 B
+              <index-child-1-config>    280 B
+              <index-child-1-layer-0>    292 B
+              <index-child-2-config>    496 B
+              <index-child-2-layer-0>    104 B
+            11 blobs copied (2.20 kB), 5 already there (136 B), TIME s
+            with 4 referrers
+        "#]],
     );
     scene.check(
         &["list"],
@@ -93,19 +93,16 @@ fn a_signed_index_with_all_that_refers_to_it() {
     scene.check(
         &["list", "--all", "--flat"],
         expect![[r#"
-        $ roadstead list --all --flat
-        app:1
-        app:sha256-<index>.sig
-        app@sha256:<bom>
-        app@sha256:<index-child-2>
-        app@sha256:6ca069c8938f1518f4604eb0211047fda7ab0ed6e2e65a3fc8f0bc727de47d5b
-        app@sha256:87b414599c1592ececc70dd65df26c91a4d0c419dccf06b7edb20428619e0956
-        app@sha256:<bom-signature>
-        app@sha256:<signature>
-        app@sha256:<index-child-0>
-        app@sha256:<index-child-1>
-        app@sha256:e44e58b25049c999cb6ef968d6b1371587c832d4c4e4d1c9e62f36da293356da
-    "#]],
+            $ roadstead list --all --flat
+            app:1
+            app:sha256-<index>.sig
+            app@sha256:<bom>
+            app@sha256:<index-child-2>
+            app@sha256:<bom-signature>
+            app@sha256:<signature>
+            app@sha256:<index-child-0>
+            app@sha256:<index-child-1>
+        "#]],
     );
     scene.check(
         &["inspect", "app:1"],
@@ -129,23 +126,23 @@ fn a_signed_index_with_all_that_refers_to_it() {
     scene.check(
         &["inspect", "app:1", "--platform", "linux/amd64"],
         expect![[r#"
-        $ roadstead inspect app:1 --platform linux/amd64
-        Name:        app:1
-        Digest:      sha256:<index-child-0>
-        Type:        application/vnd.oci.image.manifest.v1+json
-        Platform:    linux/amd64
-        Size:        1.25 kB
-        Created:     1970-01-01T00:00:00Z
-        Entrypoint:  ["/bin/app","--in a word"]
-        Labels:      line=one��[31mtwo
-        Config:      sha256:<index-child-0-config>      496 B   application/vnd.oci.image.config.v1+json
-        Layers:      sha256:<index-child-0-layer-0>      104 B   application/vnd.oci.image.layer.v1.tar+gzip
-                     sha256:<index-child-0-layer-1>       97 B   application/vnd.oci.image.layer.v1.tar+gzip
-        History:     1970-01-01      104 B   roadstead testing
-                     1970-01-01       97 B   roadstead testing
-        Referrers:   application/spdx+json                 sha256:<bom>
-                       application/vnd.example.signature   sha256:<bom-signature>
-    "#]],
+            $ roadstead inspect app:1 --platform linux/amd64
+            Name:        app:1
+            Digest:      sha256:<index-child-0>
+            Type:        application/vnd.oci.image.manifest.v1+json
+            Platform:    linux/amd64
+            Size:        1.25 kB
+            Created:     1970-01-01T00:00:00Z
+            Entrypoint:  ["/bin/app","--in a word"]
+            Labels:      line=one\n\u{1b}[31mtwo
+            Config:      sha256:<index-child-0-config>      496 B   application/vnd.oci.image.config.v1+json
+            Layers:      sha256:<index-child-0-layer-0>      104 B   application/vnd.oci.image.layer.v1.tar+gzip
+                         sha256:<index-child-0-layer-1>       97 B   application/vnd.oci.image.layer.v1.tar+gzip
+            History:     1970-01-01      104 B   roadstead testing
+                         1970-01-01       97 B   roadstead testing
+            Referrers:   application/spdx+json                 sha256:<bom>
+                           application/vnd.example.signature   sha256:<bom-signature>
+        "#]],
     );
     scene.check(
         &["inspect", "app:1", "--platform", "linux/amd64", "--format", "json"],
