@@ -65,7 +65,11 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     if let Some(error) = error.downcast_ref::<CopyError>() {
         return match error {
             CopyError::NoPlatform { .. } => Some(NOT_FOUND),
-            CopyError::Mismatch { .. } | CopyError::TooDeep { .. } => Some(INVALID),
+            CopyError::Mismatch { .. } | CopyError::TooDeep { .. } | CopyError::TooManyReferrers { .. } => {
+                Some(INVALID)
+            }
+            // Its cause says.
+            CopyError::Referrer { .. } => None,
             error if error.side() == Side::Sink => Some(UNWRITABLE),
             _ => None,
         };

@@ -12,6 +12,7 @@
 //!  Distribution, Nginx                  servers
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
+//!  Cosign, Notation                     programs that sign and verify
 //! ```
 //!
 //! A matrix is a loop over [`clients`]:
@@ -64,7 +65,7 @@ pub use nginx::{Nginx, within_http};
 pub use podman::Podman;
 pub use port::Port;
 pub use served::{Isolation, Served};
-pub use tools::{Crane, Oras, Skopeo};
+pub use tools::{Bundle, Cosign, Crane, Notation, Oras, Skopeo};
 pub use wait::wait_until;
 
 /// Returns every client that an ordinary test run has, the engines being those that all tests of this process share.

@@ -12,8 +12,8 @@ mod sink;
 mod source;
 mod strip;
 
-pub use copy::{Copied, Copier, CopyError, CopyOptions, MAX_DEPTH, Platforms, Side};
-pub use events::{BlobOutcome, Event, Events, Silent};
+pub use copy::{Copied, Copier, CopyError, CopyOptions, MAX_DEPTH, MAX_REFERRERS, Platforms, Side};
+pub use events::{BlobOutcome, Event, Events, NotAReferrer, Silent};
 pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
 pub use sink::{Claim, PutError, RepositorySink, Sink, SinkError};
 pub use source::{ByteStream, Collection, Held, RepositorySource, Source, SourceError};

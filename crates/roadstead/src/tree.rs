@@ -34,7 +34,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::oci::{
-    Descriptor, Digest, MAX_CONFIG_SIZE, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType, Reference, Repository,
+    Descriptor, Digest, MAX_CONFIG_SIZE, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType,
+    Reference, Repository,
 };
 use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
 use keys::Content;
@@ -112,6 +113,16 @@ pub enum TreeError {
         /// What is wrong with it.
         #[source]
         source: serde_json::Error,
+    },
+    /// A list of referrers would be larger than a manifest may be.
+    #[error(
+        "more refers to {repository}@{subject} than a list holds: {MAX_DESCRIPTORS} entries, and {MAX_MANIFEST_SIZE} bytes of types and annotations"
+    )]
+    TooManyReferrers {
+        /// The repository.
+        repository: Repository,
+        /// What is referred to.
+        subject: Digest,
     },
     /// There is no such repository, tag or manifest.
     #[error("{0} is not in the tree")]
@@ -261,6 +272,16 @@ impl Tree {
         match self.resolve(repository, reference).await? {
             Some(pointer) => self.manifest(&pointer).await,
             None => Ok(None),
+        }
+    }
+
+    /// A manifest by its digest; `None` also where what is there is damaged or leads astray.
+    async fn find_sound(&self, repository: &Repository, digest: &Digest) -> Result<Option<Manifest>, TreeError> {
+        match self.find(repository, &Reference::Digest(*digest)).await {
+            Err(TreeError::Damaged { .. } | TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => {
+                Ok(None)
+            }
+            other => other,
         }
     }
 

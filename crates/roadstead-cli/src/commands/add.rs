@@ -42,6 +42,7 @@ const MAX_LINE: usize = 4096;
   roadstead add alpine:3.20 ghcr.io/org/app:1.2
   roadstead add localhost:5000/app:dev -t app:dev -t app:latest
   roadstead add --platform linux/amd64,linux/arm64 debian:12
+  roadstead add --referrers ghcr.io/org/signed:1
   roadstead add - < images.txt")]
 pub(crate) struct Add {
     /// Images as docker names them, [docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]; `-` reads more from standard input, one
@@ -63,6 +64,10 @@ pub(crate) struct Add {
     /// With --platform: write a new index that names only them (it has another digest)
     #[arg(long, requires = "platforms")]
     strip_removed_platforms: bool,
+
+    /// Copy also what refers to the images: signatures, attestations, SBOMs
+    #[arg(long)]
+    referrers: bool,
 
     /// How many blobs are copied at once
     #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
@@ -136,7 +141,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         (false, false) => Platforms::Keep(args.platforms),
         (false, true) => Platforms::Strip(args.platforms),
     };
-    let options = CopyOptions { jobs: usize::from(args.jobs), platforms };
+    let options = CopyOptions { jobs: usize::from(args.jobs), platforms, referrers: args.referrers };
     let copier = Copier::new(options, progress.clone());
     let slots = tokio::sync::Semaphore::new(IMAGES_AT_ONCE);
 

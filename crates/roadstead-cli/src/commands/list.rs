@@ -1,9 +1,9 @@
 //! `roadstead list`
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
-use roadstead::oci::{Digest, Reference, Repository};
+use roadstead::oci::{Digest, Reference, Repository, Tag};
 use roadstead::tree::{Summary, Tree, TreeError};
 
 use super::Name;
@@ -21,7 +21,7 @@ pub(crate) struct List {
     #[arg(long)]
     flat: bool,
 
-    /// Also what is there by digest alone
+    /// Also what is there by digest alone, and the tags of cosign's signatures
     #[arg(short, long)]
     all: bool,
 
@@ -88,12 +88,21 @@ async fn list(
     };
     let mut tags = BTreeMap::new();
     let mut untagged = BTreeMap::new();
+    let mut lists = BTreeSet::new();
     let mut names = tree.names(repository);
     while let Some((reference, pointer)) = names.try_next().await? {
         let shown = is_wanted(&reference);
         match reference {
-            Reference::Tag(tag) if tag.is_referrers_fallback() || !shown => {}
-            Reference::Tag(tag) => drop(tags.insert(tag, pointer)),
+            Reference::Tag(tag) if tag.is_referrers_fallback() => drop(lists.insert(pointer.digest)),
+            Reference::Tag(_) if !shown => {}
+            Reference::Tag(tag) => {
+                let named = wanted.iter().any(|name| name.reference.as_ref() == Some(&Reference::Tag(tag.clone())));
+                // Beside the tags of signatures nobody would find the images; `inspect` shows them with what they are about.
+                let shown = args.all || named || !is_about_an_image(tree, repository, &tag).await?;
+                if shown {
+                    tags.insert(tag, pointer);
+                }
+            }
             Reference::Digest(digest) if shown && (args.all || !wanted.is_empty()) => {
                 untagged.insert(digest, pointer);
             }
@@ -112,12 +121,21 @@ async fn list(
         rows.push(Row { repository: repository.clone(), tag: Some(tag.to_string()), summary });
     }
     if args.all || wanted.iter().any(|name| matches!(name.reference, Some(Reference::Digest(_)))) {
-        for pointer in untagged.values() {
+        // Lists of referrers are derived, and nobody added them.
+        for pointer in untagged.values().filter(|pointer| !lists.contains(&pointer.digest)) {
             let summary = tree.summary(repository, pointer).await?;
             rows.push(Row { repository: repository.clone(), tag: None, summary });
         }
     }
     Ok(())
+}
+
+/// Whether cosign derived the tag from the digest of something that is there.
+async fn is_about_an_image(tree: &Tree, repository: &Repository, tag: &Tag) -> Result<bool, TreeError> {
+    match tag.cosign_subject() {
+        Some(subject) => Ok(tree.resolve(repository, &Reference::Digest(subject)).await?.is_some()),
+        None => Ok(false),
+    }
 }
 
 impl Row {

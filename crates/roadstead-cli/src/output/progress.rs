@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use roadstead::image::{BlobOutcome, Event, Events};
+use roadstead::image::{BlobOutcome, Event, Events, NotAReferrer};
 use roadstead::oci::Digest;
 
 use super::{Output, size};
@@ -25,6 +25,7 @@ struct State {
     copied: Tally,
     there: Tally,
     left_out: u64,
+    referrers: u64,
     nondistributable: u64,
 }
 
@@ -50,7 +51,7 @@ impl Progress {
         if let Some(total) = state.total.take() {
             total.finish_and_clear();
         }
-        let State { copied, there, left_out, nondistributable, .. } = *state;
+        let State { copied, there, left_out, referrers, nondistributable, .. } = *state;
         drop(state);
         if copied.blobs + there.blobs + left_out + nondistributable == 0 {
             return;
@@ -65,6 +66,10 @@ impl Progress {
             line.push_str(&format!(", {}/s", size((copied.bytes as f64 / seconds) as u64)));
         }
         self.output.note(&line);
+        if referrers > 0 {
+            let referrers = if referrers == 1 { "1 referrer".to_owned() } else { format!("{referrers} referrers") };
+            self.output.note(&format!("with {referrers}"));
+        }
         if left_out > 0 {
             let manifests = if left_out == 1 { "manifest" } else { "manifests" };
             self.output.note(&format!("left out, as asked: {left_out} {manifests} of other platforms"));
@@ -142,6 +147,14 @@ impl Events for Progress {
                 if outcome == BlobOutcome::Copied {
                     self.output.note(&format!("  {} {:>8}", blob.digest.short(), size(bytes)));
                 }
+            }
+            Event::ReferrerDone { .. } => self.state().referrers += 1,
+            Event::ReferrerLeftOut { image, subject, referrer, reason } => {
+                let why = match reason {
+                    NotAReferrer::Absent => "which isn't there",
+                    NotAReferrer::Stranger => "which refers to something else",
+                };
+                self.output.note(&format!("left out of what refers to {subject} of {image}: {referrer}, {why}"));
             }
             Event::BlobFailed { blob } => self.stop(blob),
             Event::ChildLeftOut { .. } => self.state().left_out += 1,

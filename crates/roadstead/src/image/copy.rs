@@ -4,6 +4,8 @@
 //! is complete costs one question about the tag and no other byte. How many blobs move at once is bounded for all images
 //! together; memory is bounded by that number, never by the size of a layer.
 
+mod referrers;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +19,7 @@ use super::sink::{Claim, PutError, RepositorySink, SinkError};
 use super::source::{RepositorySource, SourceError};
 use super::strip;
 use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, ManifestError, Platform, Reference, Tag};
+pub use referrers::MAX_REFERRERS;
 
 /// How deep indexes may lie within indexes. Two levels occur; no end of them would be an attack.
 pub const MAX_DEPTH: usize = 8;
@@ -52,12 +55,17 @@ pub struct CopyOptions {
     pub jobs: usize,
     /// Which platforms.
     pub platforms: Platforms,
+    /// Whether what refers to an image comes with it: signatures, attestations, SBOMs, and what refers to those.
+    ///
+    /// Whether a source has more of them than the sink can only be asked: at every copy, for each manifest of the image, the
+    /// list of its referrers, and for the tags that cosign derives from its digest.
+    pub referrers: bool,
 }
 
 impl Default for CopyOptions {
     /// Four blobs at once: fewer leave a processor idle even on a fast network, more gain nothing and cost memory.
     fn default() -> Self {
-        Self { jobs: 4, platforms: Platforms::All }
+        Self { jobs: 4, platforms: Platforms::All, referrers: false }
     }
 }
 
@@ -133,6 +141,25 @@ pub enum CopyError {
         /// The image as people write it.
         image: String,
     },
+    /// Something that refers to the image, or to a part of it, failed.
+    #[error("{referrer}, which refers to {subject} of {image}, can't be copied")]
+    Referrer {
+        /// The image as people write it.
+        image: String,
+        /// The manifest that is referred to.
+        subject: Digest,
+        /// What refers to it.
+        referrer: Digest,
+        /// Why.
+        #[source]
+        source: Box<CopyError>,
+    },
+    /// Referrers beyond [`MAX_REFERRERS`], or referrers of referrers beyond [`MAX_DEPTH`].
+    #[error("{image} has more than {MAX_REFERRERS} referrers, or referrers of referrers more than {MAX_DEPTH} deep")]
+    TooManyReferrers {
+        /// The image as people write it.
+        image: String,
+    },
     /// Platforms can't be taken out of the index.
     #[error("the index of {image} can't be written anew")]
     Strip {
@@ -147,11 +174,14 @@ pub enum CopyError {
 impl CopyError {
     /// Which side failed.
     #[must_use]
-    pub const fn side(&self) -> Side {
+    pub fn side(&self) -> Side {
         match self {
             Self::Source { .. } | Self::Mismatch { .. } => Side::Source,
             Self::Sink { .. } => Side::Sink,
-            Self::NoPlatform { .. } | Self::TooDeep { .. } | Self::Strip { .. } => Side::Request,
+            Self::Referrer { source, .. } => source.side(),
+            Self::NoPlatform { .. } | Self::TooDeep { .. } | Self::TooManyReferrers { .. } | Self::Strip { .. } => {
+                Side::Request
+            }
         }
     }
 }
@@ -202,6 +232,7 @@ impl Copier {
             image: from.describe(reference),
             from,
             to,
+            platforms: &self.options.platforms,
             seen: Mutex::default(),
             available: Mutex::default(),
         };
@@ -216,10 +247,13 @@ impl Copier {
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
             return Err(copy.no_platform());
         };
+        let signatures = if self.options.referrers { copy.referrers().await? } else { Vec::new() };
         let mut changed = false;
         copy.to.commit().await.map_err(|e| copy.sink_failed("the content", e))?;
-        for tag in tags {
-            let tagged = copy.to.tag(tag, &descriptor).await;
+        // The image's own tags come last: whoever sees one finds the signatures.
+        let signatures = signatures.iter().map(|(tag, descriptor)| (tag, descriptor));
+        for (tag, descriptor) in signatures.chain(tags.iter().map(|tag| (tag, &descriptor))) {
+            let tagged = copy.to.tag(tag, descriptor).await;
             changed |= tagged.map_err(|e| copy.sink_failed(&format!("tag {tag}"), e))?;
         }
         self.events.event(Event::ImageDone { image: &copy.image, descriptor: &descriptor });
@@ -240,12 +274,16 @@ struct Copy<'a> {
     image: String,
     from: &'a dyn RepositorySource,
     to: &'a dyn RepositorySink,
+    platforms: &'a Platforms,
     /// What became of each manifest. Indexes may name the same ones on every level: without this, a few kilobytes could ask
     /// for more work than there is time.
-    seen: Mutex<HashMap<Digest, Arc<OnceCell<Option<Descriptor>>>>>,
+    seen: Mutex<HashMap<Digest, Outcome>>,
     /// The platforms that its indexes name, or its config.
     available: Mutex<BTreeSet<Platform>>,
 }
+
+/// What names a manifest after it was copied; `None` if it has nothing for the platforms that were asked for.
+type Outcome = Arc<OnceCell<Option<Descriptor>>>;
 
 impl Copy<'_> {
     fn source_failed(&self, what: &str, source: SourceError) -> CopyError {
@@ -279,21 +317,23 @@ impl Copy<'_> {
             if depth > MAX_DEPTH {
                 return Err(CopyError::TooDeep { image: self.image.clone() });
             }
-            let cell = {
-                let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-                seen.entry(descriptor.digest).or_default().clone()
-            };
-            cell.get_or_try_init(|| self.manifest_once(&descriptor, depth)).await.cloned()
+            let copied = async { self.with_content(&descriptor, self.read(&descriptor).await?, depth).await };
+            self.outcome(&descriptor.digest).get_or_try_init(|| copied).await.cloned()
         })
     }
 
-    fn manifest_once<'a>(
+    fn outcome(&self, digest: &Digest) -> Outcome {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(*digest).or_default().clone()
+    }
+
+    /// Copies what is below a manifest, and then the manifest.
+    fn with_content<'a>(
         &'a self,
         descriptor: &'a Descriptor,
+        manifest: Manifest,
         depth: usize,
     ) -> BoxFuture<'a, Result<Option<Descriptor>, CopyError>> {
         Box::pin(async move {
-            let manifest = self.read(descriptor).await?;
             let manifest = match manifest.kind() {
                 Kind::Index => self.index(manifest, depth).await?,
                 // The platform of an entry that says one was compared when it was chosen.
@@ -321,7 +361,7 @@ impl Copy<'_> {
 
     /// Copies the entries of an index that were asked for.
     async fn index(&self, manifest: Manifest, depth: usize) -> Result<Option<Manifest>, CopyError> {
-        let wanted = self.copier.options.platforms.wanted();
+        let wanted = self.platforms.wanted();
         if wanted.is_some() {
             self.note(manifest.manifests().iter().filter_map(|entry| entry.platform.as_ref()));
         }
@@ -337,7 +377,7 @@ impl Copy<'_> {
         for child in &left_out {
             self.event(Event::ChildLeftOut { child });
         }
-        if let Platforms::Strip(_) = self.copier.options.platforms {
+        if let Platforms::Strip(_) = self.platforms {
             let kept = copied.iter().filter_map(|(entry, copy)| Some((entry.digest, copy.clone()?))).collect();
             let stripped = strip::index(&manifest, &kept);
             return match stripped {
@@ -379,7 +419,7 @@ impl Copy<'_> {
 
     /// Whether an image that stands alone is for a platform that was asked for. One that doesn't say (an artifact) is.
     async fn config_satisfies(&self, manifest: &Manifest) -> Result<bool, CopyError> {
-        let Some(wanted) = self.copier.options.platforms.wanted() else { return Ok(true) };
+        let Some(wanted) = self.platforms.wanted() else { return Ok(true) };
         let platform = self.platform(manifest).await?;
         self.note(platform.iter());
         Ok(platform.is_none_or(|platform| wanted.iter().any(|wanted| platform.satisfies(wanted))))
@@ -422,7 +462,7 @@ impl Copy<'_> {
 
     fn no_platform(&self) -> CopyError {
         let available = std::mem::take(&mut *self.available.lock().unwrap_or_else(PoisonError::into_inner));
-        let wanted = self.copier.options.platforms.wanted().unwrap_or_default().to_vec();
+        let wanted = self.platforms.wanted().unwrap_or_default().to_vec();
         CopyError::NoPlatform { image: self.image.clone(), wanted, available: available.into_iter().collect() }
     }
 

@@ -15,6 +15,15 @@ pub enum BlobOutcome {
     Nondistributable,
 }
 
+/// What is wrong with an entry of a list of referrers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NotAReferrer {
+    /// The source doesn't hold the manifest. Lists that clients keep, under the fallback tag, name what was deleted since.
+    Absent,
+    /// The manifest is there, and refers to something else or to nothing.
+    Stranger,
+}
+
 /// Something that happened.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -63,6 +72,24 @@ pub enum Event<'a> {
         media_type: &'a MediaType,
         /// What it runs on, if an index said so.
         platform: Option<&'a Platform>,
+    },
+    /// Something that refers to the image, or to a part of it, is in the sink.
+    ReferrerDone {
+        /// What it refers to.
+        subject: &'a Digest,
+        /// Its own digest.
+        referrer: &'a Digest,
+    },
+    /// The source lists a referrer that is none, and it was left out.
+    ReferrerLeftOut {
+        /// The image as people write it.
+        image: &'a str,
+        /// What it would refer to.
+        subject: &'a Digest,
+        /// Its own digest.
+        referrer: &'a Digest,
+        /// Why.
+        reason: NotAReferrer,
     },
     /// An image is whole in the sink, and its tags name it.
     ImageDone {

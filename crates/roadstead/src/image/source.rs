@@ -38,6 +38,18 @@ pub trait RepositorySource: Send + Sync {
     /// [`SourceError::NotFound`] if there is no such tag or manifest.
     async fn resolve(&self, reference: &Reference) -> Result<Descriptor, SourceError>;
 
+    /// What a tag names now, `None` if there is no such tag: [`resolve`](Self::resolve) for a tag that may well be absent.
+    ///
+    /// # Errors
+    ///
+    /// As the medium fails.
+    async fn look_up(&self, tag: &Tag) -> Result<Option<Descriptor>, SourceError> {
+        match self.resolve(&Reference::Tag(tag.clone())).await {
+            Err(SourceError::NotFound { .. }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     /// The manifest that `expected` names, whole, bounded by [`crate::oci::MAX_MANIFEST_SIZE`] and verified.
     ///
     /// # Errors

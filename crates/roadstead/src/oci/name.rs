@@ -140,7 +140,25 @@ impl Tag {
                 && hex.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'))
         })
     }
+
+    /// The tags under which cosign keeps the signatures, attestations and SBOMs of `subject` in repositories without
+    /// referrers: `sha256-<hex>.sig`, `.att` and `.sbom`. None for digests that are too long for a tag.
+    ///
+    /// Source: cosign, *Signature Specification*, "Tag-based discovery".
+    pub fn cosign(subject: &Digest) -> impl Iterator<Item = Self> {
+        let stem = format!("{}-{}", subject.algorithm(), subject.hex());
+        COSIGN.iter().filter_map(move |suffix| format!("{stem}{suffix}").parse().ok())
+    }
+
+    /// The digest that this tag is about, if it is one of [cosign's](Self::cosign).
+    #[must_use]
+    pub fn cosign_subject(&self) -> Option<Digest> {
+        let stem = COSIGN.iter().find_map(|suffix| self.0.strip_suffix(suffix))?;
+        stem.replacen('-', ":", 1).parse().ok()
+    }
 }
+
+const COSIGN: [&str; 3] = [".sig", ".att", ".sbom"];
 
 impl FromStr for Tag {
     type Err = NameError;
@@ -481,6 +499,12 @@ mod tests {
             assert_eq!(tag.as_str().len(), 7 + 64);
         }
         assert!(!Tag::latest().is_referrers_fallback());
+        let digest = Algorithm::Sha256.digest(b"x");
+        let cosign: Vec<Tag> = Tag::cosign(&digest).collect();
+        assert_eq!(cosign[1].as_str(), format!("sha256-{}.att", digest.hex()));
+        assert!(cosign.iter().all(|tag| tag.cosign_subject() == Some(digest) && !tag.is_referrers_fallback()));
+        assert_eq!(Tag::cosign(&Algorithm::Sha512.digest(b"x")).count(), 0);
+        assert_eq!("1.sig".parse::<Tag>().unwrap().cosign_subject(), None);
         assert!(!"sha256-abc".parse::<Tag>().unwrap().is_referrers_fallback());
     }
 }

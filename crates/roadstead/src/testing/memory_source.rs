@@ -59,6 +59,7 @@ pub struct MemorySource(Arc<Mutex<State>>);
 struct State {
     repositories: BTreeMap<Repository, Content>,
     faults: HashMap<Digest, Fault>,
+    lies: Vec<(Digest, Descriptor)>,
     calls: Calls,
 }
 
@@ -109,9 +110,15 @@ impl MemorySource {
         self.state().faults.insert(digest, fault);
     }
 
+    /// Lists something as a referrer of `subject`, whatever it refers to, and whether it is there or not.
+    pub fn lie(&self, subject: Digest, referrer: &Descriptor) {
+        self.state().lies.push((subject, referrer.clone()));
+    }
+
     /// Makes everything right again.
     pub fn mend(&self) {
         self.state().faults.clear();
+        self.state().lies.clear();
     }
 
     /// What was asked for since this was called last.
@@ -253,13 +260,15 @@ impl RepositorySource for MemoryRepository {
         let mut state = self.source.state();
         state.calls.referrers += 1;
         let manifests = state.repositories.get(&self.name).into_iter().flat_map(|content| content.manifests.values());
-        Ok(manifests
+        let lies = state.lies.iter().filter(|(about, _)| about == subject).map(|(_, listed)| listed.clone());
+        let true_ones = manifests
             .filter(|manifest| manifest.subject().is_some_and(|named| named.digest == *subject))
             .map(|manifest| Descriptor {
                 artifact_type: manifest.artifact_type().map(str::to_owned),
                 annotations: manifest.annotations().clone(),
                 ..manifest.descriptor()
-            })
-            .collect())
+            });
+        // Lies come first, so that they are what is believed.
+        Ok(lies.chain(true_ones).collect())
     }
 }

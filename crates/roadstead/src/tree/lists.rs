@@ -1,14 +1,17 @@
 //! What is derived: lists of tags, the catalogue, lists of referrers. All can be made again from the names and bytes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::OnceCell;
 
 use super::{Pointer, Tree, TreeError, keys};
-use crate::oci::{Algorithm, Digest, Manifest, MediaType, Reference, Repository, Tag};
+use crate::oci::{
+    Algorithm, Digest, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag,
+};
 use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Small, StoreError, Written};
 
 /// The largest list that is read. A tag has 128 bytes at most; this is a million tags and more.
@@ -45,15 +48,23 @@ struct Referrer<'a> {
     size: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     artifact_type: Option<&'a str>,
-    #[serde(skip_serializing_if = "std::collections::BTreeMap::is_empty")]
-    annotations: &'a std::collections::BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    annotations: &'a BTreeMap<String, String>,
 }
 
 /// A change of a list of referrers.
 pub(super) enum Change<'a> {
-    Add(&'a Manifest),
-    Remove(&'a Digest),
+    /// Manifests of the repository, by name.
+    Add(&'a BTreeSet<Digest>),
+    Remove(&'a BTreeSet<Digest>),
 }
+
+/// By subject, what refers to it, as the manifests of a repository say. Read once, and only if a list is missing, since that
+/// asks every manifest.
+pub(super) type Walked = OnceCell<BTreeMap<Digest, BTreeSet<Digest>>>;
+
+/// How many manifests are read at once to learn what they refer to.
+const READ_AT_ONCE: usize = 16;
 
 impl Tree {
     /// Keeps other writers of a repository's lists away.
@@ -160,39 +171,43 @@ impl Tree {
         }
     }
 
-    /// Changes the list of what refers to `subject`, and the fallback tag with it. Returns the bytes of an earlier list that
+    /// Changes the list of what refers to `subject`, and the fallback tag with it. A list that is missing or damaged is made
+    /// again first. Returns the bytes of an earlier list that
     /// this repository names no more: whoever is alone may delete them, a writer beside others may not.
     pub(super) async fn change_referrers(
         &self,
         repository: &Repository,
         subject: &Digest,
         change: Change<'_>,
+        walked: &Walked,
     ) -> Result<Option<Pointer>, TreeError> {
         let store = &self.0.store;
         let _lock = self.lock_lists(repository).await?;
         let key = keys::referrers(repository, subject);
-        let mut entries = match store.get(&key, None).await? {
+        let list = match store.get(&key, None).await? {
             Some(object) => {
                 let bytes = object.body.into_bytes(MAX_LIST_SIZE, &key).await?;
-                match serde_json::from_slice::<Referrers>(&bytes) {
-                    Ok(referrers) => referrers.manifests,
-                    // It is derived: what is damaged is made again.
-                    Err(_) => self.walked_referrers(repository, subject).await?,
-                }
+                serde_json::from_slice::<Referrers>(&bytes).ok()
             }
-            None => Vec::new(),
+            None => None,
         };
-        match change {
-            Change::Add(manifest) => {
-                let digest = manifest.digest().to_string();
-                if !entries.iter().any(|entry| entry["digest"] == *digest) {
-                    entries.push(referrer(&key, manifest)?);
-                    entries.sort_by_cached_key(|entry| entry["digest"].as_str().map(str::to_owned));
+        let mut entries = BTreeMap::new();
+        match list {
+            Some(list) => {
+                let named = list.manifests.into_iter();
+                entries.extend(named.map(|entry| (entry["digest"].as_str().unwrap_or_default().to_owned(), entry)));
+            }
+            None => {
+                let walked = walked.get_or_try_init(|| self.walk_referrers(repository)).await?;
+                if let Some(digests) = walked.get(subject) {
+                    self.describe_referrers(repository, digests, &mut entries).await?;
                 }
             }
-            Change::Remove(digest) => {
-                let digest = digest.to_string();
-                entries.retain(|entry| entry["digest"] != *digest);
+        }
+        match change {
+            Change::Add(digests) => self.describe_referrers(repository, digests, &mut entries).await?,
+            Change::Remove(digests) => {
+                digests.iter().for_each(|digest| drop(entries.remove(&digest.to_string())));
             }
         }
         let fallback = Reference::Tag(Tag::referrers_fallback(subject));
@@ -205,9 +220,14 @@ impl Tree {
             store.delete(&keys::referrers_fallback(repository, subject)).await?;
             store.delete(&key).await?;
         } else {
-            let referrers =
-                Referrers { schema_version: 2, media_type: MediaType::OCI_INDEX.to_string(), manifests: entries };
+            let manifests: Vec<Value> = entries.into_values().collect();
+            let count = manifests.len();
+            let referrers = Referrers { schema_version: 2, media_type: MediaType::OCI_INDEX.to_string(), manifests };
             let index = json(&key, &referrers)?;
+            // Clients read it as they read any manifest, and so does this tree.
+            if count > MAX_DESCRIPTORS || index.len() as u64 > MAX_MANIFEST_SIZE {
+                return Err(TreeError::TooManyReferrers { repository: repository.clone(), subject: *subject });
+            }
             let digest = Algorithm::Sha256.digest(&index);
             let headers =
                 Headers { content_type: Some(MediaType::OCI_INDEX), digest: Some(digest), cache_control: None };
@@ -229,20 +249,41 @@ impl Tree {
         Ok(orphan)
     }
 
-    async fn walked_referrers(&self, repository: &Repository, subject: &Digest) -> Result<Vec<Value>, TreeError> {
-        let key = keys::referrers(repository, subject);
-        let mut entries = Vec::new();
-        let mut names = self.names(repository);
-        while let Some((reference, pointer)) = names.try_next().await? {
-            if let Reference::Digest(_) = reference
-                && let Some(manifest) = self.manifest(&pointer).await?
-                && manifest.subject().is_some_and(|named| named.digest == *subject)
+    /// Adds to `entries` how the list describes manifests, unless it does already or they are gone.
+    async fn describe_referrers(
+        &self,
+        repository: &Repository,
+        digests: &BTreeSet<Digest>,
+        entries: &mut BTreeMap<String, Value>,
+    ) -> Result<(), TreeError> {
+        for digest in digests {
+            let name = digest.to_string();
+            if !entries.contains_key(&name)
+                && let Some(manifest) = self.find_sound(repository, digest).await?
             {
-                entries.push(referrer(&key, &manifest)?);
+                entries.insert(name, describe(&keys::manifest(repository, &(*digest).into()), &manifest)?);
             }
         }
-        entries.sort_by_cached_key(|entry| entry["digest"].as_str().map(str::to_owned));
-        Ok(entries)
+        Ok(())
+    }
+
+    async fn walk_referrers(&self, repository: &Repository) -> Result<BTreeMap<Digest, BTreeSet<Digest>>, TreeError> {
+        let mut walked: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        let names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS)).map_err(TreeError::from);
+        let digests = names.try_filter_map(async |listed| match listed {
+            Listed::Object(key) => Ok(key.name().parse::<Digest>().ok()),
+            Listed::Prefix(_) => Ok(None),
+        });
+        let read = digests.map_ok(|digest| async move { self.find_sound(repository, &digest).await });
+        let mut manifests = std::pin::pin!(read.try_buffer_unordered(READ_AT_ONCE));
+        while let Some(manifest) = manifests.try_next().await? {
+            if let Some((manifest, subject)) =
+                manifest.as_ref().and_then(|manifest| Some((manifest, manifest.subject()?)))
+            {
+                walked.entry(subject.digest).or_default().insert(*manifest.digest());
+            }
+        }
+        Ok(walked)
     }
 
     async fn put_fallback(
@@ -293,7 +334,7 @@ impl Tree {
     }
 }
 
-fn referrer(key: &Key, manifest: &Manifest) -> Result<Value, TreeError> {
+fn describe(key: &Key, manifest: &Manifest) -> Result<Value, TreeError> {
     let entry = serde_json::to_value(Referrer {
         media_type: manifest.media_type(),
         digest: manifest.digest(),

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures::TryStreamExt as _;
 
 use super::keys::Content;
-use super::lists::Change;
+use super::lists::{Change, Walked};
 use super::sink::WRITERS;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
@@ -152,12 +152,17 @@ impl Tree {
             levels.entry(Reverse(height)).or_default().push((pointer, manifest.as_ref()));
         }
         let order = || levels.values().flatten();
+        let mut referrers: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
         for (pointer, manifest) in order() {
             if let Some(subject) = manifest.and_then(Manifest::subject) {
-                let change = Change::Remove(&pointer.digest);
-                let orphan = self.change_referrers(repository, &subject.digest, change).await?;
-                orphan.iter().for_each(&mut give_up);
+                referrers.entry(subject.digest).or_default().insert(pointer.digest);
             }
+        }
+        let walked = Walked::default();
+        for (subject, referrers) in &referrers {
+            let change = Change::Remove(referrers);
+            let orphan = self.change_referrers(repository, subject, change, &walked).await?;
+            orphan.iter().for_each(&mut give_up);
         }
         for level in levels.values() {
             for (pointer, _) in level {

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::lists::Change;
+use super::lists::{Change, Walked};
 use super::{Tree, TreeError, keys};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
@@ -38,6 +38,7 @@ impl Sink for Tree {
             repository: name.clone(),
             queue: Mutex::default(),
             committing: tokio::sync::Mutex::default(),
+            walked: Walked::default(),
             _writing: lock,
         }))
     }
@@ -124,12 +125,13 @@ impl Tree {
     }
 }
 
-/// What waits for its names, in a store with links.
+/// What waits for its names, in a store with links; lists of referrers wait in every store, since many may come for one subject.
 #[derive(Default)]
 struct Queue {
     blobs: BTreeSet<Digest>,
     manifests: Vec<(MediaType, Digest)>,
-    referrers: Vec<Manifest>,
+    /// By subject, what refers to it.
+    referrers: BTreeMap<Digest, BTreeSet<Digest>>,
     /// Of which indexes which children are left out.
     left_out: BTreeMap<Digest, Vec<Digest>>,
 }
@@ -156,7 +158,9 @@ impl Drop for Taken<'_> {
         let newer = std::mem::replace(&mut *queue, std::mem::take(&mut self.queue));
         queue.blobs.extend(newer.blobs);
         queue.manifests.extend(newer.manifests);
-        queue.referrers.extend(newer.referrers);
+        for (subject, referrers) in newer.referrers {
+            queue.referrers.entry(subject).or_default().extend(referrers);
+        }
         queue.left_out.extend(newer.left_out);
     }
 }
@@ -179,6 +183,8 @@ struct TreeSink {
     queue: Mutex<Queue>,
     /// Whoever waits here finds its own names made by whoever was first.
     committing: tokio::sync::Mutex<()>,
+    /// While this is open nothing is removed, and whoever adds a referrer lists it.
+    walked: Walked,
     _writing: LockGuard,
 }
 
@@ -285,18 +291,15 @@ impl TreeSink {
                 if !named {
                     self.queue().manifests.push((media_type.clone(), *digest));
                 }
-                if manifest.subject().is_some() {
-                    self.queue().referrers.push(manifest.clone());
-                }
             }
             Naming::Copies => {
                 if !self.tree.holds(&name, manifest.bytes()).await? {
                     let _ = store.put(&name, manifest.bytes().clone(), &headers, Condition::Always).await?;
                 }
-                if let Some(subject) = manifest.subject() {
-                    self.tree.change_referrers(&self.repository, &subject.digest, Change::Add(manifest)).await?;
-                }
             }
+        }
+        if let Some(subject) = manifest.subject() {
+            self.queue().referrers.entry(subject.digest).or_default().insert(*digest);
         }
         Ok(())
     }
@@ -329,10 +332,9 @@ impl TreeSink {
             let name = keys::manifest(&self.repository, &Reference::Digest(*digest));
             store.link(&name, &keys::manifest_content(media_type, digest), &headers).await?;
         }
-        for manifest in &queue.referrers {
-            if let Some(subject) = manifest.subject() {
-                self.tree.change_referrers(&self.repository, &subject.digest, Change::Add(manifest)).await?;
-            }
+        for (subject, referrers) in &queue.referrers {
+            let change = Change::Add(referrers);
+            self.tree.change_referrers(&self.repository, subject, change, &self.walked).await?;
         }
         store.sync().await?;
         for (key, children) in records {
@@ -375,13 +377,8 @@ impl TreeSink {
 #[async_trait]
 impl RepositorySink for TreeSink {
     async fn manifest(&self, digest: &Digest) -> Result<Option<Manifest>, SinkError> {
-        match self.tree.find(&self.repository, &Reference::Digest(*digest)).await {
-            // What is damaged or led astray is fetched and written again.
-            Err(TreeError::Damaged { .. } | TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => {
-                Ok(None)
-            }
-            other => other.map_err(|e| self.failed(e)),
-        }
+        // What is damaged or led astray is fetched and written again.
+        self.tree.find_sound(&self.repository, digest).await.map_err(|e| self.failed(e))
     }
 
     async fn small_blob(&self, blob: &Descriptor) -> Result<Option<Bytes>, SinkError> {

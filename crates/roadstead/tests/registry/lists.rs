@@ -1,11 +1,13 @@
 //! Tags, repositories and referrers, page by page.
 
 use futures::TryStreamExt;
+use roadstead::http::EndpointOptions;
 use roadstead::image::{RepositorySource, Source, SourceError};
+use roadstead::medium::registry::RegistrySource;
 use roadstead::oci::{Algorithm, Descriptor};
 use roadstead::testing::{FaultServer, Reply};
 
-use crate::support::{Setup, chain};
+use crate::support::{Setup, chain, registry_of};
 
 async fn tags(app: &dyn RepositorySource) -> Result<Vec<String>, String> {
     app.tags().map_ok(|tag| tag.to_string()).try_collect().await.map_err(|error| chain(&error))
@@ -111,6 +113,68 @@ async fn referrers_by_the_api() {
     .await;
     let found = Setup::new().app(&server).referrers(&subject).await.unwrap();
     assert_eq!(types(&found), ["x/a", "x/b", "x/c"]);
+    assert_eq!(server.requests().len(), 2, "where the API answers, the tag has nothing to add: {:?}", server.lines());
+}
+
+#[tokio::test]
+async fn referrers_without_end() {
+    let subject = Algorithm::Sha256.digest(b"subject");
+    let padding = " ".repeat(3 << 20);
+    let server = FaultServer::start(move |seen| {
+        let page = Reply::ok(format!("{}{padding}", index(&["x/a"]))).header("content-type", INDEX);
+        let separator = if seen.target.contains('?') { "" } else { "?page=" };
+        page.header("link", format!("<{}{separator}1>; rel=next", seen.target))
+    })
+    .await;
+    let error = Setup::new().app(&server).referrers(&subject).await.unwrap_err();
+    assert!(matches!(error, SourceError::Invalid { .. }), "{error:?}");
+    assert!(server.requests().len() < 8, "{:?}", server.lines());
+}
+
+#[tokio::test]
+async fn referrers_that_a_mirror_does_not_know() {
+    let subject = Algorithm::Sha256.digest(b"subject");
+    let registry = FaultServer::start(|_| Reply::ok(index(&["x/a"])).header("content-type", INDEX)).await;
+    for status in [404, 200, 503] {
+        let mirror = FaultServer::start(move |_| match status {
+            200 => Reply::ok(index(&[])).header("content-type", INDEX),
+            status => Reply::status(status),
+        })
+        .await;
+        let client = Setup::new().client;
+        let endpoint = |server: &FaultServer| {
+            client.endpoint(&server.authority().parse().unwrap(), EndpointOptions::default()).unwrap()
+        };
+        let source = RegistrySource::new(endpoint(&registry), vec![endpoint(&mirror)]);
+        let found = source.repository(&"app".parse().unwrap()).referrers(&subject).await.unwrap();
+        assert_eq!(types(&found), ["x/a"], "the mirror says {status}");
+        assert_ne!(mirror.requests().len(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_tag_that_may_be_absent_costs_one_question() {
+    let image = roadstead::testing::ImageBuilder::new().build();
+    let held = image.clone();
+    let server = FaultServer::start(move |seen| registry_of(&held, seen)).await;
+    let app = Setup::new().app(&server);
+    assert_eq!(app.look_up(&"absent".parse().unwrap()).await.unwrap(), None);
+    assert_eq!(server.lines(), ["HEAD /v2/app/manifests/absent"]);
+    assert_eq!(app.look_up(&"1".parse().unwrap()).await.unwrap(), Some(image.descriptor()));
+
+    // A registry that answers a HEAD with another status than a GET is asked again.
+    let held = image.clone();
+    let server = FaultServer::start(move |seen| match seen.method.as_str() {
+        "HEAD" => Reply::status(405),
+        _ => registry_of(&held, seen),
+    })
+    .await;
+    let app = Setup::new().app(&server);
+    assert_eq!(app.look_up(&"absent".parse().unwrap()).await.unwrap(), None);
+    assert_eq!(app.look_up(&"1".parse().unwrap()).await.unwrap(), Some(image.descriptor()));
+    let server = FaultServer::start(|_| Reply::status(403)).await;
+    let error = Setup::new().app(&server).look_up(&"1".parse().unwrap()).await.unwrap_err();
+    assert!(matches!(error, SourceError::Denied { .. }), "{error:?}");
 }
 
 #[tokio::test]

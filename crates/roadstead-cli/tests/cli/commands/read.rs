@@ -169,75 +169,86 @@ fn manifests() {
     scene.check(
         &["inspect", "org/tool:1"],
         expect![[r#"
-        $ roadstead inspect org/tool:1
-        Name:       org/tool:1
-        Digest:     sha256:<one>
-        Type:       application/vnd.docker.distribution.manifest.v2+json
-        Size:       581 B
-        Config:     sha256:<one-config>    418 B application/vnd.docker.container.image.v1+json
-        Layer:      sha256:<one-layer-0>     96 B application/vnd.docker.image.rootfs.diff.tar.gzip
-        Layer:      sha256:<one-layer-1>     98 B application/vnd.docker.image.rootfs.diff.tar.gzip
-    "#]],
+            $ roadstead inspect org/tool:1
+            Name:        org/tool:1
+            Digest:      sha256:<one>
+            Type:        application/vnd.docker.distribution.manifest.v2+json
+            Platform:    linux/amd64
+            Size:        1.19 kB
+            Created:     1970-01-01T00:00:00Z
+            Config:      sha256:<one-config>      418 B   application/vnd.docker.container.image.v1+json
+            Layers:      sha256:<one-layer-0>       96 B   application/vnd.docker.image.rootfs.diff.tar.gzip
+                         sha256:<one-layer-1>       98 B   application/vnd.docker.image.rootfs.diff.tar.gzip
+            History:     1970-01-01       96 B   roadstead testing
+                         1970-01-01       98 B   roadstead testing
+        "#]],
     );
     scene.check(
         &["inspect", "base:3.20"],
         expect![[r#"
-        $ roadstead inspect base:3.20
-        Name:       base:3.20
-        Digest:     sha256:<index>
-        Type:       application/vnd.oci.image.index.v1+json
-        Size:       706 B
-
-          Platform:   linux/amd64
-          Digest:     sha256:<index-child-0>
-          Type:       application/vnd.oci.image.manifest.v1+json
-          Size:       401 B
-          Config:     sha256:<index-child-0-config>    276 B application/vnd.oci.image.config.v1+json
-          Layer:      sha256:<index-child-0-layer-0>    104 B application/vnd.oci.image.layer.v1.tar+gzip
-
-          Platform:   linux/arm64
-          Digest:     sha256:<index-child-1>
-          Type:       application/vnd.oci.image.manifest.v1+json
-          Size:       401 B
-          Config:     sha256:<index-child-1-config>    276 B application/vnd.oci.image.config.v1+json
-          Layer:      sha256:<index-child-1-layer-0>    104 B application/vnd.oci.image.layer.v1.tar+gzip
-
-          Platform:   linux/arm/v7
-          Digest:     sha256:<index-child-2>
-          Type:       application/vnd.oci.image.manifest.v1+json
-          Size:       401 B
-          Config:     sha256:<index-child-2-config>    289 B application/vnd.oci.image.config.v1+json
-          Layer:      sha256:<index-child-2-layer-0>    104 B application/vnd.oci.image.layer.v1.tar+gzip
-    "#]],
+            $ roadstead inspect base:3.20
+            Name:        base:3.20
+            Digest:      sha256:<index>
+            Type:        application/vnd.oci.image.index.v1+json
+            Size:        3.06 kB
+            Manifests:   linux/amd64    sha256:<index-child-0>      781 B   application/vnd.oci.image.manifest.v1+json
+                         linux/arm64    sha256:<index-child-1>      781 B   application/vnd.oci.image.manifest.v1+json
+                         linux/arm/v7   sha256:<index-child-2>      794 B   application/vnd.oci.image.manifest.v1+json
+        "#]],
     );
     scene.check(
         &["inspect", "--format", "json", "org/tool:1"],
         expect![[r#"
-        $ roadstead inspect --format json org/tool:1
-        {
-          "name": "org/tool:1",
-          "digest": "sha256:<one>",
-          "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
-          "size": 581,
-          "config": {
-            "digest": "sha256:<one-config>",
-            "mediaType": "application/vnd.docker.container.image.v1+json",
-            "size": 418
-          },
-          "layers": [
+            $ roadstead inspect --format json org/tool:1
             {
-              "digest": "sha256:<one-layer-0>",
-              "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-              "size": 96
-            },
-            {
-              "digest": "sha256:<one-layer-1>",
-              "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
-              "size": 98
+              "name": "org/tool:1",
+              "platform": "linux/amd64",
+              "digest": "sha256:<one>",
+              "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+              "size": 581,
+              "totalSize": 1193,
+              "config": {
+                "digest": "sha256:<one-config>",
+                "mediaType": "application/vnd.docker.container.image.v1+json",
+                "size": 418
+              },
+              "image": {
+                "created": "1970-01-01T00:00:00Z",
+                "architecture": "amd64",
+                "os": "linux",
+                "config": {},
+                "rootfs": {
+                  "type": "layers",
+                  "diff_ids": [
+                    "sha256:37a370ceb483add9f34adee20c244942013b5e770922f32932af65eb2d57204e",
+                    "sha256:8f7a3930f6719624aed2e47f59ff7507879c9db4fa38c8e648b7a61c3afb4a1b"
+                  ]
+                },
+                "history": [
+                  {
+                    "created": "1970-01-01T00:00:00Z",
+                    "created_by": "roadstead testing"
+                  },
+                  {
+                    "created": "1970-01-01T00:00:00Z",
+                    "created_by": "roadstead testing"
+                  }
+                ]
+              },
+              "layers": [
+                {
+                  "digest": "sha256:<one-layer-0>",
+                  "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                  "size": 96
+                },
+                {
+                  "digest": "sha256:<one-layer-1>",
+                  "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                  "size": 98
+                }
+              ]
             }
-          ]
-        }
-    "#]],
+        "#]],
     );
     scene.check(
         &["inspect", "org/tool"],

@@ -10,12 +10,12 @@ use roadstead::store::LocalStore;
 use roadstead::testing::MemorySource;
 use roadstead::tree::Tree;
 
-/// Writes all that the source has, under the same names.
+/// Writes all that the source has, under the same names, with what refers to it.
 pub(crate) fn write_tree(folder: &Path, source: &MemorySource) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let tree = Tree::create(Arc::new(LocalStore::create(folder).unwrap())).await.unwrap();
-        let copier = Copier::new(CopyOptions::default(), Arc::new(Silent));
+        let copier = Copier::new(CopyOptions { referrers: true, ..CopyOptions::default() }, Arc::new(Silent));
         let repositories: Vec<Repository> = source.repositories().await.unwrap().try_collect().await.unwrap();
         for repository in repositories {
             let (from, to) = (source.repository(&repository), tree.repository(&repository).await.unwrap());

@@ -32,6 +32,7 @@ async fn by_api(place: &Endpoint, name: &Repository, subject: &Digest) -> Result
     let failed = |error| fault::of(place.registry(), what(place, name, subject), error);
     let invalid = |problem: String| SourceError::Invalid { what: what(place, name, subject), problem };
     let mut found = Vec::new();
+    let mut left = MAX_SIZE;
     let mut next = Some(format!("/v2/{name}/referrers/{subject}"));
     while let Some(path) = next.take() {
         let accept = HeaderValue::from_static(OCI_INDEX);
@@ -55,7 +56,8 @@ async fn by_api(place: &Endpoint, name: &Repository, subject: &Digest) -> Result
         if next.as_ref() == Some(&path) {
             return Err(invalid("the list's next page is the same page again".to_owned()));
         }
-        let body = response.bytes(MAX_MANIFEST_SIZE).await.map_err(failed)?;
+        let body = response.bytes(left.min(MAX_MANIFEST_SIZE)).await.map_err(failed)?;
+        left -= body.len() as u64;
         let unusable = |source| SourceError::Manifest { what: what(place, name, subject), source: Box::new(source) };
         let index = Manifest::parse(body, Algorithm::Sha256).map_err(unusable)?;
         if index.kind() != Kind::Index {
@@ -72,6 +74,9 @@ async fn by_api(place: &Endpoint, name: &Repository, subject: &Digest) -> Result
     }
     Ok(Some(found))
 }
+
+/// The most bytes that the pages of a list have together.
+const MAX_SIZE: u64 = 4 * MAX_MANIFEST_SIZE;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 

@@ -67,6 +67,18 @@ impl RegistryRepository {
         let failed = |error| fault::of(place.registry(), what(), error);
         let request = manifest_request(Method::HEAD, &self.name, reference);
         let response = place.send(&request).await.map_err(failed)?;
+        self.resolved(place, reference, response).await
+    }
+
+    /// What an answer to a HEAD names, after a GET if it doesn't say.
+    async fn resolved(
+        &self,
+        place: &Endpoint,
+        reference: &Reference,
+        response: Response,
+    ) -> Result<Descriptor, SourceError> {
+        let what = || self.describe(reference);
+        let failed = |error| fault::of(place.registry(), what(), error);
         let status = response.status();
         if status.is_success() {
             if let Some(named) = named(&response, reference).map_err(failed)? {
@@ -113,6 +125,23 @@ impl RepositorySource for RegistryRepository {
         self.places.ask(|place| self.resolve_at(place, reference)).await
     }
 
+    async fn look_up(&self, tag: &Tag) -> Result<Option<Descriptor>, SourceError> {
+        let reference = Reference::Tag(tag.clone());
+        let asked = self.places.ask(|place| async {
+            let response = place.send(&manifest_request(Method::HEAD, &self.name, &reference)).await;
+            let response = response.map_err(|e| fault::of(place.registry(), self.describe(&reference), e))?;
+            // Nobody will read why: a GET after it would double the cost of what is absent as a rule.
+            if response.status() == StatusCode::NOT_FOUND {
+                return Err(SourceError::NotFound { what: self.describe(&reference), source: None });
+            }
+            self.resolved(place, &reference, response).await
+        });
+        match asked.await {
+            Err(SourceError::NotFound { .. }) => Ok(None),
+            other => other.map(Some),
+        }
+    }
+
     async fn manifest(&self, expected: &Descriptor) -> Result<Manifest, SourceError> {
         let what = || self.describe_digest(&expected.digest);
         let verified = |manifest: Manifest| {
@@ -142,7 +171,16 @@ impl RepositorySource for RegistryRepository {
     }
 
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
-        self.places.ask(|place| referrers::of(place, &self.name, subject)).await
+        // Many mirrors know neither the API nor, being asked for what they haven't got, the tag: that one lists nothing says
+        // nothing about the registry.
+        for mirror in &self.places.mirrors {
+            match referrers::of(mirror, &self.name, subject).await {
+                Ok(found) if found.is_empty() => {}
+                Err(error) if is_mended_elsewhere(&error) => {}
+                said => return said,
+            }
+        }
+        referrers::of(&self.places.upstream, &self.name, subject).await
     }
 }
 
