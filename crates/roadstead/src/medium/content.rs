@@ -162,9 +162,15 @@ impl RepositorySource for Content {
 
     async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
         let what = format!("{}: blob {}", self.0.place, expected.digest);
-        match self.0.locate.blob(&expected.digest)? {
-            Some(section) => Ok(section.stream(from, what)),
-            None => Err(SourceError::NotFound { what, source: None }),
+        let Some(section) = self.0.locate.blob(&expected.digest)? else {
+            return Err(SourceError::NotFound { what, source: None });
+        };
+        match expected.size.filter(|size| *size != section.size()) {
+            None => Ok(section.stream(from, what)),
+            Some(size) => {
+                let problem = format!("it has {} bytes, expected {size}", section.size());
+                Err(SourceError::Invalid { what, problem })
+            }
         }
     }
 
