@@ -88,8 +88,8 @@ pub(super) fn content<F: Files + 'static>(files: Arc<F>) -> Result<Content, Sour
     }
     #[derive(serde::Deserialize)]
     struct Index {
-        #[serde(default)]
-        manifests: Vec<Descriptor>,
+        /// Some writers put `null` where there are none.
+        manifests: Option<Vec<Descriptor>>,
     }
     let place = files.place().to_owned();
     let marker: Marker = json(&*files, MARKER, 4096)?;
@@ -98,10 +98,11 @@ pub(super) fn content<F: Files + 'static>(files: Arc<F>) -> Result<Content, Sour
         return Err(SourceError::Invalid { what: place, problem });
     }
     let index: Index = json(&*files, INDEX, MAX_INDEX)?;
-    let entries = index.manifests.into_iter().filter(Descriptor::is_manifest).map(|descriptor| Held {
-        name: [FULL_NAME, REF_NAME].iter().find_map(|key| descriptor.annotations.get(*key)).cloned(),
-        descriptor,
-    });
+    let entries =
+        index.manifests.unwrap_or_default().into_iter().filter(Descriptor::is_manifest).map(|descriptor| Held {
+            name: [FULL_NAME, REF_NAME].iter().find_map(|key| descriptor.annotations.get(*key)).cloned(),
+            descriptor,
+        });
     Ok(Content::new(&place, entries.collect(), Blobs(files)))
 }
 
