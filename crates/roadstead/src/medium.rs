@@ -10,13 +10,19 @@
 //!                   ┌────┴────┐
 //!                  tar      folder             where the bytes of a name lie, nothing outside of it
 //! ```
+//!
+//! Their sinks gather everything in a *depot*, a folder of verified files, and write the table of contents last.
 
 mod content;
+mod depot;
 pub mod dir;
 pub mod docker_archive;
 mod folder;
 pub mod image_layout;
+mod output;
 pub mod registry;
 mod section;
 mod spool;
 mod tar;
+
+pub use output::Output;

@@ -3,6 +3,8 @@
 //! `manifest.json` is the manifest, or the index; the manifests below an index are `HEX.manifest.json`, blobs are `HEX`. The
 //! image has no name there. Signatures (`signature-1`) are not read.
 
+mod sink;
+
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -12,6 +14,8 @@ use super::folder::Folder;
 use super::section::{Section, blocking};
 use crate::image::{Collection, Held, RepositorySource, SourceError};
 use crate::oci::{Algorithm, Digest, MAX_MANIFEST_SIZE, Manifest};
+
+pub use sink::DirSink;
 
 /// The manifest, or the index.
 pub(super) const MANIFEST: &str = "manifest.json";

@@ -11,6 +11,8 @@
 //!
 //! Names are those of the layout, else the `RepoTags`. What Docker wrote before 1.10 has no `manifest.json` and is refused.
 
+mod sink;
+
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +28,8 @@ use super::spool::Compression;
 use super::tar::Tar;
 use crate::image::{Collection, Held, RepositorySource, SourceError};
 use crate::oci::{Algorithm, Descriptor, Digest, Kind, MAX_MANIFEST_SIZE, Manifest, MediaType, excerpt};
+
+pub use sink::DockerArchiveSink;
 
 /// The table of contents.
 pub(super) const TABLE: &str = "manifest.json";

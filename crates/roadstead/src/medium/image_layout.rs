@@ -6,6 +6,8 @@
 //!
 //! Source: image specification, *Image Layout* and *Annotations*.
 
+mod sink;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +19,9 @@ use super::section::{Section, blocking};
 use super::tar::Tar;
 use crate::image::{Collection, Held, RepositorySource, SourceError};
 use crate::oci::{Descriptor, Digest};
+
+pub use sink::ImageLayoutSink;
+pub(super) use sink::{Spooled, closing, write_archive};
 
 /// The annotation of an entry that has the whole name of the image.
 pub(super) const FULL_NAME: &str = "io.containerd.image.name";

@@ -6,3 +6,4 @@ mod hostile;
 mod reading;
 mod real;
 mod support;
+mod writing;
