@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -141,9 +140,4 @@ pub(crate) async fn expect_whole(what: &str, collection: &dyn Collection, held: 
             assert_eq!(blob.digest.algorithm().digest(&bytes.concat()), blob.digest, "{what}: a blob");
         }
     }
-}
-
-/// Shares a value between a test and what it tests.
-pub(crate) fn shared<T>(value: T) -> Arc<T> {
-    Arc::new(value)
 }
