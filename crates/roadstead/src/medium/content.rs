@@ -122,9 +122,14 @@ impl Content {
         Manifest::verify(bytes, expected).map_err(|source| SourceError::Manifest { what, source: Box::new(source) })
     }
 
-    /// Whether the bytes of a blob are there.
-    pub(super) fn has_blob(&self, digest: &Digest) -> Result<bool, SourceError> {
-        Ok(self.0.locate.blob(digest)?.is_some())
+    /// Looks whether a blob is there, without reading it.
+    pub(super) fn expect_blob(&self, digest: &Digest) -> Result<(), SourceError> {
+        self.locate_blob(digest).map(drop)
+    }
+
+    fn locate_blob(&self, digest: &Digest) -> Result<Section, SourceError> {
+        let not_found = || SourceError::NotFound { what: format!("{}: blob {digest}", self.0.place), source: None };
+        self.0.locate.blob(digest)?.ok_or_else(not_found)
     }
 }
 
@@ -162,9 +167,7 @@ impl RepositorySource for Content {
 
     async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
         let what = format!("{}: blob {}", self.0.place, expected.digest);
-        let Some(section) = self.0.locate.blob(&expected.digest)? else {
-            return Err(SourceError::NotFound { what, source: None });
-        };
+        let section = self.locate_blob(&expected.digest)?;
         match expected.size.filter(|size| *size != section.size()) {
             None => Ok(section.stream(from, what)),
             Some(size) => {

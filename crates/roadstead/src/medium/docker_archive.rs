@@ -86,7 +86,7 @@ fn content(tar: Tar) -> Result<Content, SourceError> {
     let tar = Arc::new(tar);
     let has_table = tar.section(TABLE)?.is_some();
     if image_layout::is_layout(&*tar)? {
-        let layout = whole(image_layout::content(tar.clone())?, &tar);
+        let layout = image_layout::content(tar.clone()).and_then(|layout| whole(&layout, &tar));
         // Without the other form there is nothing to fall back to.
         match layout {
             Err(_) if has_table => {}
@@ -119,35 +119,31 @@ fn content(tar: Tar) -> Result<Content, SourceError> {
 }
 
 /// The layout of an archive, if every image that it names is whole.
-fn whole(layout: Content, tar: &Arc<Tar>) -> Result<Content, SourceError> {
+fn whole(layout: &Content, tar: &Arc<Tar>) -> Result<Content, SourceError> {
     let mut entries = Vec::new();
     for entry in layout.entries() {
         let manifest = layout.manifest_now(&entry.descriptor)?;
-        let descriptor = if manifest.kind() == Kind::Index {
-            match single(&layout, &manifest) {
-                Some(only) => only,
-                None => entry.descriptor.clone(),
-            }
-        } else {
-            for blob in manifest.blobs().filter(|blob| !blob.is_nondistributable()) {
-                if !layout.has_blob(&blob.digest)? {
-                    let what = format!("{}: blob {}", tar.place(), blob.digest);
-                    return Err(SourceError::NotFound { what, source: None });
-                }
-            }
-            entry.descriptor.clone()
-        };
-        entries.push(Held { name: entry.name.clone(), descriptor });
+        let only = if manifest.kind() == Kind::Index { single(layout, &manifest) } else { None };
+        if manifest.kind() != Kind::Index {
+            expect_blobs(layout, &manifest)?;
+        }
+        entries.push(Held { name: entry.name.clone(), descriptor: only.unwrap_or_else(|| entry.descriptor.clone()) });
     }
     Ok(Content::new(tar.place(), entries, image_layout::Blobs(tar.clone())))
 }
 
-/// The one image of an index that is there, if others aren't.
+/// The one image of an index that is whole, if others aren't.
 fn single(layout: &Content, index: &Manifest) -> Option<Descriptor> {
     let images = || index.children().filter(|child| child.attests().is_none());
-    let mut there = images().filter(|child| layout.manifest_now(child).is_ok());
-    let first = there.next()?;
-    (there.next().is_none() && images().count() > 1).then(|| first.clone())
+    let is_whole =
+        |child: &&Descriptor| layout.manifest_now(child).and_then(|manifest| expect_blobs(layout, &manifest)).is_ok();
+    let mut whole = images().filter(is_whole);
+    let first = whole.next()?;
+    (whole.next().is_none() && images().count() > 1).then(|| first.clone())
+}
+
+fn expect_blobs(layout: &Content, manifest: &Manifest) -> Result<(), SourceError> {
+    manifest.blobs().filter(|blob| !blob.is_nondistributable()).try_for_each(|blob| layout.expect_blob(&blob.digest))
 }
 
 /// An entry of the table of contents.

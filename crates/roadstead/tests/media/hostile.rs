@@ -240,7 +240,7 @@ async fn links_in_folders_are_not_followed() {
     let outside = folder.path().join("outside");
     fs::write(&outside, &image.blobs[&layer.digest]).unwrap();
     let root = folder.path().join("layout");
-    write_folder(&root, &layout(&[&image], &[entry(&image, json!({}))]));
+    write_folder(&root, &layout(&[&image], &[entry(&image, &json!({}))]));
     let blob = root.join(blob_path(&layer.digest));
     fs::remove_file(&blob).unwrap();
     symlink(&outside, &blob).unwrap();
@@ -263,7 +263,7 @@ async fn links_in_folders_are_not_followed() {
 #[tokio::test]
 async fn layouts_that_are_none() {
     let (image, folder) = (image(), tempfile::tempdir().unwrap());
-    let files = layout(&[&image], &[entry(&image, json!({}))]);
+    let files = layout(&[&image], &[entry(&image, &json!({}))]);
     let with = async |name: &str, content: Option<&str>, expected: &str| {
         let root = folder.path().join("layout");
         let _ = fs::remove_dir_all(&root);

@@ -54,7 +54,7 @@ fn damage(path: &Path, good: &Bytes, fault: Option<Fault>) {
     match fault {
         None => {}
         Some(Fault::WrongBytes) => {
-            fs::write(path, [&good[..good.len() - 1], &[good[good.len() - 1] ^ 1]].concat()).unwrap()
+            fs::write(path, [&good[..good.len() - 1], &[good[good.len() - 1] ^ 1]].concat()).unwrap();
         }
         Some(Fault::Short) => file.set_len(good.len() as u64 - 1).unwrap(),
         Some(Fault::Long) => { &file }.write_all(b" ").unwrap(),
@@ -68,7 +68,7 @@ fn damage(path: &Path, good: &Bytes, fault: Option<Fault>) {
 async fn a_layout_in_a_folder_and_in_an_archive() {
     let (image, folder) = (index(), tempfile::tempdir().unwrap());
     let referrer = referrer(&image);
-    let entries = [entry(&image, json!({ REF_NAME: "1" })), entry(&referrer, Value::Null)];
+    let entries = [entry(&image, &json!({ REF_NAME: "1" })), entry(&referrer, &Value::Null)];
     let files = layout(&[&image, &referrer], &entries);
     let root = folder.path().join("layout");
     write_folder(&root, &files);
@@ -243,7 +243,7 @@ impl CloneSize for tar::Header {
 async fn an_archive_of_both_forms_keeps_its_digests() {
     let image = ImageBuilder::new().layer("a").gzip().build();
     let name = json!({ FULL_NAME: "docker.io/library/app:1", REF_NAME: "1" });
-    let mut files = layout(&[&image], &[entry(&image, name)]);
+    let mut files = layout(&[&image], &[entry(&image, &name)]);
     let table = |image: &Image| {
         let layers: Vec<_> = image.manifest.layers().iter().map(|layer| blob_path(&layer.digest)).collect();
         let config = blob_path(&image.manifest.config().unwrap().digest);
@@ -257,7 +257,7 @@ async fn an_archive_of_both_forms_keeps_its_digests() {
 
     // A layout that isn't whole doesn't count.
     let other = ImageBuilder::new().layer("never pulled").build();
-    files[1].1 = layout(&[], &[entry(&other, Value::Null)])[1].1.clone();
+    files[1].1 = layout(&[], &[entry(&other, &Value::Null)])[1].1.clone();
     let archive = opened(&files).await.unwrap();
     assert_eq!(names(&archive).await, ["app:1"]);
 }
@@ -268,12 +268,12 @@ async fn of_an_index_with_one_image_that_is_there_this_image_is_held() {
     let of = |platform| ImageBuilder::new().layer(platform).platform(platform).build();
     let here = of("linux/amd64");
     let index = IndexBuilder::new().image(here.clone()).absent(&of("linux/arm64")).build();
-    let archive = opened(&layout(&[&index], &[entry(&index, json!({ REF_NAME: "1" }))])).await.unwrap();
+    let archive = opened(&layout(&[&index], &[entry(&index, &json!({ REF_NAME: "1" }))])).await.unwrap();
     let held = archive.images().await.unwrap();
     assert_eq!((held.len(), held[0].descriptor.digest), (1, here.digest()));
 
     let whole = IndexBuilder::new().image(here).image(of("linux/arm64")).build();
-    let archive = opened(&layout(&[&whole], &[entry(&whole, json!({ REF_NAME: "1" }))])).await.unwrap();
+    let archive = opened(&layout(&[&whole], &[entry(&whole, &json!({ REF_NAME: "1" }))])).await.unwrap();
     assert_eq!(archive.images().await.unwrap()[0].descriptor.digest, whole.digest());
 }
 
@@ -288,12 +288,12 @@ async fn which_entries_of_a_layout_are_images() {
     let folder = tempfile::tempdir().unwrap();
     let tag = format!("sha256-{}", other.digest().hex());
     let entries = [
-        entry(&child, Value::Null),
-        entry(&image, json!({ FULL_NAME: "example.com/app:1", REF_NAME: "1" })),
-        entry(&referrer, json!({})),
-        entry(&image, json!({ REF_NAME: "2" })),
-        entry(&other, Value::Null),
-        entry(&fallback, json!({ REF_NAME: tag })),
+        entry(&child, &Value::Null),
+        entry(&image, &json!({ FULL_NAME: "example.com/app:1", REF_NAME: "1" })),
+        entry(&referrer, &json!({})),
+        entry(&image, &json!({ REF_NAME: "2" })),
+        entry(&other, &Value::Null),
+        entry(&fallback, &json!({ REF_NAME: tag })),
     ];
     write_folder(folder.path(), &layout(&[&image, &other, &referrer, &fallback], &entries));
     let layout = ImageLayout::open(folder.path()).await.unwrap();
@@ -311,9 +311,9 @@ async fn which_entries_of_a_layout_are_images() {
 async fn ambiguous_tags_name_nothing() {
     let (one, two) = (ImageBuilder::new().layer("1").build(), ImageBuilder::new().layer("2").build());
     let entries = [
-        entry(&one, json!({ FULL_NAME: "docker.io/library/one:latest" })),
-        entry(&two, json!({ FULL_NAME: "docker.io/library/two:latest" })),
-        entry(&two, json!({ FULL_NAME: "docker.io/library/two:1" })),
+        entry(&one, &json!({ FULL_NAME: "docker.io/library/one:latest" })),
+        entry(&two, &json!({ FULL_NAME: "docker.io/library/two:latest" })),
+        entry(&two, &json!({ FULL_NAME: "docker.io/library/two:1" })),
     ];
     let folder = tempfile::tempdir().unwrap();
     write_folder(folder.path(), &layout(&[&one, &two], &entries));

@@ -34,7 +34,7 @@ pub(crate) fn blob_path(digest: &Digest) -> String {
     format!("blobs/{}/{}", digest.algorithm(), digest.hex())
 }
 
-pub(crate) fn entry(image: &Image, annotations: Value) -> Value {
+pub(crate) fn entry(image: &Image, annotations: &Value) -> Value {
     let descriptor = image.descriptor();
     json!({
         "mediaType": descriptor.media_type, "digest": descriptor.digest, "size": descriptor.size,
