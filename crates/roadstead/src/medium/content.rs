@@ -11,7 +11,7 @@ use super::section::{Section, blocking};
 use crate::image::{ByteStream, Held, RepositorySource, SourceError};
 use crate::oci::{Descriptor, Digest, ImageReference, MAX_MANIFEST_SIZE, Manifest, Reference, Tag};
 
-/// Files under names that are not trusted.
+/// Files under names.
 pub(super) trait Files: Send + Sync {
     /// The whole, as people write it: `oci:FOLDER`.
     fn place(&self) -> &str;

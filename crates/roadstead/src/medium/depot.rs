@@ -58,8 +58,8 @@ pub(super) struct Depot {
     /// Whether bytes are on the disk before they have a name.
     durable: bool,
     state: Mutex<State>,
-    /// The folder itself, if it goes with this.
-    temporary: Option<TempDir>,
+    /// The folder itself, if it goes with this. One that was given another name stays under that.
+    _temporary: Option<TempDir>,
 }
 
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl Depot {
     /// In a folder that stays, and exists.
     pub(super) fn lasting(root: &Path, form: impl Form + 'static) -> Self {
         let (root, form) = (root.to_owned(), Box::new(form));
-        Self { root, form, durable: true, state: Mutex::default(), temporary: None }
+        Self { root, form, durable: true, state: Mutex::default(), _temporary: None }
     }
 
     /// In a new folder of this mode, less the umask, below `parent`, which goes with this.
@@ -97,18 +97,11 @@ impl Depot {
         builder.prefix(".roadstead-").permissions(Permissions::from_mode(mode));
         let temporary = builder.tempdir_in(parent).map_err(|e| SinkError::new(&parent.display(), e))?;
         let (root, form) = (temporary.path().to_owned(), Box::new(form));
-        Ok(Self { root, form, durable: false, state: Mutex::default(), temporary: Some(temporary) })
+        Ok(Self { root, form, durable: false, state: Mutex::default(), _temporary: Some(temporary) })
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
-    }
-
-    /// Keeps the temporary folder from going.
-    pub(super) fn keep(&mut self) {
-        if let Some(temporary) = self.temporary.take() {
-            let _ = temporary.keep();
-        }
     }
 
     /// A sink for images that `name` says registry and repository of; each tag makes a name of the three. Without `name` an

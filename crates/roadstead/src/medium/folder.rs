@@ -36,6 +36,7 @@ impl Files for Folder {
         &self.place
     }
 
+    /// Here a name is one of ours, or made of a digest; none comes from the medium.
     fn section(&self, name: &str) -> Result<Option<Section>, SourceError> {
         let path = self.root.join(name);
         match open_regular(&path) {

@@ -13,7 +13,7 @@ use super::section::failed;
 use crate::image::SourceError;
 
 /// What any archive may unpack to, however small it is.
-const FREE: u64 = 1 << 30;
+const FREE: u64 = 256 << 20;
 
 /// How many times its own size an archive may unpack to beyond that. Files full of zeros are a thousand times smaller in
 /// gzip, but an image is not made of them alone: real ones stay below twenty.
@@ -79,7 +79,9 @@ pub(super) fn spool(mut input: impl Read, place: &str, folder: &Path) -> Result<
         written += read as u64;
         let allowed = if compression == Compression::None { MAX_SIZE } else { FREE + MAX_RATIO * taken.get() };
         if written > allowed.min(MAX_SIZE) {
-            let problem = format!("it unpacks to more than {MAX_SIZE} bytes, or {MAX_RATIO} times its size");
+            let problem = format!(
+                "it unpacks to more than {MAX_RATIO} times its size, or {MAX_SIZE} bytes; if you trust it, decompress it first"
+            );
             return Err(SourceError::Invalid { what: place.to_owned(), problem });
         }
         file.write_all(&buffer[..read]).map_err(unwritable)?;

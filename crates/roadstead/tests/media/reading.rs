@@ -105,6 +105,13 @@ async fn skopeos_folder() {
     expect_whole("dir", &source.0, &held[0]).await;
     let (repository, tag) = ("org/app".parse().unwrap(), "1".parse().unwrap());
     let subject = Subject { implementation: "dir", source: &source, repository, tag, image: &image, referrers: None };
+    // It has no tags, so some promises have nothing to keep.
+    source::a_digest_resolves_to_itself(&subject).await;
+    source::what_is_not_there_is_not_found(&subject).await;
+    source::manifests_come_exactly(&subject).await;
+    source::a_manifest_of_another_size_is_refused(&subject).await;
+    source::blobs_come_whole(&subject).await;
+    source::blobs_come_from_any_offset(&subject).await;
     source::faults_show(&subject, &|digest, fault| {
         let (name, good): (PathBuf, _) = match image.blobs.get(&digest) {
             Some(blob) => (digest.hex().into(), blob),
@@ -150,6 +157,8 @@ async fn what_docker_saves_gets_a_manifest() {
         let tag: Reference = tag.parse().unwrap();
         assert_eq!(archive.content().resolve(&tag).await.unwrap().digest, held[0].descriptor.digest);
     }
+    let written = Image { manifest, ..image.clone() };
+    keeps_the_promises("docker-archive", archive, &written, Vec::new()).await;
     // The same archive gives the same manifest.
     let again = opened(&saved(&image, &[])).await.unwrap();
     assert_eq!(again.images().await.unwrap()[0].descriptor, held[0].descriptor);

@@ -338,6 +338,37 @@ async fn an_index_that_is_written_is_copied_whole_by_others() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn umoci_new() {
+    let folder = Folder::new();
+    let umoci = |arguments: &[&str]| Invocation::new(part::installed("umoci")).args(arguments).run().unwrap();
+    let layout = text(&folder.join("layout"));
+    umoci(&["init", "--layout", &layout]);
+    for tag in ["one", "two"] {
+        umoci(&["new", "--image", &format!("{layout}:{tag}")]);
+    }
+    let opened = ImageLayout::open(Path::new(&layout)).await.unwrap();
+    let mut found = names(&opened).await;
+    found.sort_unstable();
+    assert_eq!(found, ["one", "two"]);
+}
+
+/// Of the layouts with lists of referrers under a tag.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs regctl, which takes long to build"]
+async fn regctl_image_copy() {
+    let registry = Generation::V3.registry().start();
+    let (image, folder) = (index("regctl"), Folder::new());
+    let from = format!("{}/regctl:1", registry.authority());
+    Skopeo.copy(&source(&prepared(&image)), &format!("docker://{from}")).unwrap();
+    let to = format!("ocidir://{}:1", text(&folder.join("layout")));
+    let regctl = Invocation::new(part::built("bin/regctl")).env("HOME", folder.path());
+    let host = format!("reg={},tls=disabled", registry.authority());
+    regctl.args(["--host", &host, "image", "copy", &from, &to]).run().unwrap();
+    let layout = ImageLayout::open(&folder.join("layout")).await.unwrap();
+    assert_eq!(the_only("regctl", &layout).await, (vec!["1".to_owned()], image.digest()));
+}
+
 /// Docker with containerd's store: layouts with the digests that were pulled.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs Docker 29, which takes long to build"]

@@ -60,14 +60,11 @@ impl DirSink {
             let [top] = roots[..] else {
                 return Err(refused("such a folder holds one image, neither none nor several"));
             };
-            let mut depot = Arc::into_inner(depot).ok_or_else(|| refused("an image is still being written to it"))?;
             let root = depot.root();
             fs::rename(root.join(Named.manifest(&top)), root.join(MANIFEST)).map_err(failed)?;
             fs::write(root.join("version"), VERSION).map_err(failed)?;
             // Over an empty folder, or nothing; never over another.
-            fs::rename(root, &folder).map_err(failed)?;
-            depot.keep();
-            Ok(())
+            fs::rename(root, &folder).map_err(failed)
         })
         .await
     }
