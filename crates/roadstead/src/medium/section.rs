@@ -60,7 +60,7 @@ impl Section {
         self.read_part(0..self.size(), what)
     }
 
-    /// The digest of all bytes, and the first few of them. Blocks.
+    /// The digest of all bytes. Blocks.
     pub(super) fn digest(&self, algorithm: Algorithm, what: &str) -> Result<Digest, SourceError> {
         let mut hasher = algorithm.hasher();
         for start in (0..self.size()).step_by(PIECE as usize) {

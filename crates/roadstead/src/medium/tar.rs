@@ -69,11 +69,9 @@ impl Tar {
             if metadata.is_dir() {
                 return Err(SourceError::Invalid { what: place, problem: "it is a folder, not an archive".to_owned() });
             }
-            let head = Section::File {
-                file: Arc::new(file.try_clone().map_err(|e| failed(place.as_str(), e))?),
-                range: 0..metadata.len(),
-            };
-            if !metadata.is_file() || Compression::of(&head.head(Compression::HEAD, &place)?) != Compression::None {
+            let start = 0..metadata.len().min(Compression::HEAD);
+            let head = read_range(&file, start).map_err(|e| failed(place.as_str(), e))?;
+            if !metadata.is_file() || Compression::of(&head) != Compression::None {
                 file = spool(file, &place, &folder)?;
             }
             Self::index(place, file)

@@ -207,6 +207,12 @@ async fn layers_that_are_links_within_the_archive() {
     }
 }
 
+fn gnu_header(size: usize) -> tar::Header {
+    let mut header = tar::Header::new_gnu();
+    header.set_size(size as u64);
+    header
+}
+
 /// Names that don't fit a header, in the ways of GNU and of POSIX.
 #[tokio::test]
 async fn long_names() {
@@ -222,7 +228,7 @@ async fn long_names() {
     let mut pax = tar::Builder::new(Vec::new());
     for (name, bytes) in &files {
         let mut entry = header("", tar::EntryType::Regular, bytes.len() as u64);
-        gnu.append_data(&mut { tar::Header::new_gnu() }.clone_size(bytes.len()), name, &bytes[..]).unwrap();
+        gnu.append_data(&mut gnu_header(bytes.len()), name, &bytes[..]).unwrap();
         pax.append_pax_extensions([("path", name.as_bytes()), ("size", bytes.len().to_string().as_bytes())]).unwrap();
         // Both say the size; where it doesn't fit a header, only the extension does.
         entry.set_path("cut-off").unwrap();
@@ -233,17 +239,6 @@ async fn long_names() {
         let folder = tempfile::tempdir().unwrap();
         let archive = DockerArchive::read(std::io::Cursor::new(bytes), kind, folder.path()).await.unwrap();
         expect_whole(kind, &archive, &archive.images().await.unwrap()[0]).await;
-    }
-}
-
-trait CloneSize {
-    fn clone_size(self, size: usize) -> Self;
-}
-
-impl CloneSize for tar::Header {
-    fn clone_size(mut self, size: usize) -> Self {
-        self.set_size(size as u64);
-        self
     }
 }
 
