@@ -18,7 +18,7 @@
 //! - [`image`] joins a source and a sink. Children come before parents and tags last, and nothing shows before it is verified.
 //! - [`tree`] and [`store`] are the registry itself; `docs/format.md` in the repository says what the files are.
 //! - [`site`], [`host`] and [`server`] are how it looks from outside.
-//! - [`medium`] and [`http`] reach other registries.
+//! - [`medium`] and [`http`] reach other registries; [`medium`] also reads and writes archives and layouts.
 //!
 //! The library reads no environment, no home folder and no terminal: whoever calls it passes values. Everything that comes
 //! from outside counts as hostile, and is bounded. Async functions need a Tokio runtime.

@@ -1,3 +1,28 @@
 //! The media that images come from and go to.
+//!
+//! A registry has repositories, so it is a [`Source`](crate::image::Source). Archives, layouts and folders hold a few images
+//! in one place: each is a [`Collection`](crate::image::Collection), and they share what lies below them.
+//!
+//! ```text
+//!   docker_archive   image_layout   dir        what the table of contents means
+//!         └──────────────┼───────────┘
+//!                     content                  manifests, blobs, tags and referrers by digest
+//!                   ┌────┴────┐
+//!                  tar      folder             where the bytes of a name lie, nothing outside of it
+//! ```
+//!
+//! Their sinks gather everything in a *depot*, a folder of verified files, and write the table of contents last.
 
+mod content;
+mod depot;
+pub mod dir;
+pub mod docker_archive;
+mod folder;
+pub mod image_layout;
+mod output;
 pub mod registry;
+mod section;
+mod spool;
+mod tar;
+
+pub use output::Output;

@@ -26,6 +26,7 @@ use futures::stream::BoxStream;
 
 pub use key::{Key, KeyError};
 pub use local::LocalStore;
+pub(crate) use local::open_regular;
 pub use memory::MemoryStore;
 
 use crate::oci::{Digest, Hasher, MediaType};

@@ -157,3 +157,24 @@ pub enum PutError {
     #[error(transparent)]
     Sink(#[from] SinkError),
 }
+
+impl PutError {
+    /// More than `limit` bytes came under that digest.
+    pub(crate) fn too_long(digest: &Digest, limit: u64) -> Self {
+        Self::Mismatch { problem: format!("blob {digest} is longer than the {limit} bytes expected") }
+    }
+
+    /// Judges `size` bytes of that digest.
+    pub(crate) fn check(expected: &Descriptor, actual: &Digest, size: u64) -> Result<(), Self> {
+        let problem = match expected.size {
+            Some(wanted) if wanted != size => {
+                format!("blob {} ended after {size} bytes, expected {wanted}", expected.digest)
+            }
+            _ if *actual != expected.digest => {
+                format!("blob {} has other bytes than its digest says: they are {actual}", expected.digest)
+            }
+            _ => return Ok(()),
+        };
+        Err(Self::Mismatch { problem })
+    }
+}

@@ -487,7 +487,7 @@ fn is_absent(e: &io::Error) -> bool {
 }
 
 /// Opens a regular file, and nothing that a path may be instead of one.
-fn open_regular(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
+pub(crate) fn open_regular(path: &Path) -> io::Result<Option<(File, fs::Metadata)>> {
     match open_no_links(path, OFlags::RDONLY | OFlags::NONBLOCK) {
         Ok(file) => {
             let metadata = file.metadata()?;

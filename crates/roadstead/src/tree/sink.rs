@@ -392,28 +392,20 @@ impl RepositorySink for TreeSink {
     async fn put_blob(&self, expected: &Descriptor, mut bytes: ByteStream) -> Result<(), PutError> {
         let store = &self.tree.0.store;
         let failed = |e| PutError::Sink(self.failed(TreeError::Store(e)));
-        let mismatch = |problem| PutError::Mismatch { problem };
         let mut upload = store.begin_upload(expected.digest.algorithm().hasher()).await.map_err(failed)?;
+        let limit = expected.size.unwrap_or(MAX_BLOB_SIZE);
         let mut size = 0;
         while let Some(piece) = bytes.next().await {
             let piece = piece?;
             size += piece.len() as u64;
             // An endless stream is cut as soon as it is longer than it may be.
-            if let Some(limit) = expected.size.or(Some(MAX_BLOB_SIZE)).filter(|limit| size > *limit) {
-                return Err(mismatch(format!("blob {} is longer than the {limit} bytes expected", expected.digest)));
+            if size > limit {
+                return Err(PutError::too_long(&expected.digest, limit));
             }
             upload.write(piece).await.map_err(failed)?;
         }
-        if let Some(wanted) = expected.size.filter(|wanted| *wanted != size) {
-            return Err(mismatch(format!("blob {} ended after {size} bytes, expected {wanted}", expected.digest)));
-        }
         let (actual, _) = upload.digest().await.map_err(failed)?;
-        if actual != expected.digest {
-            return Err(mismatch(format!(
-                "blob {} has other bytes than its digest says: they are {actual}",
-                expected.digest
-            )));
-        }
+        PutError::check(expected, &actual, size)?;
         self.keep(upload, actual, size).await
     }
 
