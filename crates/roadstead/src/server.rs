@@ -79,7 +79,7 @@ pub enum Sendfile {
     /// Those on other machines: no byte is copied on the way to the network card.
     ///
     /// Pages that `sendfile` passes on within a machine are read from memory by the client alone, while bytes that are
-    /// copied reach it through the processor's cache: a third faster for one reader, at six times the server's time.
+    /// copied reach it through the processor's cache: a third faster for one reader, at five times the server's time.
     #[default]
     Elsewhere,
     /// All.
