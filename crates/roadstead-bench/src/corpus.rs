@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 /// Changes when the images do, so that older ones are not taken for them.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
 const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -23,8 +23,14 @@ const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// How many platforms the index has.
 pub(crate) const PLATFORMS: usize = 16;
 
-/// The repository of all images.
+/// The repository of the images that are measured one by one.
 pub(crate) const REPOSITORY: &str = "bench/image";
+/// The repository of many small images, with a list of its tags.
+pub(crate) const MANY: &str = "bench/many";
+/// How many those are.
+pub(crate) const IMAGES: usize = 200;
+/// On how many bases they stand.
+const BASES: u64 = 10;
 /// Six layers.
 pub(crate) const LARGE: &str = "large";
 /// Five of those, and another.
@@ -86,10 +92,7 @@ impl Corpus {
 }
 
 fn make(root: &Path, scale: Scale) -> anyhow::Result<(String, Vec<Served>)> {
-    let mut maker = Maker { repository: root.join("v2").join(REPOSITORY), manifests: Vec::new() };
-    fs::create_dir_all(maker.repository.join("blobs"))?;
-    fs::create_dir_all(maker.repository.join("manifests"))?;
-
+    let mut maker = Maker::new(root, REPOSITORY)?;
     let sizes = scale.layers();
     let mut layers = Vec::new();
     for (seed, size) in (1..).zip(sizes) {
@@ -108,7 +111,29 @@ fn make(root: &Path, scale: Scale) -> anyhow::Result<(String, Vec<Served>)> {
     }
     let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries});
     maker.manifest(&serde_json::to_vec(&index)?, OCI_INDEX, Some(INDEX))?;
-    Ok((largest, maker.manifests))
+    let mut manifests = maker.manifests;
+    manifests.extend(make_many(root)?);
+    Ok((largest, manifests))
+}
+
+/// Images as a farm of builds makes them: a base of a few layers, and two of their own.
+fn make_many(root: &Path) -> anyhow::Result<Vec<Served>> {
+    let mut maker = Maker::new(root, MANY)?;
+    let bases: Vec<Vec<Layer>> = (0..BASES)
+        .map(|base| (0..4).map(|layer| maker.layer(1000 + 10 * base + layer, 60_000 << layer)).collect())
+        .collect::<io::Result<_>>()?;
+    let mut tags = Vec::new();
+    for (number, base) in (0..IMAGES).zip(bases.iter().cycle()) {
+        let seed = 2000 + 2 * number as u64;
+        let mut layers = base.clone();
+        layers.extend([maker.layer(seed, 2_000)?, maker.layer(seed + 1, 30_000)?]);
+        let tag = format!("build-{number:03}");
+        maker.docker_image(&tag, &layers)?;
+        tags.push(tag);
+    }
+    fs::create_dir_all(maker.repository.join("tags"))?;
+    fs::write(maker.repository.join("tags/list"), serde_json::to_vec(&json!({"name": MANY, "tags": tags}))?)?;
+    Ok(maker.manifests)
 }
 
 /// A layer: its digest and size, and the digest of what it is compressed from.
@@ -120,11 +145,19 @@ struct Layer {
 }
 
 struct Maker {
+    name: &'static str,
     repository: PathBuf,
     manifests: Vec<Served>,
 }
 
 impl Maker {
+    fn new(root: &Path, name: &'static str) -> io::Result<Self> {
+        let repository = root.join("v2").join(name);
+        fs::create_dir_all(repository.join("blobs"))?;
+        fs::create_dir_all(repository.join("manifests"))?;
+        Ok(Self { name, repository, manifests: Vec::new() })
+    }
+
     fn layer(&self, seed: u64, size: u64) -> io::Result<Layer> {
         let temporary = self.repository.join("blobs/new");
         let compressed = Hashing::new(BufWriter::with_capacity(1 << 20, File::create(&temporary)?));
@@ -187,7 +220,7 @@ impl Maker {
         let digest = digest(bytes);
         for reference in [Some(digest.as_str()), tag].into_iter().flatten() {
             fs::write(self.repository.join("manifests").join(reference), bytes)?;
-            let path = format!("/v2/{REPOSITORY}/manifests/{reference}");
+            let path = format!("/v2/{}/manifests/{reference}", self.name);
             self.manifests.push(Served { path, media_type: media_type.to_owned(), digest: digest.clone() });
         }
         Ok(digest)

@@ -1,10 +1,11 @@
 //! From a registry into files.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use roadstead_parts::{Invocation, part};
 
+use crate::contest::{Ground, Side, compare};
 use crate::corpus::{INDEX, LARGE, SIBLING};
 use crate::measure::{Figures, Program, Run};
 use crate::registry::Registry;
@@ -20,14 +21,14 @@ const AGAIN_REQUESTS: f64 = 2.0;
 const SYNCS: f64 = 12.0;
 
 pub(crate) fn measure(roadstead: &Path, work: &Path, registry: &Registry, runs: usize) -> anyhow::Result<Vec<Row>> {
-    let bench = Bench { roadstead, registry, work, runs };
+    let bench = Bench { roadstead, registry, ground: Ground { work, runs } };
     let mut rows = bench.cold(LARGE, "600 MB in 6 layers")?;
     rows.extend(bench.again()?);
     rows.extend(bench.sibling()?);
     rows.push(bench.syncs()?);
     rows.extend(bench.platforms()?);
     for row in &mut rows {
-        row.name(&bench.destination().display().to_string(), "DEST");
+        row.name(&bench.ground.destination().display().to_string(), "DEST");
         row.name(&registry.authority(), "REGISTRY");
     }
     Ok(rows)
@@ -36,59 +37,14 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, registry: &Registry, runs: 
 struct Bench<'a> {
     roadstead: &'a Path,
     registry: &'a Registry,
-    work: &'a Path,
-    runs: usize,
-}
-
-/// Who copies, and what is done before the time is taken.
-struct Side {
-    name: &'static str,
-    program: Program,
-    synced: bool,
-    runs: Vec<Run>,
-}
-
-impl Side {
-    fn command(&self) -> String {
-        if self.synced { format!("{} && sync -f DEST", self.program) } else { self.program.to_string() }
-    }
-
-    fn figures(&self, figure: impl Fn(&Run) -> f64) -> Figures {
-        Figures::new(self.runs.iter().map(figure).collect())
-    }
-
-    fn seconds(&self) -> Figures {
-        self.figures(|run| run.wall.as_secs_f64())
-    }
+    ground: Ground<'a>,
 }
 
 impl Bench<'_> {
-    fn destination(&self) -> PathBuf {
-        self.work.join("destination")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.work.join("complaints")
-    }
-
-    fn sync(&self) -> Program {
-        Program::new(&part::installed("sync")).arg("-f").arg(self.work)
-    }
-
-    /// Removes the last copy and waits until the disk has forgotten it, so that nobody pays for another's work.
-    fn clear(&self) -> anyhow::Result<()> {
-        let destination = self.destination();
-        if destination.exists() {
-            fs::remove_dir_all(destination)?;
-        }
-        self.sync().run(&self.log())?;
-        Ok(())
-    }
-
     fn add(&self, tag: &str) -> Program {
         Program::new(self.roadstead)
             .args(["--quiet", "--tree"])
-            .arg(self.destination())
+            .arg(self.ground.destination())
             .arg("add")
             .arg(self.registry.image(tag))
     }
@@ -97,53 +53,27 @@ impl Bench<'_> {
         Program::new(&part::built("bin/crane"))
             .args(["pull", "--insecure", "--format=oci"])
             .arg(self.registry.image(tag))
-            .arg(self.destination())
+            .arg(self.ground.destination())
     }
 
     fn skopeo(&self, tag: &str) -> Program {
         Program::new(&part::installed("skopeo"))
             .args(["copy", "--quiet", "--all", "--src-tls-verify=false"])
             .arg(format!("docker://{}", self.registry.image(tag)))
-            .arg(format!("dir:{}", self.destination().display()))
-    }
-
-    /// Lets all sides do their work into an empty place, by turns, each as often as asked for.
-    fn alternate(&self, sides: &mut [Side]) -> anyhow::Result<()> {
-        for round in 0..self.runs {
-            let count = sides.len();
-            for turn in 0..count {
-                // Nobody always comes after the same one.
-                let side = &mut sides[(round + turn) % count];
-                self.clear()?;
-                let mut run = side.program.run(&self.log())?;
-                if side.synced {
-                    run.wall += self.sync().run(&self.log())?.wall;
-                }
-                side.runs.push(run);
-            }
-        }
-        self.clear()
+            .arg(format!("dir:{}", self.ground.destination().display()))
     }
 
     fn cold(&self, tag: &str, what: &str) -> anyhow::Result<Vec<Row>> {
-        let side = |name, program, synced| Side { name, program, synced, runs: Vec::new() };
         let mut sides = [
-            side("roadstead", self.add(tag), true),
-            side("crane", self.crane(tag), true),
-            side("skopeo", self.skopeo(tag), true),
-            side("roadstead", self.add(tag).arg("--no-sync"), false),
-            side("crane", self.crane(tag), false),
+            Side::new("roadstead", self.add(tag), true),
+            Side::new("crane", self.crane(tag), true),
+            Side::new("skopeo", self.skopeo(tag), true),
+            Side::new("roadstead", self.add(tag).arg("--no-sync"), false),
+            Side::new("crane", self.crane(tag), false),
         ];
-        self.alternate(&mut sides)?;
+        self.ground.alternate(&mut sides, Ground::clear)?;
+        self.ground.clear()?;
         let [ours, crane, skopeo, ours_unsynced, crane_unsynced] = &sides;
-        let compare = |what: String, ours: &Side, peer: &Side, bar| Row {
-            what,
-            command: ours.command(),
-            unit: Unit::Seconds,
-            ours: ours.seconds(),
-            peer: Some(Peer { name: peer.name.into(), command: peer.command(), figures: peer.seconds() }),
-            bar,
-        };
         let no_slower = Some(Bar::NoMoreThanPeer(1.0));
         let mut rows = vec![
             compare(format!("cold import, {what}, and `sync -f`"), ours, crane, no_slower),
@@ -166,13 +96,13 @@ impl Bench<'_> {
 
     /// An import that finds everything there. The destination stays for the next measurement.
     fn again(&self) -> anyhow::Result<Vec<Row>> {
-        self.clear()?;
+        self.ground.clear()?;
         let add = self.add(LARGE);
-        add.run(&self.log())?;
+        add.run(&self.ground.log())?;
         let mut seconds = Vec::new();
         let mut requests = Vec::new();
-        for _ in 0..self.runs {
-            let (run, seen) = self.registry.requests(|| add.run(&self.log()))?;
+        for _ in 0..self.ground.runs {
+            let (run, seen) = self.registry.requests(|| add.run(&self.ground.log()))?;
             seconds.push(run.wall.as_secs_f64());
             requests.push(seen.len() as f64);
         }
@@ -193,7 +123,7 @@ impl Bench<'_> {
     /// An image that shares five of six layers with the one that is there.
     fn sibling(&self) -> anyhow::Result<Vec<Row>> {
         let add = self.add(SIBLING);
-        let (run, seen) = self.registry.requests(|| add.run(&self.log()))?;
+        let (run, seen) = self.registry.requests(|| add.run(&self.ground.log()))?;
         let blobs = seen.iter().filter(|line| line.starts_with("GET ") && line.contains("/blobs/")).count();
         let row = |what: &str, unit, figure: f64, bar| Row {
             what: what.into(),
@@ -216,9 +146,9 @@ impl Bench<'_> {
     }
 
     fn syncs(&self) -> anyhow::Result<Row> {
-        self.clear()?;
+        self.ground.clear()?;
         let add = self.add(INDEX);
-        let trace = self.work.join("trace");
+        let trace = self.ground.work.join("trace");
         Invocation::new(part::installed("strace"))
             .args(["-f", "-qq", "-e", "signal=none", "-e", "trace=fsync,fdatasync,syncfs,sync,msync", "-o"])
             .arg(&trace)

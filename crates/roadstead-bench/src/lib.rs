@@ -5,16 +5,20 @@
 //!
 //! ```text
 //!  corpus     the images that are moved: made once, the same bytes everywhere
+//!  contest    several programs that do the same work by turns
 //!  registry   nginx over those files, whose access log counts the requests
 //!  measure    one run of a program: time, processor, memory; and what many runs say together
 //!  import     from the registry into files, beside crane and skopeo
+//!  many       many small images at once, beside skopeo sync and regsync
 //!  serving    the tree over HTTP, beside nginx and distribution 3
 //!  report     the table for people and the file for scripts
 //! ```
 
+mod contest;
 mod corpus;
 mod import;
 mod machine;
+mod many;
 mod measure;
 mod registry;
 mod report;
@@ -61,6 +65,8 @@ pub struct Options {
 pub enum Part {
     /// From a registry into files
     Import,
+    /// Many small images from a registry into files
+    Many,
     /// Files over HTTP
     Serve,
 }
@@ -80,11 +86,15 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let corpus = Corpus::prepare(&work, if options.quick { Scale::Tiny } else { Scale::Full })?;
     let registry = registry::Registry::start(&corpus);
 
+    let wanted = |part| options.only.is_none_or(|only| only == part);
     let mut rows = Vec::new();
-    if options.only != Some(Part::Serve) {
+    if wanted(Part::Import) {
         rows.extend(import::measure(&roadstead, &work, &registry, runs)?);
     }
-    if options.only != Some(Part::Import) {
+    if wanted(Part::Many) {
+        rows.extend(many::measure(&roadstead, &work, &registry, runs)?);
+    }
+    if wanted(Part::Serve) {
         rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);
     }
     let report = Report { machine: machine::describe(&roadstead, &work)?, runs, seconds, quick: options.quick, rows };

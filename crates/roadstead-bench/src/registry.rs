@@ -70,7 +70,7 @@ http {{
     access_log access.log requests;
     client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi; uwsgi_temp_path uwsgi; scgi_temp_path scgi;
     map_hash_bucket_size 256;
-    map_hash_max_size 4096;
+    map_hash_max_size 16384;
     map $uri $manifest_type {{ {types} }}
     map $uri $manifest_digest {{ {digests} }}
     sendfile on;
@@ -82,6 +82,7 @@ http {{
         root {root:?};
         location = /v2/ {{ return 200 '{{}}'; }}
         location /v2/ {{ default_type application/octet-stream; }}
+        location ~ /tags/list$ {{ default_type application/json; }}
         location ~ /manifests/[^/]+$ {{
             default_type '';
             add_header Content-Type $manifest_type;
