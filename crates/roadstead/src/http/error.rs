@@ -8,6 +8,7 @@ use ::http::StatusCode;
 use reqwest::Url;
 
 use super::credentials::CredentialError;
+use super::retry;
 use super::shown::ShownUrl;
 use super::tls::TlsError;
 use crate::oci::excerpt;
@@ -130,6 +131,18 @@ impl HttpError {
         match self {
             Self::Unreachable { .. } | Self::Stalled { .. } => true,
             Self::Token { source, .. } => source.is_unreachable(),
+            _ => false,
+        }
+    }
+
+    /// Whether the same may well succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Stalled { .. } => true,
+            Self::Status { status, .. } => retry::is_transient_status(*status),
+            Self::Unreachable { source, .. } => {
+                source.downcast_ref().is_some_and(|ConnectionError(error)| retry::is_transient_failure(error))
+            }
             _ => false,
         }
     }

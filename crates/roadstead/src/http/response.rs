@@ -51,7 +51,7 @@ impl Exchange<'_> {
         let mut url = self.url.clone();
         let mut seen: Vec<Url> = Vec::new();
         loop {
-            let home = redirect::same_origin(&url, &self.url);
+            let home = self.purpose != Purpose::Elsewhere && redirect::same_origin(&url, &self.url);
             let purpose = if home || self.purpose == Purpose::Token { self.purpose } else { Purpose::Elsewhere };
             let client = shared.transport.client(&url, purpose, &shared.options).map_err(final_error)?;
             let mut headers = self.headers.clone();
@@ -91,6 +91,15 @@ impl Exchange<'_> {
             }
             url = next;
         }
+    }
+
+    /// Sends it with a body that is still being made. No redirect is followed, and no time limit watches the body.
+    pub(crate) async fn send_body(&self, shared: &Shared, body: reqwest::Body) -> Result<Response, HttpError> {
+        let client = shared.transport.client(&self.url, self.purpose, &shared.options)?;
+        let request = client.request(self.method.clone(), self.url.clone()).headers(self.headers.clone()).body(body);
+        let answer = request.send().await.map_err(|error| HttpError::transport(&self.url, error))?;
+        let at_home = self.purpose != Purpose::Elsewhere;
+        Ok(Response { answer, url: self.url.clone(), at_home, shared_stall: shared.options.timeouts.stall })
     }
 
     /// Sends it, and again after transient failures. An answer that is a transient failure to the end is still an answer.

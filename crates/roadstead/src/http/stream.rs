@@ -1,0 +1,62 @@
+//! Request bodies that are made while they are sent.
+
+use std::convert::Infallible;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use tokio::sync::mpsc;
+
+use super::client::Shared;
+use super::error::HttpError;
+use super::response::{Exchange, Response};
+
+/// Sends a request once with a body of these pieces.
+///
+/// The pieces go through a channel and not into the connection itself, so that an error among them comes out as what it is,
+/// and so that it shows when nobody takes them.
+///
+/// # Errors
+///
+/// The first error of `pieces`; the connection is then broken off before the length that the headers promise.
+pub(super) async fn send<E>(
+    exchange: &Exchange<'_>,
+    shared: &Shared,
+    pieces: impl Stream<Item = Result<Bytes, E>> + Send,
+) -> Result<Result<Response, HttpError>, E> {
+    let timeouts = shared.options.timeouts;
+    let stalled =
+        |limit: std::time::Duration| HttpError::Stalled { url: (&exchange.url).into(), seconds: limit.as_secs() };
+    let (sender, mut receiver) = mpsc::channel::<Result<Frame<Bytes>, Infallible>>(1);
+    let body = StreamBody::new(stream::poll_fn(move |context| receiver.poll_recv(context)));
+    let mut answer = pin!(exchange.send_body(shared, reqwest::Body::wrap(body)));
+    let mut pieces = pin!(pieces);
+    let sending = async {
+        while let Some(piece) = pieces.next().await {
+            match tokio::time::timeout(timeouts.stall, sender.send(Ok(Frame::data(piece?)))).await {
+                Ok(Ok(())) => {}
+                // The connection is gone, and the answer says why.
+                Ok(Err(_)) => return Ok(Ok(false)),
+                Err(_) => return Ok(Err(stalled(timeouts.stall))),
+            }
+        }
+        drop(sender);
+        Ok(Ok(true))
+    };
+    let (whole, answer) = tokio::select! {
+        sent = sending => match sent? {
+            Ok(whole) => (whole, tokio::time::timeout(timeouts.answer, answer).await),
+            Err(failure) => return Ok(Err(failure)),
+        },
+        answer = &mut answer => (false, Ok(answer)),
+    };
+    Ok(match answer {
+        Err(_) => Err(stalled(timeouts.answer)),
+        Ok(Ok(response)) if !whole && response.status().is_success() => {
+            Err(response.invalid("it says that all is well before it had everything"))
+        }
+        Ok(answer) => answer,
+    })
+}
