@@ -232,16 +232,17 @@ impl Endpoint {
     /// registry that has answered before may be restarting, so then it may also be out of reach for a while.
     pub async fn pause_after(&self, error: &HttpError, failures: &mut u32) -> bool {
         let may_pass = error.is_transient() || (*failures > 0 && error.is_unreachable());
+        may_pass && self.pause(failures).await
+    }
+
+    /// Waits, longer after each failure; `false` if it is time to give up.
+    pub async fn pause(&self, failures: &mut u32) -> bool {
         *failures += 1;
         let options = &self.shared().options;
-        match options.retry.delay(*failures, None, fastrand::f64()) {
-            Some(delay) if may_pass => {
-                tracing::debug!(%error, ?delay, "trying again");
-                options.clock.sleep(delay).await;
-                true
-            }
-            _ => false,
-        }
+        let Some(delay) = options.retry.delay(*failures, None, fastrand::f64()) else { return false };
+        tracing::debug!(?delay, "trying again");
+        options.clock.sleep(delay).await;
+        true
     }
 
     /// Where an answer's `Location` says to go on.

@@ -11,7 +11,7 @@ use super::credentials::CredentialError;
 use super::retry;
 use super::shown::ShownUrl;
 use super::tls::TlsError;
-use crate::oci::excerpt;
+use crate::oci::{ErrorCode, excerpt};
 
 /// Any error, as a cause.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -123,6 +123,12 @@ impl HttpError {
             Self::Token { source, .. } => source.status(),
             _ => None,
         }
+    }
+
+    /// Whether the registry gave this code as a reason.
+    #[must_use]
+    pub fn says(&self, code: ErrorCode) -> bool {
+        matches!(self, Self::Status { body: Some(ErrorBody(said)), .. } if said.contains(code.as_str()))
     }
 
     /// Whether no answer came at all.

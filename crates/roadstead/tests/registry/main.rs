@@ -6,5 +6,6 @@ mod faults;
 mod lists;
 mod login;
 mod pull;
+mod push;
 mod support;
 mod tls;

@@ -15,7 +15,10 @@ use crate::http::{Endpoint, Request, Response};
 use crate::image::{
     ByteStream, Checked, Claim, PutError, RepositorySink, RepositorySource, Sink, SinkError, SourceError,
 };
-use crate::oci::{Algorithm, Descriptor, Digest, Kind, Manifest, Reference, Referrers, Repository, Tag};
+use crate::oci::{Algorithm, Descriptor, Digest, ErrorCode, Kind, Manifest, Reference, Referrers, Repository, Tag};
+
+/// How often a manifest is sent anew to a registry that doesn't know the manifest's blobs.
+const MAX_LAG: u32 = 2;
 
 /// How many repositories are asked for a blob before its bytes are sent.
 const MAX_MOUNTS: usize = 3;
@@ -144,7 +147,17 @@ impl RegistryRepositorySink {
         let request = Request::new(Method::PUT, path, self.uploads.scope())
             .header(CONTENT_TYPE, media_type)
             .body(manifest.bytes().clone());
-        let response = self.uploads.place.expect_success(&request).await.map_err(failed)?;
+        let (place, mut failures) = (&self.uploads.place, 0);
+        let response = loop {
+            match place.expect_success(&request).await {
+                // The blobs are there: it has just said so. Some registries know it everywhere only a moment later.
+                Err(error)
+                    if error.says(ErrorCode::ManifestBlobUnknown)
+                        && failures < MAX_LAG
+                        && place.pause(&mut failures).await => {}
+                sent => break sent.map_err(failed)?,
+            }
+        };
         match content_digest(&response) {
             Some(other) if other.algorithm() == manifest.digest().algorithm() && other != *manifest.digest() => {
                 Err(failed(response.invalid(format!("it took {} for {other}", manifest.digest()))))

@@ -236,9 +236,13 @@ impl Uploads {
                 }
                 Err(error) => error,
             };
-            let may_pass = self.place.pause_after(&error, &mut failures).await;
             let misplaced = error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) && failures < MAX_MISPLACED;
-            if !may_pass && !misplaced {
+            let again = if misplaced {
+                self.place.pause(&mut failures).await
+            } else {
+                self.place.pause_after(&error, &mut failures).await
+            };
+            if !again {
                 return Err(error);
             }
             let (at, least) = (session.at.clone(), session.least);
