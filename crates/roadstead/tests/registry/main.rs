@@ -7,5 +7,6 @@ mod lists;
 mod login;
 mod pull;
 mod push;
+mod push_faults;
 mod support;
 mod tls;
