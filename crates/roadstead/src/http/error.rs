@@ -153,6 +153,14 @@ impl HttpError {
         }
     }
 
+    /// What the operating system said about a connection that never came about or broke.
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Unreachable { source, .. } => source.downcast_ref().and_then(ConnectionError::io_kind),
+            _ => None,
+        }
+    }
+
     /// A failure of the transport. `reqwest` would print the URL, so it is taken off.
     pub(crate) fn transport(url: &Url, error: reqwest::Error) -> Self {
         Self::Unreachable { url: url.into(), source: ConnectionError(error.without_url()).into() }

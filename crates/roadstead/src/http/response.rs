@@ -3,6 +3,7 @@
 use ::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, stream};
 use reqwest::Url;
 
 use super::client::Shared;
@@ -248,6 +249,14 @@ impl Response {
             }
         }
         if whole.len() as u64 > limit { Err(too_large(&self)) } else { Ok(whole.freeze()) }
+    }
+
+    /// The body as it comes.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send + 'static {
+        stream::try_unfold(self, |mut response| async move {
+            let chunk = response.chunk().await?;
+            Ok(chunk.map(|chunk| (chunk, response)))
+        })
     }
 
     /// The answer as an error, with what the registry said about it.

@@ -33,7 +33,7 @@ pub(super) async fn send<E>(
     let body = StreamBody::new(stream::poll_fn(move |context| receiver.poll_recv(context)));
     let mut answer = pin!(exchange.send_body(shared, reqwest::Body::wrap(body)));
     let mut pieces = pin!(pieces);
-    let sending = async {
+    let mut sending = pin!(async {
         while let Some(piece) = pieces.next().await {
             match tokio::time::timeout(timeouts.stall, sender.send(Ok(Frame::data(piece?)))).await {
                 Ok(Ok(())) => {}
@@ -44,19 +44,30 @@ pub(super) async fn send<E>(
         }
         drop(sender);
         Ok(Ok(true))
-    };
-    let (whole, answer) = tokio::select! {
-        sent = sending => match sent? {
-            Ok(whole) => (whole, tokio::time::timeout(timeouts.answer, answer).await),
-            Err(failure) => return Ok(Err(failure)),
+    });
+    let (sent, early) = tokio::select! {
+        sent = &mut sending => (sent, None),
+        early = &mut answer => match early {
+            // Some say that they have begun. What that is worth shows when they have everything.
+            Ok(response) if response.status().is_success() => (sending.await, Some(response)),
+            refused => return Ok(refused),
         },
-        answer = &mut answer => (false, Ok(answer)),
+    };
+    let whole = match sent? {
+        Ok(whole) => whole,
+        Err(stalled) => return Ok(Err(stalled)),
+    };
+    let answer = match early {
+        Some(response) => Ok(response),
+        None => match tokio::time::timeout(timeouts.answer, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(stalled(timeouts.answer)),
+        },
     };
     Ok(match answer {
-        Err(_) => Err(stalled(timeouts.answer)),
-        Ok(Ok(response)) if !whole && response.status().is_success() => {
+        Ok(response) if !whole && response.status().is_success() => {
             Err(response.invalid("it says that all is well before it had everything"))
         }
-        Ok(answer) => answer,
+        answer => answer,
     })
 }

@@ -78,26 +78,19 @@ impl Checked {
 
     /// An endless stream is cut as soon as it is longer than it may be.
     fn judge_length(&self) -> Result<(), PutError> {
-        let limit = self.expected.as_ref().and_then(|expected| expected.size).unwrap_or(MAX_BLOB_SIZE);
-        if self.size <= limit {
-            return Ok(());
+        let size = self.expected.as_ref().and_then(|expected| expected.size);
+        match (&self.expected, size.unwrap_or(MAX_BLOB_SIZE)) {
+            (_, limit) if self.size <= limit => Ok(()),
+            (Some(expected), limit) => Err(PutError::too_long(&expected.digest, limit)),
+            (None, limit) => Err(PutError::Mismatch { problem: format!("a blob is longer than {limit} bytes") }),
         }
-        let blob = self.expected.as_ref().map_or_else(|| "a blob".to_owned(), |known| format!("blob {}", known.digest));
-        Err(PutError::Mismatch { problem: format!("{blob} is longer than the {limit} bytes expected") })
     }
 
     fn judge(&mut self) -> Result<(), PutError> {
         let Some(hasher) = self.hasher.take() else { return Ok(()) };
         let actual = hasher.finish();
-        if let Some(Descriptor { digest, size, .. }) = &self.expected {
-            if let Some(wanted) = size.filter(|wanted| *wanted != self.size) {
-                let problem = format!("blob {digest} ended after {} bytes, expected {wanted}", self.size);
-                return Err(PutError::Mismatch { problem });
-            }
-            if *digest != actual {
-                let problem = format!("blob {digest} has other bytes than its digest says: they are {actual}");
-                return Err(PutError::Mismatch { problem });
-            }
+        if let Some(expected) = &self.expected {
+            PutError::check(expected, &actual, self.size)?;
         }
         self.actual = Some(actual);
         Ok(())
