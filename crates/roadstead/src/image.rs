@@ -5,6 +5,7 @@
 //!
 //! This module knows neither how a tree is laid out nor how a registry speaks.
 
+mod checked;
 mod copy;
 mod events;
 mod greeting;
@@ -12,6 +13,7 @@ mod sink;
 mod source;
 mod strip;
 
+pub(crate) use checked::Checked;
 pub use copy::{Copied, Copier, CopyError, CopyOptions, MAX_DEPTH, MAX_REFERRERS, Platforms, Side};
 pub use events::{BlobOutcome, Event, Events, NotAReferrer, Silent};
 pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};

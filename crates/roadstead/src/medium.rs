@@ -12,8 +12,11 @@
 //! ```
 //!
 //! Their sinks gather everything in a *depot*, a folder of verified files, and write the table of contents last.
+//!
+//! A [`daemon`] hands out docker archives, and takes them.
 
 mod content;
+pub mod daemon;
 mod depot;
 pub mod dir;
 pub mod docker_archive;

@@ -9,6 +9,7 @@ mod manifest;
 mod media_type;
 mod name;
 mod platform;
+mod referrers;
 mod schema1;
 mod spelling;
 
@@ -19,3 +20,4 @@ pub use manifest::{Descriptor, Kind, MAX_BLOB_SIZE, MAX_DESCRIPTORS, MAX_MANIFES
 pub use media_type::{MAX_LEN as MAX_MEDIA_TYPE_LEN, MediaType, MediaTypeError};
 pub use name::{ImageReference, MAX_REPOSITORY_LEN, NameError, Reference, Registry, Repository, Tag};
 pub use platform::{MAX_CONFIG_SIZE, Platform, PlatformError};
+pub use referrers::Referrers;

@@ -56,6 +56,7 @@ async fn a_tree_in_a_directory_read_as_files() {
         implementation: "a tree in a directory".to_owned(),
         sink: Arc::new(tree),
         reader: Arc::new(FileReader(folder.path().to_owned())),
+        limits: &[],
     };
     sink::run_all(&subject).await;
 }
@@ -68,6 +69,7 @@ async fn a_tree_in_memory() {
             implementation: format!("a tree in memory with {naming:?}"),
             sink: Arc::new(tree.clone()),
             reader: Arc::new(TreeReader(tree)),
+            limits: &[],
         };
         sink::run_all(&subject).await;
     }

@@ -27,13 +27,20 @@ pub enum Scope {
     Pull(Repository),
     /// Reading and writing a repository.
     Push(Repository),
+    /// Writing one repository, and taking blobs out of another one.
+    Mount {
+        /// Where they go.
+        to: Repository,
+        /// Where they are.
+        from: Repository,
+    },
 }
 
 impl Scope {
     /// The repository, whose own credentials there may be.
     fn repository(&self) -> Option<&Repository> {
         match self {
-            Self::Pull(repository) | Self::Push(repository) => Some(repository),
+            Self::Pull(repository) | Self::Push(repository) | Self::Mount { to: repository, .. } => Some(repository),
             Self::None | Self::Catalog => None,
         }
     }
@@ -46,6 +53,7 @@ impl fmt::Display for Scope {
             Self::Catalog => f.write_str("registry:catalog:*"),
             Self::Pull(repository) => write!(f, "repository:{repository}:pull"),
             Self::Push(repository) => write!(f, "repository:{repository}:pull,push"),
+            Self::Mount { to, from } => write!(f, "repository:{to}:pull,push repository:{from}:pull"),
         }
     }
 }
@@ -121,8 +129,11 @@ impl Authenticator {
             let grant = self.grant(scope);
             let mut grant = grant.lock().await;
             let own = scope.to_string();
-            let further: Vec<_> =
-                wanted.split_ascii_whitespace().filter(|wanted| *wanted != own).map(str::to_owned).collect();
+            let further: Vec<_> = wanted
+                .split_ascii_whitespace()
+                .filter(|w| !own.split(' ').any(|own| own == *w))
+                .map(str::to_owned)
+                .collect();
             if !further.is_empty() && further != grant.further {
                 grant.further = further;
                 grant.token = None;
@@ -194,8 +205,8 @@ impl Authenticator {
             }
         }
         let own = scope.to_string();
-        let scopes: Vec<String> =
-            Some(own).filter(|own| !own.is_empty()).into_iter().chain(grant.further.iter().cloned()).collect();
+        let own = own.split_ascii_whitespace().map(str::to_owned);
+        let scopes: Vec<String> = own.chain(grant.further.iter().cloned()).collect();
         let fresh = token::fetch(shared, service, base, &scopes, credential.as_ref()).await;
         let fresh = fresh.map_err(|source| HttpError::Token { registry: registry(), source: Box::new(source) })?;
         let Some(authorization) = token::bearer(&fresh.text) else {

@@ -1,5 +1,6 @@
 //! What all requests of a run share.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -39,6 +40,8 @@ pub struct ClientOptions {
     pub tls: TlsOptions,
     /// Proxies.
     pub proxies: Proxies,
+    /// A Unix socket that every connection goes to, whatever host a URL names.
+    pub socket: Option<PathBuf>,
     /// Retries.
     pub retry: RetryPolicy,
     /// Time limits.
@@ -53,6 +56,7 @@ impl Default for ClientOptions {
             user_agent: concat!("roadstead/", env!("CARGO_PKG_VERSION")).to_owned(),
             tls: TlsOptions::default(),
             proxies: Proxies::default(),
+            socket: None,
             retry: RetryPolicy::default(),
             timeouts: Timeouts::default(),
             clock: Arc::new(SystemClock),

@@ -4,17 +4,20 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use ::http::header::AUTHORIZATION;
+use ::http::header::{AUTHORIZATION, LOCATION};
 use ::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
+use futures::Stream;
 use reqwest::Url;
 
 use super::auth::{Authenticator, Scope};
 use super::challenge;
 use super::client::{EndpointOptions, Shared};
 use super::error::{ConnectionError, HttpError};
-use super::probe;
+use super::redirect;
 use super::response::{Exchange, Response, Wait};
+use super::transport::Purpose;
+use super::{probe, stream};
 use crate::oci::Registry;
 
 /// What Docker Hub's registry is called on the network.
@@ -25,21 +28,81 @@ const DOCKER_HUB_HOST: &str = "registry-1.docker.io";
 pub struct Request {
     /// The method.
     pub method: Method,
-    /// Path and query, from the `/` after the host on.
-    pub path: String,
+    target: Target,
     /// Headers beside those that the client sets itself.
     pub headers: HeaderMap,
     /// A body.
     pub body: Option<Bytes>,
     /// What it needs to be allowed to do.
     pub scope: Scope,
+    repeats: Repeats,
+}
+
+#[derive(Debug, Clone)]
+enum Target {
+    Path(String),
+    Location(Location),
+}
+
+/// After which failures a request is sent again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeats {
+    /// After answers that say so, and where nobody knows what became of it if its method allows that.
+    ByMethod,
+    Always,
+    Never,
+}
+
+/// Where an answer says to go on, such as a session of an upload. It may be on another host, which then sees no credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location(Url);
+
+impl Location {
+    /// The place with one more parameter in its query.
+    #[must_use]
+    pub fn with(&self, name: &str, value: &str) -> Self {
+        let mut url = self.0.clone();
+        url.query_pairs_mut().append_pair(name, value);
+        Self(url)
+    }
 }
 
 impl Request {
-    /// A request without headers and body.
+    /// A request without headers and body to a path and query, from the `/` after the host on.
     #[must_use]
     pub fn new(method: Method, path: impl Into<String>, scope: Scope) -> Self {
-        Self { method, path: path.into(), headers: HeaderMap::new(), body: None, scope }
+        Self::to(method, Target::Path(path.into()), scope)
+    }
+
+    /// A request without headers and body to where an answer said to go on.
+    #[must_use]
+    pub fn at(method: Method, location: Location, scope: Scope) -> Self {
+        Self::to(method, Target::Location(location), scope)
+    }
+
+    fn to(method: Method, target: Target, scope: Scope) -> Self {
+        Self { method, target, headers: HeaderMap::new(), body: None, scope, repeats: Repeats::ByMethod }
+    }
+
+    /// The request with a body.
+    #[must_use]
+    pub fn body(mut self, body: Bytes) -> Self {
+        self.body = Some(body);
+        self
+    }
+
+    /// The request, which may come twice whatever its method is.
+    #[must_use]
+    pub fn repeatable(mut self) -> Self {
+        self.repeats = Repeats::Always;
+        self
+    }
+
+    /// The request, which is sent again after no failure: whoever sends it looks first how far it came.
+    #[must_use]
+    pub fn once(mut self) -> Self {
+        self.repeats = Repeats::Never;
+        self
     }
 
     /// The request with one more header.
@@ -51,7 +114,7 @@ impl Request {
 
     /// Whether sending it twice does the same as sending it once.
     fn is_repeatable(&self) -> bool {
-        self.method.is_idempotent()
+        self.repeats == Repeats::Always || self.method.is_idempotent()
     }
 }
 
@@ -125,6 +188,9 @@ impl Endpoint {
         let mut failures = 0;
         loop {
             let outcome = self.attempt(request).await;
+            if request.repeats == Repeats::Never {
+                return outcome.map_err(|(error, _)| error);
+            }
             match Wait::after(&outcome, &mut failures, self.shared(), request.is_repeatable()) {
                 Some(wait) => wait.sleep(self.shared()).await,
                 None => return outcome.map_err(|(error, _)| error),
@@ -140,6 +206,70 @@ impl Endpoint {
     pub async fn expect_success(&self, request: &Request) -> Result<Response, HttpError> {
         let response = self.send(request).await?;
         if response.status().is_success() { Ok(response) } else { Err(response.into_error().await) }
+    }
+
+    /// Sends a request whose body comes piece by piece, once, and says nothing to a challenge: the body would be needed again.
+    /// The headers say its length. An answer that comes before the last piece ends the sending.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `pieces`, in which case the request is broken off; inside, what [`send`](Self::send) would say.
+    pub async fn send_stream<E>(
+        &self,
+        request: &Request,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send,
+    ) -> Result<Result<Response, HttpError>, E> {
+        let Inner { shared, authenticator, .. } = &*self.inner;
+        let base = self.base();
+        let authorization = match authenticator.current(shared, &base, &request.scope).await {
+            Ok(authorization) => authorization,
+            Err(error) => return Ok(Err(error)),
+        };
+        match self.exchange(request, authorization.as_ref(), &base) {
+            Ok(exchange) => stream::send(&exchange, shared, pieces).await,
+            Err((error, _)) => Ok(Err(error)),
+        }
+    }
+
+    /// Waits after a failure that may pass, in something that takes several requests; `false` if it is time to give up. A
+    /// registry that has answered before may be restarting, so then it may also be out of reach for a while.
+    pub async fn pause_after(&self, error: &HttpError, failures: &mut u32) -> bool {
+        let may_pass = error.is_transient() || (*failures > 0 && error.is_unreachable());
+        may_pass && self.pause(failures).await
+    }
+
+    /// Waits, longer after each failure; `false` if it is time to give up.
+    pub async fn pause(&self, failures: &mut u32) -> bool {
+        *failures += 1;
+        let options = &self.shared().options;
+        let Some(delay) = options.retry.delay(*failures, None, fastrand::f64()) else { return false };
+        tracing::debug!(?delay, "trying again");
+        options.clock.sleep(delay).await;
+        true
+    }
+
+    /// Where an answer's `Location` says to go on.
+    ///
+    /// A registry behind a proxy often calls itself `http` where it is reached by `https`, so that is taken for a slip if all
+    /// else is the same. Any other way out of TLS is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Invalid`] if there is none, [`HttpError::Redirect`] if nobody may go there.
+    pub fn location(&self, response: &Response) -> Result<Location, HttpError> {
+        let here = response.url();
+        let text = response.header(LOCATION).ok_or_else(|| response.invalid("it does not say where to go on"))?;
+        let refused = |problem: String| HttpError::Redirect { url: here.into(), problem };
+        let mut url = redirect::next(here, text, true).map_err(refused)?;
+        if here.scheme() == "https" && url.scheme() == "http" {
+            let slip = url.host_str() == here.host_str() && (url.port().is_none() || url.port() == here.port());
+            if slip {
+                url.set_scheme("https").expect("one scheme of the web can replace the other");
+            } else if !self.inner.plain_http {
+                return Err(refused("from https to http".to_owned()));
+            }
+        }
+        Ok(Location(url))
     }
 
     /// Asks whether the registry accepts the credentials: `GET /v2/`. Returns whether it wanted any.
@@ -211,15 +341,23 @@ impl Endpoint {
         authorization: Option<&HeaderValue>,
         base: &Url,
     ) -> Result<Exchange<'_>, (HttpError, bool)> {
-        let invalid = || (HttpError::Setting(format!("{} is no path of a registry", request.path)), false);
-        let url = base.join(&request.path).map_err(|_| invalid())?;
-        // A path such as `//host/` would be another host.
-        if !super::redirect::same_origin(&url, base) {
-            return Err(invalid());
-        }
+        let url = match &request.target {
+            Target::Path(path) => {
+                let url = base.join(path).ok();
+                // A path such as `//host/` would be another host.
+                url.filter(|url| redirect::same_origin(url, base))
+                    .ok_or_else(|| (HttpError::Setting(format!("{path} is no path of a registry")), false))?
+            }
+            Target::Location(location) => location.0.clone(),
+        };
+        let home = redirect::same_origin(&url, base);
         let mut exchange = Exchange::new(request.method.clone(), url);
         exchange.headers = request.headers.clone();
-        exchange.headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
+        if home {
+            exchange.headers.extend(authorization.map(|value| (AUTHORIZATION, value.clone())));
+        } else {
+            exchange.purpose = Purpose::Elsewhere;
+        }
         exchange.body = request.body.clone();
         exchange.plain_http = self.inner.plain_http;
         Ok(exchange)

@@ -8,9 +8,10 @@ use ::http::StatusCode;
 use reqwest::Url;
 
 use super::credentials::CredentialError;
+use super::retry;
 use super::shown::ShownUrl;
 use super::tls::TlsError;
-use crate::oci::excerpt;
+use crate::oci::{ErrorCode, excerpt};
 
 /// Any error, as a cause.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -124,6 +125,12 @@ impl HttpError {
         }
     }
 
+    /// Whether the registry gave this code as a reason.
+    #[must_use]
+    pub fn says(&self, code: ErrorCode) -> bool {
+        matches!(self, Self::Status { body: Some(ErrorBody(said)), .. } if said.contains(code.as_str()))
+    }
+
     /// Whether no answer came at all.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
@@ -131,6 +138,26 @@ impl HttpError {
             Self::Unreachable { .. } | Self::Stalled { .. } => true,
             Self::Token { source, .. } => source.is_unreachable(),
             _ => false,
+        }
+    }
+
+    /// Whether the same may well succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Stalled { .. } => true,
+            Self::Status { status, .. } => retry::is_transient_status(*status),
+            Self::Unreachable { source, .. } => {
+                source.downcast_ref().is_some_and(|ConnectionError(error)| retry::is_transient_failure(error))
+            }
+            _ => false,
+        }
+    }
+
+    /// What the operating system said about a connection that never came about or broke.
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Self::Unreachable { source, .. } => source.downcast_ref().and_then(ConnectionError::io_kind),
+            _ => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use ::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::{Bytes, BytesMut};
+use futures::{Stream, stream};
 use reqwest::Url;
 
 use super::client::Shared;
@@ -51,7 +52,7 @@ impl Exchange<'_> {
         let mut url = self.url.clone();
         let mut seen: Vec<Url> = Vec::new();
         loop {
-            let home = redirect::same_origin(&url, &self.url);
+            let home = self.purpose != Purpose::Elsewhere && redirect::same_origin(&url, &self.url);
             let purpose = if home || self.purpose == Purpose::Token { self.purpose } else { Purpose::Elsewhere };
             let client = shared.transport.client(&url, purpose, &shared.options).map_err(final_error)?;
             let mut headers = self.headers.clone();
@@ -91,6 +92,15 @@ impl Exchange<'_> {
             }
             url = next;
         }
+    }
+
+    /// Sends it with a body that is still being made. No redirect is followed, and no time limit watches the body.
+    pub(crate) async fn send_body(&self, shared: &Shared, body: reqwest::Body) -> Result<Response, HttpError> {
+        let client = shared.transport.client(&self.url, self.purpose, &shared.options)?;
+        let request = client.request(self.method.clone(), self.url.clone()).headers(self.headers.clone()).body(body);
+        let answer = request.send().await.map_err(|error| HttpError::transport(&self.url, error))?;
+        let at_home = self.purpose != Purpose::Elsewhere;
+        Ok(Response { answer, url: self.url.clone(), at_home, shared_stall: shared.options.timeouts.stall })
     }
 
     /// Sends it, and again after transient failures. An answer that is a transient failure to the end is still an answer.
@@ -239,6 +249,14 @@ impl Response {
             }
         }
         if whole.len() as u64 > limit { Err(too_large(&self)) } else { Ok(whole.freeze()) }
+    }
+
+    /// The body as it comes.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Bytes, HttpError>> + Send + 'static {
+        stream::try_unfold(self, |mut response| async move {
+            let chunk = response.chunk().await?;
+            Ok(chunk.map(|chunk| (chunk, response)))
+        })
     }
 
     /// The answer as an error, with what the registry said about it.

@@ -97,6 +97,9 @@ impl Transport {
         for proxy in &self.proxies {
             builder = builder.proxy(proxy.clone());
         }
+        if let Some(socket) = &options.socket {
+            builder = builder.unix_socket(socket.as_path());
+        }
         if token {
             builder = builder.dns_resolver(RoutableOnly);
         }

@@ -510,16 +510,27 @@ impl Copy<'_> {
 
     async fn move_blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
         let what = format!("blob {}", blob.digest);
-        let bytes = self.from.blob(blob, 0).await.map_err(|e| self.source_failed(&what, e))?;
-        let (events, digest) = (self.copier.events.clone(), blob.digest);
-        let counted = bytes.inspect_ok(move |piece| {
-            events.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
-        });
-        self.to.put_blob(blob, counted.boxed()).await.map_err(|e| match e {
-            PutError::Source(e) => self.source_failed(&what, e),
-            PutError::Sink(e) => self.sink_failed(&what, e),
-            PutError::Mismatch { problem } => CopyError::Mismatch { image: self.image.clone(), problem },
-        })
+        let mut interrupted = false;
+        loop {
+            let bytes = self.from.blob(blob, 0).await.map_err(|e| self.source_failed(&what, e))?;
+            let (events, digest) = (self.copier.events.clone(), blob.digest);
+            let counted = bytes.inspect_ok(move |piece| {
+                events.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
+            });
+            return match self.to.put_blob(blob, counted.boxed()).await {
+                Ok(()) => Ok(()),
+                Err(PutError::Interrupted(error)) if !interrupted => {
+                    tracing::debug!(%error, blob = %blob.digest, "reading it again");
+                    interrupted = true;
+                    self.event(Event::BlobFailed { blob: &blob.digest });
+                    self.event(Event::BlobStarted { blob });
+                    continue;
+                }
+                Err(PutError::Source(e)) => Err(self.source_failed(&what, e)),
+                Err(PutError::Sink(e) | PutError::Interrupted(e)) => Err(self.sink_failed(&what, e)),
+                Err(PutError::Mismatch { problem }) => Err(CopyError::Mismatch { image: self.image.clone(), problem }),
+            };
+        }
     }
 }
 

@@ -65,7 +65,7 @@ pub trait RepositorySink: Send + Sync {
     /// # Errors
     ///
     /// [`PutError::Source`] if `bytes` ends with an error, [`PutError::Mismatch`] if they are not what was
-    /// expected, [`PutError::Sink`] if they can't be kept.
+    /// expected, [`PutError::Sink`] if they can't be kept, [`PutError::Interrupted`] if they should come again.
     async fn put_blob(&self, expected: &Descriptor, bytes: ByteStream) -> Result<(), PutError>;
 
     /// Writes a blob whose digest nobody knows before its last byte, such as one that is being compressed. Returns its digest
@@ -156,6 +156,10 @@ pub enum PutError {
     /// The sink can't keep them.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The way to the sink broke, or takes less at once. The same blob, put again from its first byte, goes on where this
+    /// stopped; that it breaks then is a [`Sink`](Self::Sink) error.
+    #[error(transparent)]
+    Interrupted(SinkError),
 }
 
 impl PutError {

@@ -1,25 +1,32 @@
-//! A registry as a source of images, over the distribution API.
+//! A registry as a source and as a sink of images, over the distribution API.
 //!
 //! A source may have mirrors, which are asked first: what a mirror lacks, or can't say since it is down, the registry
 //! itself is asked for. Every place has its own credentials, and a mirror never sees another's.
 //!
-//! Source: distribution specification, "Pull" and "Content Discovery".
+//! A sink shows each blob and manifest as soon as it is sent, children before parents: a registry has nothing to hold them
+//! back with. Blobs that the registry has in another repository are mounted from there; others are [sent](upload) in one
+//! request, or in parts.
+//!
+//! Source: distribution specification, "Pull", "Push" and "Content Discovery".
 
 mod fault;
 mod lists;
 mod referrers;
 mod repository;
+mod sink;
+mod upload;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::http::Endpoint;
+use crate::http::{Endpoint, Scope};
 use crate::image::{RepositorySource, Source, SourceError};
 use crate::oci::{Registry, Repository};
 use fault::is_mended_elsewhere;
 use repository::RegistryRepository;
+pub use sink::RegistrySink;
 
 /// A registry, with its mirrors.
 #[derive(Debug, Clone)]
@@ -72,6 +79,6 @@ impl Source for RegistrySource {
     }
 
     fn repository(&self, name: &Repository) -> Box<dyn RepositorySource> {
-        Box::new(RegistryRepository::new(Arc::clone(&self.places), name.clone()))
+        Box::new(RegistryRepository::new(Arc::clone(&self.places), name.clone(), Scope::Pull(name.clone())))
     }
 }

@@ -6,5 +6,7 @@ mod faults;
 mod lists;
 mod login;
 mod pull;
+mod push;
+mod push_faults;
 mod support;
 mod tls;

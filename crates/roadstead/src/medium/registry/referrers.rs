@@ -87,7 +87,7 @@ fn is_index(response: &Response) -> bool {
 
 async fn by_tag(place: &Endpoint, name: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
     let reference = Reference::Tag(Tag::referrers_fallback(subject));
-    match fetch_manifest(place, name, &reference, || what(place, name, subject)).await {
+    match fetch_manifest(place, name, &Scope::Pull(name.clone()), &reference, || what(place, name, subject)).await {
         Ok(index) if index.kind() == Kind::Index => Ok(index.manifests().to_vec()),
         Ok(_) => Err(SourceError::Invalid {
             what: what(place, name, subject),

@@ -35,16 +35,19 @@ const KEPT: usize = 16;
 pub(super) struct RegistryRepository {
     places: Arc<Places>,
     name: Repository,
+    /// With what right it is asked: whoever pushes has a token for that, and needs no second one.
+    scope: Scope,
     /// Manifests that a place handed over where it could not merely name them. Each is given out once.
     kept: Arc<Mutex<VecDeque<Manifest>>>,
 }
 
 impl RegistryRepository {
-    pub(super) fn new(places: Arc<Places>, name: Repository) -> Self {
-        Self { places, name, kept: Arc::default() }
+    pub(super) fn new(places: Arc<Places>, name: Repository, scope: Scope) -> Self {
+        Self { places, name, scope, kept: Arc::default() }
     }
 
-    fn keep(&self, manifest: Manifest) {
+    /// Keeps a manifest for whoever asks for it next.
+    pub(super) fn keep(&self, manifest: Manifest) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == KEPT {
             kept.pop_front();
@@ -65,7 +68,7 @@ impl RegistryRepository {
     async fn resolve_at(&self, place: &Endpoint, reference: &Reference) -> Result<Descriptor, SourceError> {
         let what = || self.describe(reference);
         let failed = |error| fault::of(place.registry(), what(), error);
-        let request = manifest_request(Method::HEAD, &self.name, reference);
+        let request = manifest_request(Method::HEAD, &self.name, &self.scope, reference);
         let response = place.send(&request).await.map_err(failed)?;
         self.resolved(place, reference, response).await
     }
@@ -88,7 +91,7 @@ impl RegistryRepository {
             return Err(failed(response.into_error().await));
         }
         // Whatever else a HEAD says may be about HEAD alone, and comes without the registry's explanation: a GET has both.
-        let manifest = fetch_manifest(place, &self.name, reference, what).await?;
+        let manifest = fetch_manifest(place, &self.name, &self.scope, reference, what).await?;
         let descriptor = manifest.descriptor();
         self.keep(manifest);
         Ok(descriptor)
@@ -97,7 +100,7 @@ impl RegistryRepository {
     async fn blob_at(&self, place: &Endpoint, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
         let what = format!("{}/{}: blob {}", self.places.registry(), self.name, expected.digest);
         let path = format!("/v2/{}/blobs/{}", self.name, expected.digest);
-        let request = Request::new(Method::GET, path, Scope::Pull(self.name.clone()));
+        let request = Request::new(Method::GET, path, self.scope.clone());
         let progress = Progress { offset: from, size: expected.size };
         let registry = place.registry().clone();
         let download = Download::start(place, request, progress).await.map_err(|e| fault::of(&registry, &what, e))?;
@@ -152,7 +155,8 @@ impl RepositorySource for RegistryRepository {
             return verified(kept);
         }
         let reference = Reference::Digest(expected.digest);
-        let manifest = self.places.ask(|place| fetch_manifest(place, &self.name, &reference, what)).await?;
+        let manifest =
+            self.places.ask(|place| fetch_manifest(place, &self.name, &self.scope, &reference, what)).await?;
         verified(manifest)
     }
 
@@ -214,13 +218,13 @@ impl Rest {
     }
 }
 
-fn manifest_request(method: Method, name: &Repository, reference: &Reference) -> Request {
+fn manifest_request(method: Method, name: &Repository, scope: &Scope, reference: &Reference) -> Request {
     let path = format!("/v2/{name}/manifests/{reference}");
-    Request::new(method, path, Scope::Pull(name.clone())).header(ACCEPT, ACCEPT_MANIFESTS.clone())
+    Request::new(method, path, scope.clone()).header(ACCEPT, ACCEPT_MANIFESTS.clone())
 }
 
 /// `Docker-Content-Digest`, if it is a digest that can be verified.
-fn content_digest(response: &Response) -> Option<Digest> {
+pub(super) fn content_digest(response: &Response) -> Option<Digest> {
     response.header(DOCKER_CONTENT_DIGEST)?.trim().parse().ok()
 }
 
@@ -248,11 +252,12 @@ fn named(response: &Response, reference: &Reference) -> Result<Option<Descriptor
 pub(super) async fn fetch_manifest(
     place: &Endpoint,
     name: &Repository,
+    scope: &Scope,
     reference: &Reference,
     what: impl Fn() -> String,
 ) -> Result<Manifest, SourceError> {
     let failed = |error| fault::of(place.registry(), what(), error);
-    let request = manifest_request(Method::GET, name, reference);
+    let request = manifest_request(Method::GET, name, scope, reference);
     let response = place.expect_success(&request).await.map_err(failed)?;
     let expected = match reference {
         Reference::Digest(digest) => Some(*digest),
