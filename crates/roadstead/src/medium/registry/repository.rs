@@ -131,7 +131,8 @@ impl RepositorySource for RegistryRepository {
     async fn look_up(&self, tag: &Tag) -> Result<Option<Descriptor>, SourceError> {
         let reference = Reference::Tag(tag.clone());
         let asked = self.places.ask(|place| async {
-            let response = place.send(&manifest_request(Method::HEAD, &self.name, &reference)).await;
+            let request = manifest_request(Method::HEAD, &self.name, &self.scope, &reference);
+            let response = place.send(&request).await;
             let response = response.map_err(|e| fault::of(place.registry(), self.describe(&reference), e))?;
             // Nobody will read why: a GET after it would double the cost of what is absent as a rule.
             if response.status() == StatusCode::NOT_FOUND {
