@@ -69,6 +69,7 @@ async fn a_layout_in_a_folder_keeps_the_promises_of_a_sink() {
         implementation: "a layout in a folder".to_owned(),
         sink: Arc::new(OfRegistry(ImageLayoutSink::create(folder.path()).unwrap())),
         reader: Arc::new(LayoutReader(folder.path().to_owned())),
+        limits: &[],
     };
     sink::run_all(&subject).await;
 }
