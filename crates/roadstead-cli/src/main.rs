@@ -6,6 +6,7 @@
 
 mod args;
 mod commands;
+mod copy_args;
 mod exit;
 mod output;
 mod registry_args;

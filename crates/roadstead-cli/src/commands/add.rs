@@ -8,16 +8,15 @@ use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use futures::stream::{StreamExt as _, TryStreamExt as _};
-use roadstead::image::{
-    Copied, Copier, CopyOptions, Platforms, RepositorySink, RepositorySource, Sink as _, Source as _,
-};
+use roadstead::image::{Copied, Copier, RepositorySink, RepositorySource, Sink as _, Source as _};
 use roadstead::medium::registry::RegistrySource;
-use roadstead::oci::{ImageReference, Platform, Registry, Repository, Tag};
+use roadstead::oci::{ImageReference, Registry, Repository, Tag};
 use roadstead::store::LocalStore;
 use roadstead::tree::Tree;
 use tokio::io::AsyncBufReadExt as _;
 
 use crate::args::{Format, Global};
+use crate::copy_args::CopyArgs;
 use crate::exit;
 use crate::output::Output;
 use crate::output::progress::Progress;
@@ -57,21 +56,8 @@ pub(crate) struct Add {
     #[command(flatten)]
     naming: Naming,
 
-    /// Copy only these platforms; the index stays as it is, and the tree records what was left out
-    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
-    platforms: Vec<Platform>,
-
-    /// With --platform: write a new index that names only them (it has another digest)
-    #[arg(long, requires = "platforms")]
-    strip_removed_platforms: bool,
-
-    /// Copy also what refers to the images: signatures, attestations, SBOMs
-    #[arg(long)]
-    referrers: bool,
-
-    /// How many blobs are copied at once
-    #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    copy: CopyArgs,
 
     /// Don't wait until the disk has everything: faster, but a power cut may lose what was added
     #[arg(long)]
@@ -136,13 +122,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
 
     let tree = create(&global.tree, args.no_sync).await?;
     let progress = Arc::new(Progress::new(output));
-    let platforms = match (args.platforms.is_empty(), args.strip_removed_platforms) {
-        (true, _) => Platforms::All,
-        (false, false) => Platforms::Keep(args.platforms),
-        (false, true) => Platforms::Strip(args.platforms),
-    };
-    let options = CopyOptions { jobs: usize::from(args.jobs), platforms, referrers: args.referrers };
-    let copier = Copier::new(options, progress.clone());
+    let copier = Copier::new(args.copy.options(), progress.clone());
     let slots = tokio::sync::Semaphore::new(IMAGES_AT_ONCE);
 
     let mut added = futures::stream::iter(plan)
