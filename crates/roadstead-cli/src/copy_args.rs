@@ -6,7 +6,7 @@ use roadstead::oci::Platform;
 /// How images are copied.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CopyArgs {
-    /// Copy only these platforms; the index stays as it is, and the tree records what was left out
+    /// Copy only these platforms; the index stays as it is, and a tree records what was left out
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
     platforms: Vec<Platform>,
 
@@ -24,6 +24,11 @@ pub(crate) struct CopyArgs {
 }
 
 impl CopyArgs {
+    /// The platforms that were asked for; none means all.
+    pub(crate) fn platforms(&self) -> &[Platform] {
+        &self.platforms
+    }
+
     /// What the library makes of it.
     pub(crate) fn options(&self) -> CopyOptions {
         let platforms = match (self.platforms.is_empty(), self.strip_removed_platforms) {

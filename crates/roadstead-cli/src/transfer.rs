@@ -1,0 +1,121 @@
+//! Copies chosen images to one place: what `copy` and `save` share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use anyhow::bail;
+use roadstead::image::{Copier, CopyOptions, Platforms, SourceError};
+use roadstead::oci::{Kind, Platform};
+
+use crate::args::Format;
+use crate::copy_args::CopyArgs;
+use crate::exit;
+use crate::output::Output;
+use crate::output::copied::Report;
+use crate::output::progress::Progress;
+use crate::transport::{Called, Destined, Offer, Place, Writer};
+
+/// Images on their way to one place.
+pub(crate) struct Transfer<'a> {
+    pub(crate) copy: &'a CopyArgs,
+    pub(crate) destination: &'a Place,
+    pub(crate) output: &'a Output,
+}
+
+impl Transfer<'_> {
+    /// Copies images. What is written as a whole, such as an archive, is there only if all of them are.
+    ///
+    /// # Errors
+    ///
+    /// If one can't be copied, or two would get the same name.
+    pub(crate) async fn run(&self, images: &[Offer], writer: Writer<'_>) -> anyhow::Result<Vec<Report>> {
+        let Self { destination, output, .. } = self;
+        if destination.writes_stdout() && output.format == Format::Json {
+            return Err(exit::usage("standard output can't hold both an archive and --format json"));
+        }
+        if destination.holds_one_platform() && self.copy.platforms().len() > 1 {
+            return Err(exit::usage(format!("{destination} holds one platform: choose it with --platform")));
+        }
+        let named = self.named(images)?;
+        let progress = Arc::new(Progress::new(output));
+        let copier = Copier::new(self.copy.options(), progress.clone());
+        let own = Platform::new("linux", std::env::consts::ARCH, None, None);
+        let for_this_machine = Copier::new(
+            CopyOptions { platforms: Platforms::Keep(vec![own.clone()]), ..self.copy.options() },
+            progress.clone(),
+        );
+        let chooses = destination.holds_one_platform() && self.copy.platforms().is_empty();
+
+        let mut opened = writer.open(destination).await?;
+        for offer in images {
+            if let (Called::Image(image), Some(registry)) = (&offer.called, destination.registry())
+                && image.registry == *registry
+            {
+                opened = opened.mount_from(&image.repository);
+            }
+        }
+        let mut reports = Vec::new();
+        for (offer, destined) in images.iter().zip(&named) {
+            let copier = if chooses && is_for_several(offer).await? {
+                output.note(&format!(
+                    "of {}, {own} is taken: {} holds one platform of an image, and --platform chooses another",
+                    offer.describe(),
+                    destination.transport()
+                ));
+                &for_this_machine
+            } else {
+                &copier
+            };
+            let sink = opened.image(&destined.at).await?;
+            let tags: Vec<_> = destined.tag.iter().cloned().collect();
+            let copied = copier.copy(&*offer.from, &offer.reference, &*sink, &tags).await?;
+            sink.finish().await?;
+            reports.push(Report::new(offer.describe(), vec![destination.show(destined)], &copied));
+        }
+        opened.close().await?;
+        progress.finish();
+        output.note_new_digests(&reports);
+        Ok(reports)
+    }
+
+    /// Prints what was copied.
+    ///
+    /// # Errors
+    ///
+    /// If standard output is closed.
+    pub(crate) fn conclude(&self, reports: &[Report]) -> anyhow::Result<()> {
+        if self.destination.writes_stdout() {
+            self.output.note_copied(reports);
+            return Ok(());
+        }
+        self.output.copied(reports)
+    }
+
+    /// What each image is called where it goes.
+    fn named(&self, images: &[Offer]) -> anyhow::Result<Vec<Destined>> {
+        let mut named = Vec::new();
+        let mut taken: HashMap<Destined, String> = HashMap::new();
+        for offer in images {
+            let destined = self.destination.name(offer)?;
+            let shown = offer.describe();
+            // Several without a name stand beside each other, except where there is room for one.
+            let unique = destined.tag.is_some() || matches!(self.destination, Place::Dir(_));
+            if unique && let Some(other) = taken.insert(destined.clone(), shown.clone()) && other != shown {
+                bail!(
+                    "{other} and {shown} would both be {}: choose one, as SOURCE:NAME",
+                    self.destination.show(&destined)
+                );
+            }
+            named.push(destined);
+        }
+        Ok(named)
+    }
+}
+
+/// Whether an image is an index of several, so that a place for one has to choose.
+async fn is_for_several(offer: &Offer) -> Result<bool, SourceError> {
+    let named = offer.from.resolve(&offer.reference).await?;
+    let manifest = offer.from.manifest(&named).await?;
+    let images = manifest.children().filter(|child| child.attests().is_none());
+    Ok(manifest.kind() == Kind::Index && images.count() > 1)
+}
