@@ -26,7 +26,7 @@ pub(crate) struct Save {
     images: Vec<Name>,
 
     /// The file to write, instead of standard output
-    #[arg(short, long = "output", value_name = "FILE")]
+    #[arg(short = 'o', long = "output", value_name = "FILE")]
     file: Option<PathBuf>,
 
     /// What kind of archive; that for Docker holds one platform of each image

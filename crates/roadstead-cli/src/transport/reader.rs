@@ -10,6 +10,7 @@ use roadstead::medium::dir::Dir;
 use roadstead::medium::docker_archive::DockerArchive;
 use roadstead::medium::image_layout::ImageLayout;
 use roadstead::oci::{Reference, Repository, Tag};
+use roadstead::tree::TreeSource;
 
 use super::offer::held;
 use super::{Archive, Called, InEngine, Medium, Offer, Place, Within, files};
@@ -145,7 +146,8 @@ impl Reader<'_> {
     /// A medium with repositories.
     async fn source(&self, medium: &Medium) -> anyhow::Result<Arc<dyn Source>> {
         Ok(match medium {
-            Medium::OwnTree | Medium::Tree(_) => return Err(exit::usage("TEMP")),
+            Medium::OwnTree => Arc::new(TreeSource::new(commands::open_tree(self.tree).await?)),
+            Medium::Tree(folder) => Arc::new(TreeSource::new(commands::open_tree(folder).await?)),
             Medium::Served { registry, plain_http } => Arc::new(self.registries()?.source(registry, *plain_http)?),
         })
     }
