@@ -39,11 +39,6 @@ impl Transfer<'_> {
         let named = self.named(images)?;
         let progress = Arc::new(Progress::new(output));
         let copier = Copier::new(self.copy.options(), progress.clone());
-        let own = Platform::new("linux", std::env::consts::ARCH, None, None);
-        let for_this_machine = Copier::new(
-            CopyOptions { platforms: Platforms::Keep(vec![own.clone()]), ..self.copy.options() },
-            progress.clone(),
-        );
         let chooses = destination.holds_one_platform() && self.copy.platforms().is_empty();
 
         let mut opened = writer.open(destination).await?;
@@ -56,15 +51,20 @@ impl Transfer<'_> {
         }
         let mut reports = Vec::new();
         for (offer, destined) in images.iter().zip(&named) {
-            let copier = if chooses && is_for_several(offer).await? {
-                output.note(&format!(
-                    "of {}, {own} is taken: {} holds one platform of an image, and --platform chooses another",
-                    offer.describe(),
-                    destination.transport()
-                ));
-                &for_this_machine
-            } else {
-                &copier
+            let chosen = if chooses { platform(offer).await? } else { None };
+            let copier = match chosen {
+                None => &copier,
+                Some(platform) => {
+                    output.note(&format!(
+                        "of {}, {platform} is taken: {} holds one platform of an image, and --platform chooses another",
+                        offer.describe(),
+                        destination.transport()
+                    ));
+                    &Copier::new(
+                        CopyOptions { platforms: Platforms::Keep(vec![platform]), ..self.copy.options() },
+                        progress.clone(),
+                    )
+                }
             };
             let sink = opened.image(&destined.at).await?;
             let tags: Vec<_> = destined.tag.iter().cloned().collect();
@@ -100,7 +100,10 @@ impl Transfer<'_> {
             let shown = offer.describe();
             // Several without a name stand beside each other, except where there is room for one.
             let unique = destined.tag.is_some() || matches!(self.destination, Place::Dir(_));
-            if unique && let Some(other) = taken.insert(destined.clone(), shown.clone()) && other != shown {
+            if unique
+                && let Some(other) = taken.insert(destined.clone(), shown.clone())
+                && other != shown
+            {
                 bail!(
                     "{other} and {shown} would both be {}: choose one, as SOURCE:NAME",
                     self.destination.show(&destined)
@@ -112,10 +115,20 @@ impl Transfer<'_> {
     }
 }
 
-/// Whether an image is an index of several, so that a place for one has to choose.
-async fn is_for_several(offer: &Offer) -> Result<bool, SourceError> {
+/// The platform that is taken of an image where there is room for one: that of this machine, unless there is only another.
+/// `None` if there is nothing to choose from.
+async fn platform(offer: &Offer) -> Result<Option<Platform>, SourceError> {
     let named = offer.from.resolve(&offer.reference).await?;
-    let manifest = offer.from.manifest(&named).await?;
-    let images = manifest.children().filter(|child| child.attests().is_none());
-    Ok(manifest.kind() == Kind::Index && images.count() > 1)
+    let index = offer.from.manifest(&named).await?;
+    let images: Vec<_> = index.children().filter(|child| child.attests().is_none()).collect();
+    if index.kind() != Kind::Index || images.len() < 2 {
+        return Ok(None);
+    }
+    let absent = offer.from.left_out(index.digest()).await?;
+    let mut there = images.into_iter().filter(|child| !absent.contains(&child.digest));
+    let own = Platform::new("linux", std::env::consts::ARCH, None, None);
+    Ok(Some(match (there.next(), there.next()) {
+        (Some(only), None) => only.platform.clone().unwrap_or(own),
+        _ => own,
+    }))
 }

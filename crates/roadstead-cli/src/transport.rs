@@ -90,7 +90,9 @@ pub(crate) enum PlaceError {
         "podman's storage is read by podman alone: run `podman save --format oci-archive {name} | roadstead add oci-archive:-`, or `podman push {name} oci-archive:{file}.tar:{name}` and take oci-archive:{file}.tar"
     )]
     Podman { name: String, file: String },
-    #[error("{0:?} is no URL of a tree: expected http[s]://HOST[:PORT]//REPOSITORY[:TAG]; for one below a path, write docker://HOST/PATH/REPOSITORY:TAG")]
+    #[error(
+        "{0:?} is no URL of a tree: expected http[s]://HOST[:PORT]//REPOSITORY[:TAG]; for one below a path, write docker://HOST/PATH/REPOSITORY:TAG"
+    )]
     Url(String),
 }
 
@@ -102,7 +104,8 @@ impl FromStr for Place {
             return Ok(Self::Registry(name.parse()?));
         }
         let Some((transport, rest)) = text.split_once(':') else { return Ok(Self::Registry(text.parse()?)) };
-        let expect = |transport, what| if rest.is_empty() { Err(PlaceError::Incomplete(transport, what)) } else { Ok(()) };
+        let expect =
+            |transport, what| if rest.is_empty() { Err(PlaceError::Incomplete(transport, what)) } else { Ok(()) };
         match transport {
             "docker-daemon" => Ok(Self::Engine(match (rest, rest.parse::<Digest>()) {
                 ("", _) => InEngine::All,
@@ -327,7 +330,9 @@ mod tests {
         }
         let id = format!("docker-daemon:sha256:{}", "a".repeat(64));
         assert!(matches!(place(&id), Place::Engine(InEngine::Id(_))));
-        for bad in ["", "docker-archive:", "oci:", "oci-archive:", "dir:", "tree:", "tree:A", "tree:https://r.io", "docker://"] {
+        for bad in
+            ["", "docker-archive:", "oci:", "oci-archive:", "dir:", "tree:", "tree:A", "tree:https://r.io", "docker://"]
+        {
             assert!(bad.parse::<Place>().is_err(), "{bad:?} was accepted");
         }
         let refused = "containers-storage:[overlay@/x]quay.io/org/app:1".parse::<Place>().unwrap_err().to_string();

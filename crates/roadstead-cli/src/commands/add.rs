@@ -139,7 +139,8 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
     };
     adding.copy(plan).await;
     for some in waiting.chunks(PLACES_AT_ONCE) {
-        let opened: Vec<_> = stream::iter(some).map(|place| reader.open(place)).buffered(PLACES_AT_ONCE).collect().await;
+        let opened: Vec<_> =
+            stream::iter(some).map(|place| reader.open(place)).buffered(PLACES_AT_ONCE).collect().await;
         let mut readable = Vec::new();
         for place in opened {
             match place {
@@ -179,7 +180,9 @@ async fn places(args: &Add) -> anyhow::Result<Vec<Place>> {
     match (takers.count(), args.registry.takes_stdin()) {
         (0, _) | (1, false) => {}
         (1, true) => {
-            return Err(exit::usage("standard input can't hold both what is added (-) and a password (--password-stdin)"));
+            return Err(exit::usage(
+                "standard input can't hold both what is added (-) and a password (--password-stdin)",
+            ));
         }
         _ => return Err(exit::usage("standard input can be read only once")),
     }
@@ -210,7 +213,9 @@ fn expect_one(places: &[Readable]) -> anyhow::Result<()> {
     let mut names = Vec::new();
     for place in places {
         let Readable::Images(offers) = place else {
-            return Err(exit::usage("--tag names one image, and a whole tree has many: write REPOSITORY:TAG behind it"));
+            return Err(exit::usage(
+                "--tag names one image, and a whole tree has many: write REPOSITORY:TAG behind it",
+            ));
         };
         names.extend(offers.iter().map(crate::transport::Offer::describe));
     }

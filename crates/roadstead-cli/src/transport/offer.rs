@@ -125,7 +125,11 @@ fn choose(images: Vec<Held>, reference: &str) -> Result<Vec<Held>, Problem> {
     let whole = reference.parse::<ImageReference>().ok();
     of(&|name| name == reference)
         .or_else(|| of(&|name| name.contains(':') && name.parse::<ImageReference>().ok() == whole))
-        .or_else(|| of(&|name| name.parse::<ImageReference>().is_ok_and(|name| name.tag.is_some_and(|tag| tag.as_str() == reference))))
+        .or_else(|| {
+            of(&|name| {
+                name.parse::<ImageReference>().is_ok_and(|name| name.tag.is_some_and(|tag| tag.as_str() == reference))
+            })
+        })
         .unwrap_or(Err(Problem::Absent))
 }
 

@@ -14,9 +14,9 @@ use roadstead::tree::TreeSource;
 
 use super::offer::held;
 use super::{Archive, Called, InEngine, Medium, Offer, Place, Within, files};
-use crate::{commands, exit};
 use crate::environment::Environment;
 use crate::registry_args::Registries;
+use crate::{commands, exit};
 
 /// How many repositories are asked for their tags at once.
 const LISTS_AT_ONCE: usize = 8;

@@ -59,7 +59,9 @@ impl Place {
     pub(crate) fn expect_writable(&self) -> anyhow::Result<()> {
         let refused = |problem: &str| Err(exit::usage(format!("{self} is no destination: {problem}")));
         match self {
-            Self::Registry(image) if image.digest.is_some() => refused("an image is put under a tag, not under a digest"),
+            Self::Registry(image) if image.digest.is_some() => {
+                refused("an image is put under a tag, not under a digest")
+            }
             Self::Engine(InEngine::All | InEngine::Id(_)) => refused("an image needs a name there"),
             Self::Repositories(Within { medium: Medium::Served { registry, .. }, .. }) => refused(&format!(
                 "a tree is written in its folder; for a registry write docker://{registry}/REPOSITORY:TAG"
@@ -113,15 +115,16 @@ impl Place {
                 let tag = latest(image.tag.as_ref());
                 Destined { at: At::Name(Some(image)), tag }
             }
-            Self::OciArchive(Archive { reference: Some(name), .. })
-            | Self::Layout { reference: Some(name), .. } => match name.parse::<Tag>() {
-                Ok(tag) => Destined { at: At::Name(None), tag: Some(tag) },
-                Err(_) => {
-                    let image: ImageReference = name.parse()?;
-                    let tag = latest(image.tag.as_ref());
-                    Destined { at: At::Name(Some(image)), tag }
+            Self::OciArchive(Archive { reference: Some(name), .. }) | Self::Layout { reference: Some(name), .. } => {
+                match name.parse::<Tag>() {
+                    Ok(tag) => Destined { at: At::Name(None), tag: Some(tag) },
+                    Err(_) => {
+                        let image: ImageReference = name.parse()?;
+                        let tag = latest(image.tag.as_ref());
+                        Destined { at: At::Name(Some(image)), tag }
+                    }
                 }
-            },
+            }
             Self::Dir(_) => Destined { at: At::Name(None), tag: None },
             _ => own_name(&offer.called)?,
         })
