@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::bail;
-use roadstead::image::{Copier, CopyOptions, Platforms, SourceError};
-use roadstead::oci::{Kind, Platform};
+use roadstead::image::{Copier, SourceError};
+use roadstead::oci::{Digest, Kind, Platform};
 
 use crate::args::Format;
 use crate::copy_args::CopyArgs;
@@ -39,8 +39,6 @@ impl Transfer<'_> {
         let named = self.named(images)?;
         let progress = Arc::new(Progress::new(output));
         let copier = Copier::new(self.copy.options(), progress.clone());
-        let chooses = destination.holds_one_platform() && self.copy.platforms().is_empty();
-
         let mut opened = writer.open(destination).await?;
         for offer in images {
             if let (Called::Image(image), Some(registry)) = (&offer.called, destination.registry())
@@ -51,26 +49,22 @@ impl Transfer<'_> {
         }
         let mut reports = Vec::new();
         for (offer, destined) in images.iter().zip(&named) {
-            let chosen = if chooses { platform(offer).await? } else { None };
-            let copier = match chosen {
-                None => &copier,
-                Some(platform) => {
-                    output.note(&format!(
-                        "of {}, {platform} is taken: {} holds one platform of an image, and --platform chooses another",
-                        offer.describe(),
-                        destination.transport()
-                    ));
-                    &Copier::new(
-                        CopyOptions { platforms: Platforms::Keep(vec![platform]), ..self.copy.options() },
-                        progress.clone(),
-                    )
-                }
-            };
+            let mut reference = offer.reference.clone();
+            if destination.holds_one_platform()
+                && let Some((platform, image)) = self.choose(offer).await?
+            {
+                output.note(&format!(
+                    "of {}, {platform} is taken: {} holds one platform of an image, and --platform chooses another",
+                    offer.shown,
+                    destination.transport()
+                ));
+                reference = image.into();
+            }
             let sink = opened.image(&destined.at).await?;
             let tags: Vec<_> = destined.tag.iter().cloned().collect();
-            let copied = copier.copy(&*offer.from, &offer.reference, &*sink, &tags).await?;
+            let copied = copier.copy(&*offer.from, &reference, &*sink, &tags).await?;
             sink.finish().await?;
-            reports.push(Report::new(offer.describe(), vec![destination.show(destined)], &copied));
+            reports.push(Report::new(offer.shown.clone(), vec![destination.show(destined)], &copied));
         }
         opened.close().await?;
         progress.finish();
@@ -97,7 +91,7 @@ impl Transfer<'_> {
         let mut taken: HashMap<Destined, String> = HashMap::new();
         for offer in images {
             let destined = self.destination.name(offer)?;
-            let shown = offer.describe();
+            let shown = offer.shown.clone();
             // Several without a name stand beside each other, except where there is room for one.
             let unique = destined.tag.is_some() || matches!(self.destination, Place::Dir(_));
             if unique
@@ -113,22 +107,29 @@ impl Transfer<'_> {
         }
         Ok(named)
     }
-}
 
-/// The platform that is taken of an image where there is room for one: that of this machine, unless there is only another.
-/// `None` if there is nothing to choose from.
-async fn platform(offer: &Offer) -> Result<Option<Platform>, SourceError> {
-    let named = offer.from.resolve(&offer.reference).await?;
-    let index = offer.from.manifest(&named).await?;
-    let images: Vec<_> = index.children().filter(|child| child.attests().is_none()).collect();
-    if index.kind() != Kind::Index || images.len() < 2 {
-        return Ok(None);
+    /// The image that is taken of an index where there is room for one: that of the platform which was asked for, else of this
+    /// machine's, unless there is only another. The index stays behind, since one without its images is no use to most who read
+    /// archives. `None` if there is nothing to choose from, or it takes more than a look at the index.
+    async fn choose(&self, offer: &Offer) -> Result<Option<(Platform, Digest)>, SourceError> {
+        let named = offer.from.resolve(&offer.reference).await?;
+        let index = offer.from.manifest(&named).await?;
+        let images: Vec<_> = index.children().filter(|child| child.attests().is_none()).collect();
+        if index.kind() != Kind::Index || images.len() < 2 {
+            return Ok(None);
+        }
+        let absent = offer.from.left_out(index.digest()).await?;
+        let there: Vec<_> = images.into_iter().filter(|child| !absent.contains(&child.digest)).collect();
+        let own = [Platform::new("linux", std::env::consts::ARCH, None, None)];
+        let wanted = match (self.copy.platforms(), &*there) {
+            ([], [only]) => only.platform.as_slice(),
+            ([], _) => &own,
+            (asked, _) => asked,
+        };
+        let chosen = there.iter().find_map(|child| {
+            let platform = child.platform.as_ref()?;
+            wanted.iter().any(|wanted| platform.satisfies(wanted)).then(|| (platform.clone(), child.digest))
+        });
+        Ok(chosen)
     }
-    let absent = offer.from.left_out(index.digest()).await?;
-    let mut there = images.into_iter().filter(|child| !absent.contains(&child.digest));
-    let own = Platform::new("linux", std::env::consts::ARCH, None, None);
-    Ok(Some(match (there.next(), there.next()) {
-        (Some(only), None) => only.platform.clone().unwrap_or(own),
-        _ => own,
-    }))
 }

@@ -210,18 +210,19 @@ async fn places(args: &Add) -> anyhow::Result<Vec<Place>> {
 
 /// Refuses to give several images one name.
 fn expect_one(places: &[Readable]) -> anyhow::Result<()> {
-    let mut names = Vec::new();
+    let mut images = Vec::new();
     for place in places {
         let Readable::Images(offers) = place else {
             return Err(exit::usage(
                 "--tag names one image, and a whole tree has many: write REPOSITORY:TAG behind it",
             ));
         };
-        names.extend(offers.iter().map(crate::transport::Offer::describe));
+        images.extend(offers.iter().map(|offer| (offer.identity(), &offer.shown)));
     }
-    names.sort_unstable();
-    names.dedup();
-    if names.len() > 1 {
+    images.sort_unstable();
+    images.dedup_by(|a, b| a.0 == b.0);
+    if images.len() > 1 {
+        let names: Vec<&str> = images.iter().map(|(_, shown)| shown.as_str()).collect();
         return Err(exit::usage(format!("--tag names one image, and there are {}: {}", names.len(), names.join(", "))));
     }
     Ok(())
@@ -275,7 +276,7 @@ impl Adding {
             }
         };
         let (sink, name) = (&*opened, &repository);
-        let copies = images.into_iter().map(|Planned { offer, shown, tags }| async move {
+        let copies = images.into_iter().map(|Planned { offer, tags, .. }| async move {
             let _slot = self.slots.acquire().await;
             let tags: Vec<Tag> = tags.into_iter().collect();
             let copied = self.copier.copy(&*offer.from, &offer.reference, sink, &tags).await?;
@@ -283,7 +284,7 @@ impl Adding {
                 [] => vec![format!("{name}@{}", copied.descriptor.digest)],
                 tags => tags.iter().map(|tag| format!("{name}:{tag}")).collect(),
             };
-            Ok(Report::new(shown, names, &copied))
+            Ok(Report::new(offer.shown.clone(), names, &copied))
         });
         let copied: Vec<anyhow::Result<Report>> = stream::iter(copies).buffered(IMAGES_AT_ONCE).collect().await;
         for result in copied {

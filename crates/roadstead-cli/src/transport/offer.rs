@@ -11,6 +11,8 @@ pub(crate) struct Offer {
     pub(crate) from: Arc<dyn RepositorySource>,
     pub(crate) reference: Reference,
     pub(crate) called: Called,
+    /// The image as people write it.
+    pub(crate) shown: String,
 }
 
 /// What a place calls an image.
@@ -41,13 +43,9 @@ impl Called {
 }
 
 impl Offer {
-    /// The image as people write it.
-    pub(crate) fn describe(&self) -> String {
-        match &self.called {
-            // As it was typed, also where the digest decides.
-            Called::Image(image) if image.reference() == self.reference => image.to_string(),
-            _ => self.from.describe(&self.reference),
-        }
+    /// What is the same for one image under several names.
+    pub(crate) fn identity(&self) -> String {
+        self.from.describe(&self.reference)
     }
 }
 
@@ -74,18 +72,23 @@ pub(super) fn held(
     if images.is_empty() {
         return Err(SourceError::Invalid { what: shown.to_owned(), problem: "it holds no images".to_owned() });
     }
-    let nameless = images.iter().filter(|image| image.name.is_none()).count();
+    let alone = images.iter().filter(|image| image.name.is_none()).count() == 1;
     let offers = images.into_iter().map(|Held { name, descriptor }| {
+        let shown = match &name {
+            Some(name) => format!("{shown}:{}", printable(name)),
+            None if alone => shown.to_owned(),
+            None => format!("{shown}@{}", descriptor.digest),
+        };
         let called = match name {
             // One that is alone is the latest; of several without a name none is.
-            None => Called::Bare { place: place.cloned(), tag: (nameless == 1).then(Tag::latest) },
+            None => Called::Bare { place: place.cloned(), tag: alone.then(Tag::latest) },
             Some(name) => match (name.parse::<Tag>(), name.parse::<ImageReference>()) {
                 (Ok(tag), _) => Called::Bare { place: place.cloned(), tag: Some(tag) },
                 (_, Ok(image)) => Called::Image(image),
                 _ => Called::Other(printable(&name)),
             },
         };
-        Offer { from: from.clone(), reference: descriptor.digest.into(), called }
+        Offer { from: from.clone(), reference: descriptor.digest.into(), called, shown }
     });
     Ok(offers.collect())
 }

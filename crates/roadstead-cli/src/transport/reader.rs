@@ -83,7 +83,12 @@ impl Reader<'_> {
             Place::Registry(image) => {
                 let source = self.registries()?.source(&image.registry, false)?;
                 let from = Arc::from(source.repository(&image.repository));
-                vec![Offer { from, reference: image.reference(), called: Called::Image(image.clone()) }]
+                vec![Offer {
+                    from,
+                    reference: image.reference(),
+                    called: Called::Image(image.clone()),
+                    shown: image.to_string(),
+                }]
             }
             Place::Engine(what) => {
                 let archive = export(what, &spool).await?;
@@ -193,7 +198,8 @@ fn within(from: &Arc<dyn RepositorySource>, repository: &Repository, reference: 
         Reference::Tag(tag) => Some(tag.clone()),
         Reference::Digest(_) => None,
     };
-    Offer { from: from.clone(), called: Called::Within(repository.clone(), tag), reference }
+    let shown = from.describe(&reference);
+    Offer { from: from.clone(), called: Called::Within(repository.clone(), tag), reference, shown }
 }
 
 /// The place as a whole, as people write it.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use roadstead::oci::{Repository, Tag};
+use roadstead::oci::{Reference, Repository, Tag};
 
 use super::names::{Naming, Target};
 use crate::exit;
@@ -15,8 +15,7 @@ pub(super) type Plan = BTreeMap<Repository, Vec<Planned>>;
 /// One image to copy, and the names that it gets.
 pub(super) struct Planned {
     pub(super) offer: Offer,
-    /// The image as people write it.
-    pub(super) shown: String,
+    identity: String,
     pub(super) tags: BTreeSet<Tag>,
 }
 
@@ -27,7 +26,14 @@ pub(super) struct Planner<'a> {
     targets: &'a [Target],
     output: &'a Output,
     /// What has each name so far.
-    taken: HashMap<(Repository, Tag), String>,
+    taken: HashMap<(Repository, Tag), Taken>,
+}
+
+/// What has a name.
+struct Taken {
+    identity: String,
+    reference: Reference,
+    shown: String,
 }
 
 impl<'a> Planner<'a> {
@@ -41,9 +47,9 @@ impl<'a> Planner<'a> {
     ///
     /// If it can't have the name that it would get.
     pub(super) fn add(&mut self, plan: &mut Plan, offer: Offer) -> anyhow::Result<()> {
-        let shown = offer.describe();
+        let identity = offer.identity();
         let targets = match self.targets {
-            [] => vec![self.target(&offer, &shown)?],
+            [] => vec![self.target(&offer)?],
             targets => targets.iter().map(|target| self.naming.below_prefix(target)).collect::<Result<_, _>>()?,
         };
         let mut named = Vec::new();
@@ -51,18 +57,18 @@ impl<'a> Planner<'a> {
             let tag = tag.or_else(|| offer.called.tag().cloned());
             let tag = tag.or_else(|| (!self.targets.is_empty()).then(Tag::latest));
             if let Some(tag) = &tag {
-                self.take(&repository, tag, &shown)?;
+                self.take(&repository, tag, &offer, &identity)?;
             }
             named.push((repository, tag));
         }
         for (repository, tag) in named {
             let planned = plan.entry(repository).or_default();
             // The same image under several tags is copied once, and the same word twice is one word.
-            match planned.iter_mut().find(|planned| planned.shown == shown) {
+            match planned.iter_mut().find(|planned| planned.identity == identity) {
                 Some(planned) => planned.tags.extend(tag),
                 None => {
                     let tags = tag.into_iter().collect();
-                    planned.push(Planned { offer: offer.clone(), shown: shown.clone(), tags });
+                    planned.push(Planned { offer: offer.clone(), identity: identity.clone(), tags });
                 }
             }
         }
@@ -70,7 +76,8 @@ impl<'a> Planner<'a> {
     }
 
     /// What an image is called in the tree if nobody says it.
-    fn target(&self, offer: &Offer, shown: &str) -> anyhow::Result<Target> {
+    fn target(&self, offer: &Offer) -> anyhow::Result<Target> {
+        let shown = &offer.shown;
         let own = match &offer.called {
             Called::Image(image) => return Ok(self.naming.target(image)?),
             Called::Within(repository, tag) => Target { repository: repository.clone(), tag: tag.clone() },
@@ -96,17 +103,25 @@ impl<'a> Planner<'a> {
     }
 
     /// Takes a name for an image.
-    fn take(&mut self, repository: &Repository, tag: &Tag, shown: &str) -> anyhow::Result<()> {
+    fn take(&mut self, repository: &Repository, tag: &Tag, offer: &Offer, identity: &str) -> anyhow::Result<()> {
         if tag.is_referrers_fallback() {
             anyhow::bail!(
                 "{repository}:{tag} is where clients look for referrers, which the tree lists by itself; name the image otherwise \
                  with --tag"
             );
         }
-        let taken = self.taken.entry((repository.clone(), tag.clone())).or_insert_with(|| shown.to_owned());
-        if taken != shown {
+        let Offer { reference, shown, .. } = offer;
+        let taken = self.taken.entry((repository.clone(), tag.clone())).or_insert_with(|| Taken {
+            identity: identity.to_owned(),
+            reference: reference.clone(),
+            shown: shown.clone(),
+        });
+        // Two archives may hold the same image.
+        let is_same = matches!(reference, Reference::Digest(_)) && *reference == taken.reference;
+        if taken.identity != identity && !is_same {
             anyhow::bail!(
-                "{taken} and {shown} would both be {repository}:{tag}; use --keep-registry, or add them one by one with --tag"
+                "{} and {shown} would both be {repository}:{tag}; use --keep-registry, or add them one by one with --tag",
+                taken.shown
             );
         }
         Ok(())
