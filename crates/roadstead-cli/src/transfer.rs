@@ -53,11 +53,13 @@ impl Transfer<'_> {
             if destination.holds_one_platform()
                 && let Some((platform, image)) = self.choose(offer).await?
             {
-                output.note(&format!(
-                    "of {}, {platform} is taken: {} holds one platform of an image, and --platform chooses another",
-                    offer.shown,
-                    destination.transport()
-                ));
+                if self.copy.platforms().is_empty() {
+                    output.note(&format!(
+                        "of {}, {platform} is taken: {} holds one platform of an image, and --platform chooses another",
+                        offer.shown,
+                        destination.transport()
+                    ));
+                }
                 reference = image.into();
             }
             let sink = opened.image(&destined.at).await?;

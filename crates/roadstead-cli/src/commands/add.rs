@@ -34,7 +34,7 @@ const PLACES_AT_ONCE: usize = 4;
 /// How many images of such places are named before they are copied.
 const IMAGES_IN_A_BATCH: usize = 1024;
 
-/// Copy images into the tree, from registries, engines, archives, layouts, folders and other trees
+/// Copy images into the tree: from registries, archives, layouts, engines, other trees
 ///
 /// All platforms come unless --platform says otherwise. What the tree has is not fetched again: adding an image that has not
 /// changed costs one request.
