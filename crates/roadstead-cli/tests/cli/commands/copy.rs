@@ -260,13 +260,13 @@ fn what_is_no_destination() {
     scene.check(
         &["copy", "-q", "tree:org/tool:1", "docker://REGISTRY/pushed:1"],
         expect![[r#"
-        $ roadstead copy -q tree:org/tool:1 docker://REGISTRY/pushed:1
-        --- stderr
-        error: blob sha256:<one-layer-0> of tree:PLACE/registry//org/tool:1 can't be kept at the destination
-          because: REGISTRY/pushed: blob sha256:<one-layer-0> can't be written
-          because: http://REGISTRY/v2/pushed/blobs/uploads/ answers 405 Method Not Allowed
-          because: UNSUPPORTED: the operation is unsupported
-        --- exit code 8
-    "#]],
+            $ roadstead copy -q tree:org/tool:1 docker://REGISTRY/pushed:1
+            --- stderr
+            error: blob sha256:<one-config> of tree:PLACE/registry//org/tool:1 can't be kept at the destination
+              because: REGISTRY/pushed: blob sha256:<one-config> can't be written
+              because: http://REGISTRY/v2/pushed/blobs/uploads/ answers 405 Method Not Allowed
+              because: UNSUPPORTED: the operation is unsupported
+            --- exit code 8
+        "#]],
     );
 }
