@@ -69,7 +69,7 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
                 Some(INVALID)
             }
             // Its cause says.
-            CopyError::Referrer { .. } => None,
+            CopyError::Referrer { .. } | CopyError::Child { .. } => None,
             error if error.side() == Side::Sink => Some(UNWRITABLE),
             _ => None,
         };
