@@ -73,11 +73,12 @@ impl RegistrySource {
         Self { places: Arc::new(Places::new(upstream, mirrors)) }
     }
 
-    /// A tree that a web server hands out below a URL, or whatever else lies there as the paths of a registry. It need know no
-    /// header and no query: digests and media types come from the bytes, and a blob without ranges from its beginning.
+    /// A tree that this registry's host hands out below a URL, or whatever else lies there as the paths of a registry. The host
+    /// need know no header and no query: digests and media types come from the bytes, and a blob without ranges from its
+    /// beginning.
     #[must_use]
-    pub fn tree(host: &Endpoint, url: &BaseUrl) -> Self {
-        let (upstream, shown) = (host.below(url.path()), format!("tree:{url}//"));
+    pub fn below(&self, url: &BaseUrl) -> Self {
+        let (upstream, shown) = (self.places.upstream.below(url.path()), format!("tree:{url}//"));
         Self { places: Arc::new(Places { mirrors: Vec::new(), upstream, shown }) }
     }
 }

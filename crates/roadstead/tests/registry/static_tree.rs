@@ -19,7 +19,8 @@ use crate::support::{Setup, chain};
 fn tree_at(setup: &Setup, url: &str) -> RegistrySource {
     let url: BaseUrl = url.parse().expect("a URL");
     let options = EndpointOptions { plain_http: url.plain_http(), ..EndpointOptions::default() };
-    RegistrySource::tree(&setup.client.endpoint(url.registry(), options).expect("a host"), &url)
+    let host = setup.client.endpoint(url.registry(), options).expect("a host");
+    RegistrySource::new(host, Vec::new()).below(&url)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
