@@ -20,6 +20,17 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
 }
 
 fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<CopyError>() {
+        return match error {
+            CopyError::Sparse { .. } => Some(
+                "copy what is there with --platform OS/ARCH, or complete the source with `roadstead add`".to_owned(),
+            ),
+            CopyError::Child { source, .. } if source.is_not_found() => {
+                Some("copy what is there with --platform OS/ARCH".to_owned())
+            }
+            _ => None,
+        };
+    }
     if let Some(error) = error.downcast_ref::<SourceError>() {
         return match error {
             SourceError::Unauthorized { place, .. } => {
@@ -31,11 +42,6 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             )),
             _ => None,
         };
-    }
-    if let Some(CopyError::Sparse { .. }) = error.downcast_ref::<CopyError>() {
-        return Some(
-            "copy what is there with --platform OS/ARCH, or complete the source with `roadstead add`".to_owned(),
-        );
     }
     // The TLS library's own words; its type is hidden behind two others.
     if error.to_string().starts_with("invalid peer certificate") {

@@ -63,9 +63,13 @@ impl Place {
                 refused("an image is put under a tag, not under a digest")
             }
             Self::Engine(InEngine::All | InEngine::Id(_)) => refused("an image needs a name there"),
-            Self::Repositories(Within { medium: Medium::Served { registry, .. }, .. }) => refused(&format!(
-                "a tree is written in its folder; for a registry write docker://{registry}/REPOSITORY:TAG"
+            Self::Repositories(Within { medium: Medium::Served(url), .. }) => refused(&format!(
+                "a tree is written in its folder; for a registry write docker://{}/REPOSITORY:TAG",
+                url.registry()
             )),
+            Self::Repositories(Within { medium: Medium::Kept(..), .. }) => {
+                refused("what others keep is read and never written; for a tree write tree:FOLDER//REPOSITORY:TAG")
+            }
             Self::Repositories(Within { repository: None, .. }) => refused("the repository is missing"),
             Self::Repositories(Within { reference: Some(Reference::Digest(_)), .. }) => {
                 refused("an image is put under a tag, not under a digest")
@@ -187,7 +191,9 @@ impl Writer<'_> {
                 let folder = match medium {
                     Medium::OwnTree => self.tree,
                     Medium::Tree(folder) => folder,
-                    Medium::Served { .. } => return Err(exit::usage(format!("{place} is no destination"))),
+                    Medium::Served(_) | Medium::Kept(..) => {
+                        return Err(exit::usage(format!("{place} is no destination")));
+                    }
                 };
                 Opened::Tree(commands::create_tree(folder, self.no_sync).await?)
             }
