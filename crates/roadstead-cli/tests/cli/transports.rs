@@ -252,3 +252,57 @@ fn podman_pipes_what_its_storage_has() {
     let added = place.run(&["add", "-q", &format!("oci-archive:{}", text(&folder.join("pushed.tar")))]).ok();
     assert!(added.text().starts_with("origin/oci:1@sha256:"), "{added}");
 }
+
+/// A chart, which is no image: everything but engines takes it as it is.
+#[test]
+#[ignore = "needs helm, which takes long to build"]
+fn charts_of_helm() {
+    let (registry, place, folder) = (Generation::V3.registry().start(), Place::new(), Folder::new());
+    let at = |name: &str| text(&folder.join(name));
+    let helm = |arguments: &[&str]| {
+        Invocation::new(part::built("bin/helm")).env("HOME", folder.path()).args(arguments).run().unwrap()
+    };
+    helm(&["create", &at("chart")]);
+    helm(&["package", &at("chart"), "--destination", &at("packed")]);
+    let charts = format!("oci://{}/charts", registry.authority());
+    helm(&["push", "--plain-http", &at("packed/chart-0.1.0.tgz"), &charts]);
+
+    let origin = format!("{}/charts/chart:0.1.0", registry.authority());
+    let json = ["--quiet", "--format=json"];
+    let held = digest(&place.run(&[&["add"], &json[..], &[&origin]].concat()).ok());
+    let copied = format!("docker://{}/copied/chart:0.1.0", registry.authority());
+    for to in [
+        &format!("oci:{}:1", at("layout")),
+        &format!("oci-archive:{}:1", at("tar")),
+        &format!("dir:{}", at("dir")),
+        &copied,
+    ] {
+        let ran = place.run(&[&["copy"], &json[..], &["tree:charts/chart:0.1.0", to]].concat()).ok();
+        assert_eq!(digest(&ran), held, "{to}");
+        let back = place.run(&[&["--tree", &at("back"), "add"], &json[..], &[to, "-t", "back"]].concat()).ok();
+        assert_eq!(digest(&back), held, "back from {to}");
+    }
+    let pulled = copied.replace("docker://", "oci://").replace(":0.1.0", "");
+    helm(&["pull", "--plain-http", &pulled, "--version", "0.1.0", "--destination", &at("pulled")]);
+    let packed = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    assert!(packed("pulled/chart-0.1.0.tgz") == packed("packed/chart-0.1.0.tgz"), "another chart came back");
+
+    let refused =
+        place.run(&["copy", "-q", "tree:charts/chart:0.1.0", &format!("docker-archive:{}", at("docker.tar"))]);
+    assert_eq!(refused.code(), 8, "{refused}");
+    assert!(refused.stderr.contains("it is no image that Docker can load"), "{refused}");
+}
+
+/// An engine with containerd's store keeps the manifests that it gets.
+#[test]
+#[ignore = "needs Docker 29, which takes long to build"]
+fn an_engine_that_keeps_manifests() {
+    let (origin, place, engine) = (Origin::start(), Place::new(), Dockerd::start_29());
+    let run = |arguments: &[&str]| {
+        Ran::of(place.command(arguments).env("DOCKER_HOST", format!("unix://{}", engine.socket().display())))
+    };
+    run(&["copy", "-q", &origin.of("oci"), "docker-daemon:kept:1"]).ok();
+    assert_eq!(engine.run("kept:1").unwrap(), "ahoy\n");
+    let added = run(&["add", "-q", "docker-daemon:kept:1"]).ok();
+    assert_eq!(added.text(), format!("kept:1@{}\n", origin.oci.digest()));
+}

@@ -285,12 +285,15 @@ fn two_places_with_one_name() {
     let scene = made();
     // The same image twice is no contradiction.
     std::fs::copy(scene.place.path().join("tools.tar"), scene.place.path().join("again.tar")).unwrap();
-    scene.check(&["add", "-q", "docker-archive:again.tar", "docker-archive:tools.tar:org/tool:1"], expect![[r#"
+    scene.check(
+        &["add", "-q", "docker-archive:again.tar", "docker-archive:tools.tar:org/tool:1"],
+        expect![[r#"
         $ roadstead add -q docker-archive:again.tar docker-archive:tools.tar:org/tool:1
         org/tool:1@sha256:<one>
         org/tool:2@sha256:<two>
         org/tool:1@sha256:<one>
-    "#]]);
+    "#]],
+    );
     scene.check(
         &["add", "-q", "oci:layout", "dir:folder", "--name-prefix", "p"],
         expect![[r#"
