@@ -64,7 +64,7 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     Add(commands::add::Add),
     #[command(visible_alias = "cp")]
-    Copy(commands::copy::Copy),
+    Copy(Box<commands::copy::Copy>),
     Save(commands::save::Save),
     #[command(visible_alias = "ls")]
     List(commands::list::List),

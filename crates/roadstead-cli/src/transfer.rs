@@ -39,14 +39,14 @@ impl Transfer<'_> {
         let named = self.named(images)?;
         let progress = Arc::new(Progress::new(output));
         let copier = Copier::new(self.copy.options(), progress.clone());
-        let copied = self.copy(images, &named, &copier, writer).await;
+        let copied = self.copy_all(images, &named, &copier, writer).await;
         progress.finish();
         let reports = copied?;
         output.note_new_digests(&reports);
         Ok(reports)
     }
 
-    async fn copy(
+    async fn copy_all(
         &self,
         images: &[Offer],
         named: &[Destined],

@@ -121,7 +121,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         let opened = reader.open(image).await?;
         let mut offers = opened.offers();
         while let Some(offer) = offers.next().await {
-            planner.add(&mut plan, offer?)?;
+            planner.add(&mut plan, &offer?)?;
         }
     }
 
@@ -159,7 +159,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         while let Some(offers) = batches.next().await {
             let mut plan = Plan::new();
             for offer in offers {
-                let planned = offer.and_then(|offer| planner.add(&mut plan, offer));
+                let planned = offer.and_then(|offer| planner.add(&mut plan, &offer));
                 adding.errors.extend(planned.err());
             }
             adding.copy(plan).await;

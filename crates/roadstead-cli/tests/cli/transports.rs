@@ -139,7 +139,7 @@ fn every_source_goes_to_every_destination_unchanged() {
             assert!(raw.text().contains(&config.to_string()), "{by} has another config\n{raw}");
         }
 
-        let at = |kind: &str| text(&folder.join(&format!("out-{by}.{kind}")));
+        let at = |kind: &str| text(&folder.join(format!("out-{by}.{kind}")));
         let from = format!("tree:{name}");
         for to in [
             format!("oci:{}:1", at("layout")),
