@@ -253,7 +253,7 @@ impl Place {
     /// The transport, as it is typed.
     pub(crate) const fn transport(&self) -> &'static str {
         match self {
-            Self::Registry(_) => "docker:",
+            Self::Registry(_) => "docker://",
             Self::Engine(_) => "docker-daemon:",
             Self::DockerArchive(_) => "docker-archive:",
             Self::OciArchive(_) => "oci-archive:",

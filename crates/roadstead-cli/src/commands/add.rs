@@ -34,7 +34,7 @@ const PLACES_AT_ONCE: usize = 4;
 /// How many images of such places are named before they are copied.
 const IMAGES_IN_A_BATCH: usize = 1024;
 
-/// Copy images into the tree, from registries, engines, archives, layouts, folders and other trees
+/// Copy images into the tree: from registries, archives, layouts, engines, other trees
 ///
 /// All platforms come unless --platform says otherwise. What the tree has is not fetched again: adding an image that has not
 /// changed costs one request.
@@ -121,7 +121,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         let opened = reader.open(image).await?;
         let mut offers = opened.offers();
         while let Some(offer) = offers.next().await {
-            planner.add(&mut plan, offer?)?;
+            planner.add(&mut plan, &offer?)?;
         }
     }
 
@@ -159,7 +159,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         while let Some(offers) = batches.next().await {
             let mut plan = Plan::new();
             for offer in offers {
-                let planned = offer.and_then(|offer| planner.add(&mut plan, offer));
+                let planned = offer.and_then(|offer| planner.add(&mut plan, &offer));
                 adding.errors.extend(planned.err());
             }
             adding.copy(plan).await;

@@ -1,5 +1,6 @@
 //! The way out of an error, where there is a known one.
 
+use roadstead::http::HttpError;
 use roadstead::image::{CopyError, SourceError};
 use roadstead::medium::daemon::DaemonError;
 use roadstead::tree::TreeError;
@@ -10,7 +11,12 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     if error.chain().any(|cause| cause.is::<DaemonError>()) {
         return None;
     }
-    error.chain().find_map(specific)
+    error.chain().find_map(specific).or_else(|| {
+        let copies = error.chain().any(|cause| cause.is::<CopyError>());
+        let unauthorized = |cause: &HttpError| cause.status().is_some_and(|status| status.as_u16() == 401);
+        let refused = error.chain().filter_map(|cause| cause.downcast_ref()).any(unauthorized);
+        (copies && refused).then(|| "log in with `roadstead login`, or pass --creds USER[:PASSWORD]".to_owned())
+    })
 }
 
 fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {

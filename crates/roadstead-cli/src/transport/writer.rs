@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use roadstead::image::{RepositorySink, Sink as _, SinkError};
 use roadstead::medium::Output;
 use roadstead::medium::daemon::{Daemon, DaemonSink};
@@ -96,8 +96,11 @@ impl Place {
         matches!(self, Self::DockerArchive(_) | Self::Engine(_))
     }
 
-    /// What an image is called here: as was typed, else as it is called where it comes from. `None` if the name that was
-    /// typed is for another kind of place.
+    /// What an image is called here: as was typed, else as it is called where it comes from.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be called so here.
     pub(crate) fn name(&self, offer: &Offer) -> anyhow::Result<Destined> {
         let latest = |tag: Option<&Tag>| tag.cloned().or_else(|| Some(Tag::latest()));
         Ok(match self {
@@ -230,7 +233,7 @@ impl Opened {
             (Self::DockerArchive(sink), _) => sink.image(name),
             (Self::Layout(sink), _) => sink.image(name),
             (Self::Dir(sink), _) => sink.image(name),
-            (Self::Registry(_) | Self::Tree(_), At::Name(_)) => None.context("an image needs a repository there")?,
+            (Self::Registry(_) | Self::Tree(_), At::Name(_)) => bail!("an image needs a repository there"),
         })
     }
 

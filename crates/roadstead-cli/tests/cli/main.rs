@@ -17,4 +17,5 @@ mod side_by_side;
 mod standalone;
 mod support;
 mod tokens;
+mod transports;
 mod waits;
