@@ -23,7 +23,9 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     if let Some(error) = error.downcast_ref::<CopyError>() {
         return match error {
             CopyError::Sparse { .. } => Some(
-                "copy what is there with --platform OS/ARCH, or complete the source with `roadstead add`".to_owned(),
+                "copy what is there with --platform OS/ARCH (with --strip-removed-platforms, where the destination wants all of an \
+                 index), or complete the source with `roadstead add`"
+                    .to_owned(),
             ),
             CopyError::Child { source, .. } if source.is_not_found() => {
                 Some("copy what is there with --platform OS/ARCH".to_owned())

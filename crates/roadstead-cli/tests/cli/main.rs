@@ -7,6 +7,7 @@ mod commands;
 mod cost;
 mod file_systems;
 mod interrupted;
+mod kept_by_others;
 mod many;
 mod matrix;
 mod on_disk;

@@ -176,8 +176,8 @@ pub enum CopyError {
     },
     /// The source lacks children of an index on purpose, and the sink has no place to say so.
     #[error(
-        "{image} is not whole at the source, which left {absent} manifests of the index {index} out on purpose, and the destination \
-         can't record that"
+        "{image} is not whole at the source, which left a part of the index {index} out on purpose, and the destination can't record \
+         that"
     )]
     Sparse {
         /// The image as people write it.
