@@ -7,17 +7,18 @@
 mod args;
 mod commands;
 mod copy_args;
+mod environment;
 mod exit;
 mod output;
 mod registry_args;
-
-use clap::Parser as _;
+mod transfer;
+mod transport;
 
 use args::{Args, Command};
 use output::Output;
 
 fn main() -> std::process::ExitCode {
-    let args = Args::parse();
+    let args = Args::read();
     let output = Output::new(&args.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -39,6 +40,8 @@ async fn run(args: Args, output: &Output) -> exit::Code {
     let command = async {
         match args.command {
             Command::Add(add) => commands::add::run(add, global, output).await,
+            Command::Copy(copy) => commands::copy::run(copy, global, output).await,
+            Command::Save(save) => commands::save::run(save, global, output).await,
             Command::List(list) => commands::list::run(list, global, output).await,
             Command::Inspect(inspect) => commands::inspect::run(inspect, global, output).await,
             Command::Remove(remove) => commands::remove::run(remove, global, output).await,

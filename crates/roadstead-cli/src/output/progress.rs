@@ -25,6 +25,7 @@ struct State {
     copied: Tally,
     there: Tally,
     left_out: u64,
+    absent: u64,
     referrers: u64,
     nondistributable: u64,
 }
@@ -51,9 +52,9 @@ impl Progress {
         if let Some(total) = state.total.take() {
             total.finish_and_clear();
         }
-        let State { copied, there, left_out, referrers, nondistributable, .. } = *state;
+        let State { copied, there, left_out, absent, referrers, nondistributable, .. } = *state;
         drop(state);
-        if copied.blobs + there.blobs + left_out + nondistributable == 0 {
+        if copied.blobs + there.blobs + left_out + absent + nondistributable == 0 {
             return;
         }
         let seconds = self.started.elapsed().as_secs_f64();
@@ -71,8 +72,10 @@ impl Progress {
             self.output.note(&format!("with {referrers}"));
         }
         if left_out > 0 {
-            let manifests = if left_out == 1 { "manifest" } else { "manifests" };
-            self.output.note(&format!("left out, as asked: {left_out} {manifests} of other platforms"));
+            self.output.note(&format!("left out, as asked: {} of other platforms", manifests(left_out)));
+        }
+        if absent > 0 {
+            self.output.note(&format!("left out, as at the source: {}", manifests(absent)));
         }
         if nondistributable > 0 {
             self.output.note(&format!(
@@ -113,6 +116,10 @@ fn blobs(number: u64) -> String {
     if number == 1 { "1 blob".to_owned() } else { format!("{number} blobs") }
 }
 
+fn manifests(number: u64) -> String {
+    if number == 1 { "1 manifest".to_owned() } else { format!("{number} manifests") }
+}
+
 impl Events for Progress {
     fn event(&self, event: Event<'_>) {
         match event {
@@ -134,7 +141,7 @@ impl Events for Progress {
                 let bytes = blob.size.unwrap_or(0);
                 let mut state = self.state();
                 let tally = match outcome {
-                    BlobOutcome::Copied => &mut state.copied,
+                    BlobOutcome::Copied | BlobOutcome::Compressed => &mut state.copied,
                     BlobOutcome::Linked | BlobOutcome::Present => &mut state.there,
                     BlobOutcome::Nondistributable => {
                         state.nondistributable += 1;
@@ -144,8 +151,9 @@ impl Events for Progress {
                 tally.blobs += 1;
                 tally.bytes += bytes;
                 drop(state);
-                if outcome == BlobOutcome::Copied {
-                    self.output.note(&format!("  {} {:>8}", blob.digest.short(), size(bytes)));
+                let compressed = if outcome == BlobOutcome::Compressed { ", compressed" } else { "" };
+                if matches!(outcome, BlobOutcome::Copied | BlobOutcome::Compressed) {
+                    self.output.note(&format!("  {} {:>8}{compressed}", blob.digest.short(), size(bytes)));
                 }
             }
             Event::ReferrerDone { .. } => self.state().referrers += 1,
@@ -158,6 +166,7 @@ impl Events for Progress {
             }
             Event::BlobFailed { blob } => self.stop(blob),
             Event::ChildLeftOut { .. } => self.state().left_out += 1,
+            Event::ChildAbsent { .. } => self.state().absent += 1,
             _ => {}
         }
     }

@@ -7,8 +7,9 @@
 mod convert;
 mod error;
 mod referrers;
+mod sparse;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -302,10 +303,13 @@ impl Copy<'_> {
     /// Copies the entries of an index that were asked for.
     async fn index(&self, manifest: Manifest, depth: usize) -> Result<Option<Manifest>, CopyError> {
         let wanted = self.platforms.wanted();
+        let lacking = self.lacking(&manifest).await?;
         if wanted.is_some() {
-            self.note(manifest.manifests().iter().filter_map(|entry| entry.platform.as_ref()));
+            let there = manifest.manifests().iter().filter(|entry| !lacking.contains(&entry.digest));
+            self.note(there.filter_map(|entry| entry.platform.as_ref()));
         }
         let (chosen, mut left_out) = choose(&manifest, wanted);
+        let (absent, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|entry| lacking.contains(&entry.digest));
         let chosen: Vec<Descriptor> = chosen.into_iter().cloned().collect();
         converted::check_index(&manifest, &chosen, self.format).map_err(|e| self.convert_failed(e))?;
         let copies = stream::iter(chosen).map(|entry| self.entry(entry, depth));
@@ -317,6 +321,10 @@ impl Copy<'_> {
         left_out.extend(copied.iter().filter(|(_, copy)| copy.is_none()).map(|(entry, _)| entry));
         for child in &left_out {
             self.event(Event::ChildLeftOut { child });
+        }
+        for child in absent {
+            self.event(Event::ChildAbsent { child });
+            left_out.push(child);
         }
         let only = matches!(self.platforms, Platforms::Strip(_));
         let kept = copied.iter().filter_map(|(entry, copy)| Some((entry.digest, copy.clone()?))).collect();
@@ -483,8 +491,7 @@ fn choose<'a>(index: &'a Manifest, wanted: Option<&[Platform]>) -> (Vec<&'a Desc
             None => !entry.is_manifest() || is_index(entry),
         }
     };
-    let chosen: std::collections::HashSet<Digest> =
-        { entries.clone() }.filter(|entry| direct(entry)).map(|entry| entry.digest).collect();
+    let chosen: HashSet<Digest> = { entries.clone() }.filter(|entry| direct(entry)).map(|entry| entry.digest).collect();
     entries.partition(|entry| {
         chosen.contains(&entry.digest) || entry.attests().is_some_and(|subject| chosen.contains(&subject))
     })

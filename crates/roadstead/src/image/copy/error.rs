@@ -86,6 +86,19 @@ pub enum CopyError {
         /// The image as people write it.
         image: String,
     },
+    /// The source lacks children of an index on purpose, and the sink has no place to say so.
+    #[error(
+        "{image} is not whole at the source, which left {absent} manifests of the index {index} out on purpose, and the destination \
+         can't record that"
+    )]
+    Sparse {
+        /// The image as people write it.
+        image: String,
+        /// The index.
+        index: Digest,
+        /// How many of its manifests are in neither place.
+        absent: usize,
+    },
     /// A manifest can't be written anew, as was asked for.
     #[error("{image} can't be converted")]
     Convert {
@@ -105,9 +118,11 @@ impl CopyError {
             Self::Source { .. } | Self::Mismatch { .. } => Side::Source,
             Self::Sink { .. } => Side::Sink,
             Self::Referrer { source, .. } => source.side(),
-            Self::NoPlatform { .. } | Self::TooDeep { .. } | Self::TooManyReferrers { .. } | Self::Convert { .. } => {
-                Side::Request
-            }
+            Self::NoPlatform { .. }
+            | Self::TooDeep { .. }
+            | Self::TooManyReferrers { .. }
+            | Self::Sparse { .. }
+            | Self::Convert { .. } => Side::Request,
         }
     }
 }
