@@ -136,7 +136,7 @@ fn registries(args: &Copy) -> anyhow::Result<(Registries, Option<Registries>)> {
     if alike {
         return Ok((args.registry.registries()?, None));
     }
-    let from = args.registry.for_side(src_creds.as_deref(), *src_tls_verify).registries()?;
-    let to = args.registry.for_side(dest_creds.as_deref(), *dest_tls_verify).registries()?;
+    let from = args.registry.for_side(source.is_some(), src_creds.as_deref(), *src_tls_verify).registries()?;
+    let to = args.registry.for_side(destination.is_some(), dest_creds.as_deref(), *dest_tls_verify).registries()?;
     Ok((from, Some(to)))
 }

@@ -16,4 +16,5 @@ mod side_by_side;
 mod standalone;
 mod support;
 mod tokens;
+mod transports;
 mod waits;

@@ -261,7 +261,15 @@ impl Copy<'_> {
             if depth > MAX_DEPTH {
                 return Err(CopyError::TooDeep { image: self.image.clone() });
             }
-            let copied = async { self.with_content(&descriptor, self.read(&descriptor).await?, depth).await };
+            let copied = async {
+                let manifest = match self.read(&descriptor).await {
+                    Err(CopyError::Source { source, .. }) if depth > 0 && source.is_not_found() => {
+                        return Err(self.no_child(&descriptor, source));
+                    }
+                    other => other?,
+                };
+                self.with_content(&descriptor, manifest, depth).await
+            };
             self.outcome(&descriptor.digest).get_or_try_init(|| copied).await.cloned()
         })
     }
@@ -349,18 +357,6 @@ impl Copy<'_> {
             self.blob(entry.clone()).await?;
             Ok((entry.clone(), Some(entry)))
         })
-    }
-
-    /// Records which children are absent on purpose: those that were left out now and are not there from before.
-    async fn record(&self, index: &Manifest, left_out: &[&Descriptor]) -> Result<(), CopyError> {
-        let failed = |e| self.sink_failed(&format!("the record of what was left out of {}", index.digest()), e);
-        let mut absent = Vec::new();
-        for child in left_out {
-            if self.to.manifest(&child.digest).await.map_err(failed)?.is_none() {
-                absent.push(child.digest);
-            }
-        }
-        self.to.leave_out(index.digest(), &absent).await.map_err(failed)
     }
 
     /// Whether an image that stands alone is for a platform that was asked for. One that doesn't say (an artifact) is.

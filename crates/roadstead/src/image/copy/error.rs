@@ -86,6 +86,19 @@ pub enum CopyError {
         /// The image as people write it.
         image: String,
     },
+    /// An index names a manifest that the source doesn't hold, and nothing says that this is on purpose.
+    #[error("{image} is not whole at the source: an index names {child} ({platform}), which isn't there")]
+    Child {
+        /// The image as people write it.
+        image: String,
+        /// The manifest.
+        child: Digest,
+        /// What it is for, as the index says.
+        platform: String,
+        /// What the source says.
+        #[source]
+        source: SourceError,
+    },
     /// The source lacks children of an index on purpose, and the sink has no place to say so.
     #[error(
         "{image} is not whole at the source, which left {absent} manifests of the index {index} out on purpose, and the destination \
@@ -115,7 +128,7 @@ impl CopyError {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Self::Source { .. } | Self::Mismatch { .. } => Side::Source,
+            Self::Source { .. } | Self::Mismatch { .. } | Self::Child { .. } => Side::Source,
             Self::Sink { .. } => Side::Sink,
             Self::Referrer { source, .. } => source.side(),
             Self::NoPlatform { .. }
