@@ -366,14 +366,16 @@ fn help() {
               help        Print this message or the help of the given subcommand(s)
 
             Options:
-              -h, --help     Print help (see more with '--help')
+              -h, --help     Print help
               -V, --version  Print version
 
             Global options:
                   --tree <DIR>       The registry tree [env: ROADSTEAD_TREE=] [default: registry]
               -q, --quiet            Say nothing but results and errors
               -v, --verbose...       Say more; twice, everything
-                  --format <FORMAT>  How results are printed [default: text] [possible values: text, json]
+                  --format <FORMAT>  How results are printed: text or json; and for commands that copy, perhaps
+                                     beside it, what manifests are converted to: oci or v2s2 (Docker's version
+                                     2, schema 2), or keep for none
 
             Exit codes:
                 0  done
