@@ -1,24 +1,10 @@
 use super::*;
+use crate::support::save;
 
-/// What Docker of old saves: layers as they are, and no manifest.
+/// An archive `saved.tar`.
 fn saved(place: &Place) {
     let image = ImageBuilder::new().uncompressed().layer("saved").build();
-    let config = image.manifest.config().unwrap().digest;
-    let layer = image.manifest.layers()[0].digest;
-    let table = serde_json::json!([{ "Config": "config.json", "RepoTags": ["saved:1"], "Layers": ["layer.tar"] }]);
-    let table = table.to_string();
-    let files: [(&str, &[u8]); 3] = [
-        ("config.json", &image.blobs[&config]),
-        ("layer.tar", &image.blobs[&layer]),
-        ("manifest.json", table.as_bytes()),
-    ];
-    let mut archive = tar::Builder::new(std::fs::File::create(place.path().join("saved.tar")).unwrap());
-    for (name, bytes) in files {
-        let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
-        archive.append_data(&mut header, name, bytes).unwrap();
-    }
-    archive.finish().unwrap();
+    save(&image, "saved:1", &place.path().join("saved.tar"));
 }
 
 #[test]
