@@ -53,8 +53,8 @@ pub(crate) struct Global {
     formats: Vec<Format>,
 }
 
-/// What `--format` says: how results are printed, or what manifests are converted to. skopeo's users expect the one, those of
-/// docker the other, and no word means both.
+/// What `--format` says: how results are printed, as everywhere, or what manifests are converted to, as in skopeo. No word means
+/// both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
     Text,
