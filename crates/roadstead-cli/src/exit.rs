@@ -64,7 +64,7 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     }
     if let Some(error) = error.downcast_ref::<CopyError>() {
         return match error {
-            CopyError::NoPlatform { .. } => Some(NOT_FOUND),
+            CopyError::NoPlatform { .. } | CopyError::Sparse { .. } => Some(NOT_FOUND),
             CopyError::Mismatch { .. } | CopyError::TooDeep { .. } | CopyError::TooManyReferrers { .. } => {
                 Some(INVALID)
             }

@@ -6,8 +6,9 @@
 
 mod join;
 mod referrers;
+mod sparse;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -166,6 +167,19 @@ pub enum CopyError {
     /// Images don't make an index together.
     #[error("no index can be made of the images")]
     Join(#[source] JoinError),
+    /// The source lacks children of an index on purpose, and the sink has no place to say so.
+    #[error(
+        "{image} is not whole at the source, which left {absent} manifests of the index {index} out on purpose, and the destination \
+         can't record that"
+    )]
+    Sparse {
+        /// The image as people write it.
+        image: String,
+        /// The index.
+        index: Digest,
+        /// How many of its manifests are in neither place.
+        absent: usize,
+    },
     /// Platforms can't be taken out of the index.
     #[error("the index of {image} can't be written anew")]
     Strip {
@@ -189,6 +203,7 @@ impl CopyError {
             | Self::TooDeep { .. }
             | Self::TooManyReferrers { .. }
             | Self::Join(_)
+            | Self::Sparse { .. }
             | Self::Strip { .. } => Side::Request,
         }
     }
@@ -385,10 +400,13 @@ impl Copy<'_> {
     /// Copies the entries of an index that were asked for.
     async fn index(&self, manifest: Manifest, depth: usize) -> Result<Option<Manifest>, CopyError> {
         let wanted = self.platforms.wanted();
+        let lacking = self.lacking(&manifest).await?;
         if wanted.is_some() {
-            self.note(manifest.manifests().iter().filter_map(|entry| entry.platform.as_ref()));
+            let there = manifest.manifests().iter().filter(|entry| !lacking.contains(&entry.digest));
+            self.note(there.filter_map(|entry| entry.platform.as_ref()));
         }
         let (chosen, mut left_out) = choose(&manifest, wanted);
+        let (absent, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|entry| lacking.contains(&entry.digest));
         let chosen: Vec<Descriptor> = chosen.into_iter().cloned().collect();
         let copies = stream::iter(chosen).map(|entry| self.entry(entry, depth));
         // An index within this one may turn out to have nothing that was asked for.
@@ -399,6 +417,10 @@ impl Copy<'_> {
         left_out.extend(copied.iter().filter(|(_, copy)| copy.is_none()).map(|(entry, _)| entry));
         for child in &left_out {
             self.event(Event::ChildLeftOut { child });
+        }
+        for child in absent {
+            self.event(Event::ChildAbsent { child });
+            left_out.push(child);
         }
         if let Platforms::Strip(_) = self.platforms {
             let kept = copied.iter().filter_map(|(entry, copy)| Some((entry.digest, copy.clone()?))).collect();
@@ -570,8 +592,7 @@ fn choose<'a>(index: &'a Manifest, wanted: Option<&[Platform]>) -> (Vec<&'a Desc
             None => !entry.is_manifest() || is_index(entry),
         }
     };
-    let chosen: std::collections::HashSet<Digest> =
-        { entries.clone() }.filter(|entry| direct(entry)).map(|entry| entry.digest).collect();
+    let chosen: HashSet<Digest> = { entries.clone() }.filter(|entry| direct(entry)).map(|entry| entry.digest).collect();
     entries.partition(|entry| {
         chosen.contains(&entry.digest) || entry.attests().is_some_and(|subject| chosen.contains(&subject))
     })
