@@ -2,14 +2,17 @@
 
 pub(crate) mod add;
 pub(crate) mod config;
+pub(crate) mod copy;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod quickstart;
 pub(crate) mod remove;
+pub(crate) mod save;
 pub(crate) mod serve;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -19,12 +22,24 @@ use roadstead::tree::{Tree, TreeError};
 
 use crate::args::Global;
 
-/// The tree, which must be there.
+/// The tree of `--tree`, which must be there.
 async fn open(global: &Global) -> anyhow::Result<Tree> {
-    if !global.tree.exists() {
-        return Err(TreeError::Absent(global.tree.display().to_string()).into());
+    open_tree(&global.tree).await
+}
+
+/// The tree in a folder, which must be there.
+pub(crate) async fn open_tree(folder: &Path) -> anyhow::Result<Tree> {
+    if !folder.exists() {
+        return Err(TreeError::Absent(folder.display().to_string()).into());
     }
-    Ok(Tree::open(Arc::new(LocalStore::open(&global.tree)?)).await?)
+    Ok(Tree::open(Arc::new(LocalStore::open(folder)?)).await?)
+}
+
+/// The tree in a folder, which is made if it isn't there.
+pub(crate) async fn create_tree(folder: &Path, no_sync: bool) -> anyhow::Result<Tree> {
+    let store = LocalStore::create(folder)?;
+    let store = if no_sync { store.without_sync() } else { store };
+    Ok(Tree::create(Arc::new(store)).await?)
 }
 
 /// A name in a tree: a repository, and perhaps a tag or a digest. Nothing is added to it, since a tree knows no registry.

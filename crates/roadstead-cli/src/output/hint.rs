@@ -1,10 +1,15 @@
 //! The way out of an error, where there is a known one.
 
 use roadstead::image::{CopyError, SourceError};
+use roadstead::medium::daemon::DaemonError;
 use roadstead::tree::TreeError;
 
 /// A sentence that says what to do about an error.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    // These say themselves what to do.
+    if error.chain().any(|cause| cause.is::<DaemonError>()) {
+        return None;
+    }
     error.chain().find_map(specific)
 }
 
