@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use roadstead::http::{BaseUrl, BaseUrlError};
 use roadstead::oci::{Digest, ImageReference, NameError, Reference, Registry, Repository, Tag};
 
 pub(crate) use offer::{Called, Offer};
@@ -75,8 +76,32 @@ pub(crate) enum Medium {
     OwnTree,
     /// A tree in another folder.
     Tree(PathBuf),
-    /// A tree that something serves, at the root of its host.
-    Served { registry: Registry, plain_http: bool },
+    /// A tree that something serves below a URL.
+    Served(BaseUrl),
+    /// What another registry keeps in a folder.
+    Kept(Keeper, PathBuf),
+}
+
+/// Whose folder it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// `registry:2`, `registry:3`
+    Distribution,
+    StaticContainerRegistry,
+    Registrish,
+}
+
+impl Keeper {
+    const ALL: [Self; 3] = [Self::Distribution, Self::StaticContainerRegistry, Self::Registrish];
+
+    /// The transport, as it is typed.
+    const fn transport(self) -> &'static str {
+        match self {
+            Self::Distribution => "distribution:",
+            Self::StaticContainerRegistry => "static-container-registry:",
+            Self::Registrish => "registrish:",
+        }
+    }
 }
 
 /// Why a text is no place.
@@ -90,10 +115,10 @@ pub(crate) enum PlaceError {
         "podman's storage is read by podman alone: run `podman save --format oci-archive {name} | roadstead add oci-archive:-`, or `podman push {name} oci-archive:{file}.tar:{name}` and take oci-archive:{file}.tar"
     )]
     Podman { name: String, file: String },
-    #[error(
-        "{0:?} is no URL of a tree: expected http[s]://HOST[:PORT]//REPOSITORY[:TAG]; for one below a path, write docker://HOST/PATH/REPOSITORY:TAG"
-    )]
+    #[error("{0:?} is no URL of a tree: expected http[s]://HOST[:PORT][/PATH]//[REPOSITORY[:TAG]]")]
     Url(String),
+    #[error(transparent)]
+    BaseUrl(#[from] BaseUrlError),
 }
 
 impl FromStr for Place {
@@ -104,6 +129,9 @@ impl FromStr for Place {
             return Ok(Self::Registry(name.parse()?));
         }
         let Some((transport, rest)) = text.split_once(':') else { return Ok(Self::Registry(text.parse()?)) };
+        if let Some(keeper) = Keeper::ALL.into_iter().find(|keeper| text.starts_with(keeper.transport())) {
+            return kept(keeper, rest).map(Self::Repositories);
+        }
         let expect =
             |transport, what| if rest.is_empty() { Err(PlaceError::Incomplete(transport, what)) } else { Ok(()) };
         match transport {
@@ -165,10 +193,7 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
     };
     let medium = |at: &str| match url {
         None => Ok::<_, PlaceError>(Medium::Tree(at.into())),
-        Some(scheme) => {
-            let registry = at.parse().map_err(|_| PlaceError::Url(text.to_owned()))?;
-            Ok(Medium::Served { registry, plain_http: scheme == "http" })
-        }
+        Some(scheme) => Ok(Medium::Served(format!("{scheme}://{at}").parse()?)),
     };
     let (medium, name) = match rest.rsplit_once("//") {
         Some((at, name)) => (medium(at)?, name),
@@ -177,6 +202,16 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
     };
     let (repository, reference) = name_within(name)?;
     Ok(Within { medium, repository, reference })
+}
+
+/// A place in another registry's folder: `FOLDER[//[REPOSITORY[:TAG]]]`.
+fn kept(keeper: Keeper, text: &str) -> Result<Within, PlaceError> {
+    let (folder, name) = text.rsplit_once("//").unwrap_or((text, ""));
+    if folder.is_empty() {
+        return Err(PlaceError::Incomplete(keeper.transport().trim_end_matches(':'), "FOLDER[//REPOSITORY[:TAG]]"));
+    }
+    let (repository, reference) = name_within(name)?;
+    Ok(Within { medium: Medium::Kept(keeper, folder.into()), repository, reference })
 }
 
 /// `[REPOSITORY[:TAG|@DIGEST]]`
@@ -218,12 +253,13 @@ impl Place {
     /// The transport, as it is typed.
     pub(crate) const fn transport(&self) -> &'static str {
         match self {
-            Self::Registry(_) => "docker:",
+            Self::Registry(_) => "docker://",
             Self::Engine(_) => "docker-daemon:",
             Self::DockerArchive(_) => "docker-archive:",
             Self::OciArchive(_) => "oci-archive:",
             Self::Layout { .. } => "oci:",
             Self::Dir(_) => "dir:",
+            Self::Repositories(Within { medium: Medium::Kept(keeper, _), .. }) => keeper.transport(),
             Self::Repositories(_) => "tree:",
         }
     }
@@ -237,7 +273,7 @@ impl Place {
     pub(crate) fn registry(&self) -> Option<&Registry> {
         match self {
             Self::Registry(image) => Some(&image.registry),
-            Self::Repositories(Within { medium: Medium::Served { registry, .. }, .. }) => Some(registry),
+            Self::Repositories(Within { medium: Medium::Served(url), .. }) => Some(url.registry()),
             _ => None,
         }
     }
@@ -291,10 +327,8 @@ impl fmt::Display for Medium {
         match self {
             Self::OwnTree => f.write_str("tree:"),
             Self::Tree(folder) => write!(f, "tree:{}//", folder.display()),
-            Self::Served { registry, plain_http } => {
-                let scheme = if *plain_http { "http" } else { "https" };
-                write!(f, "tree:{scheme}://{registry}//")
-            }
+            Self::Served(url) => write!(f, "tree:{url}//"),
+            Self::Kept(keeper, folder) => write!(f, "{}{}//", keeper.transport(), folder.display()),
         }
     }
 }
@@ -324,15 +358,31 @@ mod tests {
             ("tree:/srv/t//org/app", "tree:/srv/t//org/app"),
             ("tree:https://r.io:5000//app:1", "tree:https://r.io:5000//app:1"),
             ("tree:http://r.io//", "tree:http://r.io//"),
+            ("tree:https://user.github.io/a/b//app:1", "tree:https://user.github.io/a/b//app:1"),
+            ("distribution:/var/lib/registry", "distribution:/var/lib/registry//"),
+            ("distribution:data//org/app", "distribution:data//org/app"),
+            ("static-container-registry:.//app:1", "static-container-registry:.//app:1"),
+            ("registrish:v2//", "registrish:v2//"),
         ] {
             assert_eq!(place(typed).to_string(), meant);
             assert_eq!(place(meant), place(typed));
         }
         let id = format!("docker-daemon:sha256:{}", "a".repeat(64));
         assert!(matches!(place(&id), Place::Engine(InEngine::Id(_))));
-        for bad in
-            ["", "docker-archive:", "oci:", "oci-archive:", "dir:", "tree:", "tree:A", "tree:https://r.io", "docker://"]
-        {
+        for bad in [
+            "",
+            "docker-archive:",
+            "oci:",
+            "oci-archive:",
+            "dir:",
+            "tree:",
+            "tree:A",
+            "tree:https://r.io",
+            "tree:https://u:p@r.io//",
+            "distribution:",
+            "registrish://app",
+            "docker://",
+        ] {
             assert!(bad.parse::<Place>().is_err(), "{bad:?} was accepted");
         }
         let refused = "containers-storage:[overlay@/x]quay.io/org/app:1".parse::<Place>().unwrap_err().to_string();

@@ -7,13 +7,16 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use roadstead::image::{Collection, RepositorySource, Source, SourceError};
 use roadstead::medium::daemon::Daemon;
 use roadstead::medium::dir::Dir;
+use roadstead::medium::distribution_disk::DistributionDisk;
 use roadstead::medium::docker_archive::DockerArchive;
 use roadstead::medium::image_layout::ImageLayout;
+use roadstead::medium::registrish::Registrish;
+use roadstead::medium::static_container_registry::StaticContainerRegistry;
 use roadstead::oci::{Reference, Repository, Tag};
 use roadstead::tree::TreeSource;
 
 use super::offer::held;
-use super::{Archive, Called, InEngine, Medium, Offer, Place, Within, files};
+use super::{Archive, Called, InEngine, Keeper, Medium, Offer, Place, Within, files};
 use crate::environment::Environment;
 use crate::registry_args::Registries;
 use crate::{commands, exit};
@@ -153,7 +156,12 @@ impl Reader<'_> {
         Ok(match medium {
             Medium::OwnTree => Arc::new(TreeSource::new(commands::open_tree(self.tree).await?)),
             Medium::Tree(folder) => Arc::new(TreeSource::new(commands::open_tree(folder).await?)),
-            Medium::Served { registry, plain_http } => Arc::new(self.registries()?.source(registry, *plain_http)?),
+            Medium::Served(url) => Arc::new(self.registries()?.source(url.registry(), url.plain_http())?.below(url)),
+            Medium::Kept(Keeper::Distribution, folder) => Arc::new(DistributionDisk::open(folder).await?),
+            Medium::Kept(Keeper::StaticContainerRegistry, folder) => {
+                Arc::new(StaticContainerRegistry::open(folder).await?)
+            }
+            Medium::Kept(Keeper::Registrish, folder) => Arc::new(Registrish::open(folder).await?),
         })
     }
 }
