@@ -8,6 +8,7 @@ use crate::support::{Place, Ran, State, Words, snapshot, write_tree};
 
 mod add;
 mod login;
+mod names;
 mod read;
 mod referrers;
 mod remove;
