@@ -1,5 +1,7 @@
 //! Images of several platforms under one name: what is copied, what names it, and what stays as it was when they don't fit.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,12 +22,11 @@ fn repository() -> Repository {
 /// Joins images of the repository `app`, by their tags, under `app:all` in the tree.
 async fn join(source: &MemorySource, tree: &Tree, tags: &[&str], onto: Option<&str>) -> Result<Digest, CopyError> {
     let joined = |tag: &str| Joined {
-        from: source.repository(&repository()),
+        from: Arc::from(source.repository(&repository())),
         reference: Reference::Tag(tag.parse().unwrap()),
-        platform: None,
     };
     let images: Vec<Joined> = tags.iter().map(|tag| joined(tag)).collect();
-    let onto = onto.map(joined);
+    let onto = onto.map(&joined);
     let copier = Copier::new(CopyOptions::default(), Arc::new(Silent));
     let sink = tree.repository(&repository()).await.unwrap();
     let all: Tag = "all".parse().unwrap();
@@ -89,11 +90,16 @@ async fn what_does_not_fit_moves_no_tag() {
     source.inject(broken.manifest.layers()[1].digest, Fault::WrongBytes);
     let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
     let before = join(&source, &tree, &["a"], None).await.unwrap();
+    let _ = source.take_calls();
 
     let refused = join(&source, &tree, &["a", "b"], None).await;
     assert!(matches!(refused, Err(CopyError::Join(JoinError::SamePlatform { .. }))), "{refused:?}");
     let refused = join(&source, &tree, &["a", "chart"], None).await;
     assert!(matches!(refused, Err(CopyError::Join(JoinError::NoPlatform(_)))), "{refused:?}");
+    let refused = join(&source, &tree, &["broken", "absent"], None).await;
+    assert!(matches!(refused, Err(CopyError::Source { .. })), "{refused:?}");
+    let layers = source.take_calls().blobs.len();
+    assert_eq!(layers, 3, "the configs of three images were read, and nothing that no index would name");
     let refused = join(&source, &tree, &["a", "broken"], None).await;
     assert!(matches!(refused, Err(CopyError::Mismatch { .. })), "{refused:?}");
     let refused = join(&source, &tree, &["a", "absent"], None).await;
