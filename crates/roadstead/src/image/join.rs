@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn appending_replaces_an_image_for_the_same_platform() {
         let (old, kept) = (image("linux/amd64", "old").build(), image("linux/s390x", "kept").build());
-        let before = IndexBuilder::new().attested_image(old.clone()).image(kept.clone()).build();
+        let before = IndexBuilder::new().attested_image(old).image(kept.clone()).build();
         let new = image("linux/amd64", "new").build();
         let index = joined(&[part("new", &new, "linux/amd64")], Some(&part("before", &before, ""))).unwrap();
         assert_eq!(digests(&index), [kept.digest(), new.digest()], "what attested the old one is gone with it");
