@@ -103,18 +103,18 @@ impl Transfer<'_> {
     /// What each image is called where it goes.
     fn named(&self, images: &[Offer]) -> anyhow::Result<Vec<Destined>> {
         let mut named = Vec::new();
-        let mut taken: HashMap<Destined, String> = HashMap::new();
+        let mut taken: HashMap<Destined, (String, &str)> = HashMap::new();
         for offer in images {
             let destined = self.destination.name(offer)?;
-            let shown = offer.shown.clone();
+            let (identity, shown) = (offer.identity(), offer.shown.as_str());
             // Several without a name stand beside each other, except where there is room for one.
             let unique = destined.tag.is_some() || matches!(self.destination, Place::Dir(_));
             if unique
-                && let Some(other) = taken.insert(destined.clone(), shown.clone())
-                && other != shown
+                && let Some((other, before)) = taken.insert(destined.clone(), (identity.clone(), shown))
+                && other != identity
             {
                 bail!(
-                    "{other} and {shown} would both be {}: choose one, as SOURCE:NAME",
+                    "{before} and {shown} would both be {}: choose one, as SOURCE:NAME",
                     self.destination.show(&destined)
                 );
             }

@@ -225,11 +225,14 @@ fn expect_one(places: &[Readable]) -> anyhow::Result<()> {
     }
     images.sort_unstable();
     images.dedup_by(|a, b| a.0 == b.0);
-    if images.len() > 1 {
-        let names: Vec<&str> = images.iter().map(|(_, shown)| shown.as_str()).collect();
-        return Err(exit::usage(format!("--tag names one image, and there are {}: {}", names.len(), names.join(", "))));
+    match &*images {
+        [] | [_] => Ok(()),
+        [(_, first), (_, second), more @ ..] => {
+            let others = if more.is_empty() { "" } else { ", …" };
+            let number = images.len();
+            Err(exit::usage(format!("--tag names one image, and there are {number}: {first}, {second}{others}")))
+        }
     }
-    Ok(())
 }
 
 /// Images on their way into the tree, and what became of those before.

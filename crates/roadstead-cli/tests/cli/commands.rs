@@ -9,6 +9,7 @@ use crate::support::{Place, Ran, State, Words, snapshot, write_tree};
 mod add;
 mod copy;
 mod login;
+mod names;
 mod read;
 mod referrers;
 mod remove;

@@ -283,6 +283,7 @@ fn charts_of_helm() {
         assert_eq!(digest(&back), held, "back from {to}");
     }
     let pulled = copied.replace("docker://", "oci://").replace(":0.1.0", "");
+    std::fs::create_dir(folder.join("pulled")).unwrap();
     helm(&["pull", "--plain-http", &pulled, "--version", "0.1.0", "--destination", &at("pulled")]);
     let packed = |name: &str| std::fs::read(folder.join(name)).unwrap();
     assert!(packed("pulled/chart-0.1.0.tgz") == packed("packed/chart-0.1.0.tgz"), "another chart came back");

@@ -4,6 +4,7 @@
 //! is complete costs one question about the tag and no other byte. How many blobs move at once is bounded for all images
 //! together; memory is bounded by that number, never by the size of a layer.
 
+mod join;
 mod referrers;
 mod sparse;
 
@@ -16,10 +17,12 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::events::{BlobOutcome, Event, Events};
+use super::join::JoinError;
 use super::sink::{Claim, PutError, RepositorySink, SinkError};
 use super::source::{RepositorySource, SourceError};
 use super::strip;
 use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, ManifestError, Platform, Reference, Tag};
+pub use join::Joined;
 pub use referrers::MAX_REFERRERS;
 
 /// How deep indexes may lie within indexes. Two levels occur; no end of them would be an attack.
@@ -161,6 +164,9 @@ pub enum CopyError {
         /// The image as people write it.
         image: String,
     },
+    /// Images don't make an index together.
+    #[error("no index can be made of the images")]
+    Join(#[source] JoinError),
     /// An index names a manifest that the source doesn't hold, and nothing says that this is on purpose.
     #[error("{image} is not whole at the source: an index names {child} ({platform}), which isn't there")]
     Child {
@@ -209,6 +215,7 @@ impl CopyError {
             Self::NoPlatform { .. }
             | Self::TooDeep { .. }
             | Self::TooManyReferrers { .. }
+            | Self::Join(_)
             | Self::Sparse { .. }
             | Self::Strip { .. } => Side::Request,
         }
@@ -256,23 +263,8 @@ impl Copier {
             what: "a tag".to_owned(),
             source: e,
         })?;
-        let copy = Copy {
-            copier: self,
-            image: from.describe(reference),
-            from,
-            to,
-            platforms: &self.options.platforms,
-            seen: Mutex::default(),
-            available: Mutex::default(),
-        };
-        let resolved = copy.from.resolve(reference).await.map_err(|e| copy.source_failed("the manifest", e))?;
-        if let Reference::Digest(wanted) = reference
-            && *wanted != resolved.digest
-        {
-            let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
-            return Err(CopyError::Mismatch { image: copy.image, problem });
-        }
-        self.events.event(Event::Resolved { image: &copy.image, descriptor: &resolved });
+        let copy = self.begin(from, reference, to);
+        let resolved = copy.resolve(reference).await?;
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
             return Err(copy.no_platform());
         };
@@ -287,6 +279,23 @@ impl Copier {
         }
         self.events.event(Event::ImageDone { image: &copy.image, descriptor: &descriptor });
         Ok(Copied { resolved, descriptor, changed })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        from: &'a dyn RepositorySource,
+        reference: &Reference,
+        to: &'a dyn RepositorySink,
+    ) -> Copy<'a> {
+        Copy {
+            copier: self,
+            image: from.describe(reference),
+            from,
+            to,
+            platforms: &self.options.platforms,
+            seen: Mutex::default(),
+            available: Mutex::default(),
+        }
     }
 
     /// What keeps others from moving the same blob at the same time.
@@ -325,6 +334,19 @@ impl Copy<'_> {
 
     fn event(&self, event: Event<'_>) {
         self.copier.events.event(event);
+    }
+
+    /// What a reference names at the source.
+    async fn resolve(&self, reference: &Reference) -> Result<Descriptor, CopyError> {
+        let resolved = self.from.resolve(reference).await.map_err(|e| self.source_failed("the manifest", e))?;
+        if let Reference::Digest(wanted) = reference
+            && *wanted != resolved.digest
+        {
+            let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
+            return Err(CopyError::Mismatch { image: self.image.clone(), problem });
+        }
+        self.event(Event::Resolved { image: &self.image, descriptor: &resolved });
+        Ok(resolved)
     }
 
     /// The manifest from the sink, if it has it, else from the source.

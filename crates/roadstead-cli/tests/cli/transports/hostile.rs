@@ -1,6 +1,7 @@
 //! Archives and folders that lie, and places where nothing is: a named error, its exit code, and a tree as it was.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
@@ -138,6 +139,24 @@ fn engines_that_do_not_answer() {
             assert!(ran.stderr.contains(&host) && ran.stderr.contains("is the engine running?"), "{ran}");
         }
     }
+    // A socket that is for others. Root may open all, unless it has given that up.
+    fs::remove_file(&socket).unwrap();
+    let _engine = UnixListener::bind(&socket).unwrap();
+    fs::set_permissions(&socket, PermissionsExt::from_mode(0o000)).unwrap();
+    let roadstead = scene.0.command(&["add", "-q", "docker-daemon:app:1"]);
+    let mut denied = if rustix::process::geteuid().is_root() {
+        let mut without = Command::new("setpriv");
+        without.args(["--bounding-set=-dac_override,-dac_read_search", "--"]);
+        without.arg(roadstead.get_program()).args(roadstead.get_args()).current_dir(scene.0.path());
+        without
+    } else {
+        roadstead
+    };
+    let ran = Ran::of(denied.env("DOCKER_HOST", format!("unix://{}", socket.display())));
+    assert_eq!(ran.code(), 5, "{ran}");
+    assert!(ran.stderr.contains("the group") && ran.stderr.contains("usermod --append --groups"), "{ran}");
+    assert!(!ran.stderr.contains("hint:"), "the error says itself what to do\n{ran}");
+
     let ran = ask("ssh://engine", &["add", "-q", "docker-daemon:app:1"]);
     assert_eq!(ran.code(), 1, "{ran}");
     assert!(ran.stderr.contains("DOCKER_HOST") && ran.stderr.contains("ssh://engine"), "{ran}");
