@@ -4,7 +4,7 @@
 //! itself is asked for. Every place has its own credentials, and a mirror never sees another's.
 //!
 //! A sink shows each blob and manifest as soon as it is sent, children before parents: a registry has nothing to hold them
-//! back with. Blobs that the registry has in another repository are mounted from there; others are [sent](upload) in one
+//! back with. Blobs that the registry has in another repository are mounted from there; others are sent in one
 //! request, or in parts.
 //!
 //! Source: distribution specification, "Pull", "Push" and "Content Discovery".
