@@ -218,7 +218,12 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
 
 /// A place in another registry's folder: `FOLDER[//[REPOSITORY[:TAG]]]`.
 fn kept(keeper: Keeper, text: &str) -> Result<Within, PlaceError> {
-    let (folder, name) = text.rsplit_once("//").unwrap_or((text, ""));
+    // A URL has two slashes of its own.
+    let beyond = text.find("://").map_or(0, |at| at + "://".len());
+    let (folder, name) = match text[beyond..].rfind("//") {
+        Some(at) => (&text[..beyond + at], &text[beyond + at + 2..]),
+        None => (text, ""),
+    };
     if folder.is_empty() {
         return Err(PlaceError::Incomplete(keeper.transport().trim_end_matches(':'), "FOLDER[//REPOSITORY[:TAG]]"));
     }
@@ -373,6 +378,8 @@ mod tests {
             ("tree:https://user.github.io/a/b//app:1", "tree:https://user.github.io/a/b//app:1"),
             ("distribution:/var/lib/registry", "distribution:/var/lib/registry//"),
             ("distribution:data//org/app", "distribution:data//org/app"),
+            ("distribution:s3://bucket/x", "distribution:s3://bucket/x//"),
+            ("distribution:s3://bucket/x//app:1", "distribution:s3://bucket/x//app:1"),
             ("static-container-registry:.//app:1", "static-container-registry:.//app:1"),
             ("registrish:v2//", "registrish:v2//"),
         ] {
