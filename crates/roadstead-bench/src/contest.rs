@@ -29,6 +29,10 @@ impl Side {
         Self { name, program, synced, runs: Vec::new() }
     }
 
+    pub(crate) const fn program(&self) -> &Program {
+        &self.program
+    }
+
     pub(crate) fn command(&self) -> String {
         if self.synced { format!("{} && sync -f DEST", self.program) } else { self.program.to_string() }
     }

@@ -3,6 +3,8 @@
 //! No program that is measured has a hand in them. The layers are gzip over tar over data of which half can't be
 //! compressed, from a generator with a fixed seed: the digests are the same on every machine with the same compressor.
 
+mod saved;
+
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -59,6 +61,8 @@ impl Scale {
 pub(crate) struct Corpus {
     /// The web server's root.
     pub(crate) root: PathBuf,
+    /// What `docker save` writes of an image whose layers are not compressed.
+    pub(crate) archive: PathBuf,
     /// The digest of the large image's largest layer.
     pub(crate) largest: String,
     /// Paths of manifests with their types and digests, which the web server says.
@@ -87,7 +91,11 @@ impl Corpus {
             fs::write(&noted, serde_json::to_vec(&note)?)?;
         }
         let (largest, manifests) = serde_json::from_slice(&fs::read(&noted)?)?;
-        Ok(Self { root, largest, manifests })
+        let archive = work.join(format!("saved-{VERSION}-{scale:?}.tar").to_lowercase());
+        if !archive.exists() {
+            saved::write(&archive, scale)?;
+        }
+        Ok(Self { root, archive, largest, manifests })
     }
 }
 

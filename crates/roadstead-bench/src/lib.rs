@@ -9,11 +9,13 @@
 //!  registry   nginx over those files, whose access log counts the requests
 //!  measure    one run of a program: time, processor, memory; and what many runs say together
 //!  import     from the registry into files, beside crane and skopeo
+//!  archive    a docker archive into files, beside skopeo and a bare hash
 //!  many       many small images at once, beside skopeo sync and regsync
 //!  serving    the tree over HTTP, beside nginx and distribution 3
 //!  report     the table for people and the file for scripts
 //! ```
 
+mod archive;
 mod contest;
 mod corpus;
 mod import;
@@ -65,6 +67,8 @@ pub struct Options {
 pub enum Part {
     /// From a registry into files
     Import,
+    /// A docker archive into files
+    Archive,
     /// Many small images from a registry into files
     Many,
     /// Files over HTTP
@@ -90,6 +94,9 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let mut rows = Vec::new();
     if wanted(Part::Import) {
         rows.extend(import::measure(&roadstead, &work, &registry, runs)?);
+    }
+    if wanted(Part::Archive) {
+        rows.extend(archive::measure(&roadstead, &work, &corpus.archive, runs)?);
     }
     if wanted(Part::Many) {
         rows.extend(many::measure(&roadstead, &work, &registry, runs)?);

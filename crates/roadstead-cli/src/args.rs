@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use roadstead::image::ManifestFormat;
 
 use crate::commands;
 
@@ -45,18 +47,80 @@ pub(crate) struct Global {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// How results are printed
-    #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
+    /// How results are printed: text or json; and for commands that copy, perhaps beside it, what manifests are converted to:
+    /// oci or v2s2 (Docker's version 2, schema 2), or keep for none
+    #[arg(long = "format", value_enum, value_name = "FORMAT", hide_possible_values = true)]
+    formats: Vec<Format>,
+}
+
+/// What `--format` says: how results are printed, as everywhere, or what manifests are converted to, as in skopeo. No word means
+/// both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Keep,
+    Oci,
+    V2s2,
 }
 
 /// How results are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Printed {
     /// For people
+    #[default]
     Text,
     /// For scripts
     Json,
+}
+
+impl Global {
+    /// How results are printed.
+    pub(crate) fn printed(&self) -> Printed {
+        if self.formats.contains(&Format::Json) { Printed::Json } else { Printed::Text }
+    }
+
+    /// What manifests are converted to, if that was said.
+    pub(crate) fn manifests(&self) -> Option<ManifestFormat> {
+        self.formats.iter().find_map(|format| match format {
+            Format::Text | Format::Json => None,
+            Format::Keep => Some(ManifestFormat::Keep),
+            Format::Oci => Some(ManifestFormat::Oci),
+            Format::V2s2 => Some(ManifestFormat::V2s2),
+        })
+    }
+
+    /// Refuses what `--format` can't mean: two things of a kind, or a conversion where nothing is copied.
+    fn check_formats(&self, copies: bool) -> Result<(), &'static str> {
+        let prints = |format: &&Format| matches!(format, Format::Text | Format::Json);
+        let printed = self.formats.iter().filter(prints).count();
+        match (printed, self.formats.len() - printed) {
+            (2.., _) => Err("--format says more than once how results are printed"),
+            (_, 2..) => Err("--format says more than once what manifests are converted to"),
+            (_, 1) if !copies => Err("this command copies no images: its --format is text or json"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Args {
+    /// The arguments of this process. Prints help, or what is wrong with them, and ends it.
+    ///
+    /// Options for every command may stand before and behind its name. What clap calls a global option forgets what stood
+    /// before, if it is said again; `--format` may be said twice, so it is one option here and another there.
+    pub(crate) fn read() -> Self {
+        let command = Self::command();
+        let format = command.get_arguments().find(|option| option.get_id() == "formats").cloned();
+        let mut command = command.mut_subcommands(|subcommand| subcommand.args(format.clone()));
+        let matches = command.get_matches_mut();
+        let read = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command)).and_then(|mut args| {
+            let behind = matches.subcommand().and_then(|(_, behind)| behind.get_many::<Format>("formats"));
+            args.global.formats.extend(behind.into_iter().flatten());
+            let checked = args.global.check_formats(args.command.copies());
+            checked.map_err(|problem| command.error(ErrorKind::ArgumentConflict, problem)).map(|()| args)
+        });
+        read.unwrap_or_else(|error| error.exit())
+    }
 }
 
 /// What can be done.
@@ -79,4 +143,11 @@ pub(crate) enum Command {
     Quickstart(commands::quickstart::Quickstart),
     Login(commands::login::Login),
     Logout(commands::logout::Logout),
+}
+
+impl Command {
+    /// Whether it copies images from somewhere to somewhere.
+    fn copies(&self) -> bool {
+        matches!(self, Self::Add(_) | Self::Copy(_) | Self::Save(_))
+    }
 }

@@ -14,13 +14,11 @@ mod registry_args;
 mod transfer;
 mod transport;
 
-use clap::Parser as _;
-
 use args::{Args, Command};
 use output::Output;
 
 fn main() -> std::process::ExitCode {
-    let args = Args::parse();
+    let args = Args::read();
     let output = Output::new(&args.global);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

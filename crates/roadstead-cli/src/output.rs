@@ -11,13 +11,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use indicatif::MultiProgress;
 use roadstead::image::{CopyError, SourceError};
 
-use crate::args::{Format, Global};
+use crate::args::{Global, Printed};
 pub(crate) use table::Table;
 
 /// Where everything is printed.
 #[derive(Clone)]
 pub(crate) struct Output {
-    pub(crate) format: Format,
+    pub(crate) format: Printed,
     pub(crate) quiet: bool,
     /// Draws the progress bars; what is printed passes through it, so that the bars stay below.
     bars: Option<MultiProgress>,
@@ -27,8 +27,12 @@ pub(crate) struct Output {
 impl Output {
     pub(crate) fn new(global: &Global) -> Self {
         let bars = (!global.quiet && std::io::stderr().is_terminal()).then(MultiProgress::new);
-        let output =
-            Self { format: global.format, quiet: global.quiet, bars, stderr: Arc::new(Mutex::new(std::io::stderr())) };
+        let output = Self {
+            format: global.printed(),
+            quiet: global.quiet,
+            bars,
+            stderr: Arc::new(Mutex::new(std::io::stderr())),
+        };
         let level = match (global.quiet, global.verbose) {
             (true, _) => "error",
             (false, 0) => "warn",

@@ -7,7 +7,7 @@ use anyhow::bail;
 use roadstead::image::{Copier, SourceError};
 use roadstead::oci::{Digest, Kind, Platform};
 
-use crate::args::Format;
+use crate::args::{Global, Printed};
 use crate::copy_args::CopyArgs;
 use crate::exit;
 use crate::output::Output;
@@ -18,6 +18,7 @@ use crate::transport::{Called, Destined, Offer, Place, Writer};
 /// Images on their way to one place.
 pub(crate) struct Transfer<'a> {
     pub(crate) copy: &'a CopyArgs,
+    pub(crate) global: &'a Global,
     pub(crate) destination: &'a Place,
     pub(crate) output: &'a Output,
 }
@@ -30,7 +31,7 @@ impl Transfer<'_> {
     /// If one can't be copied, or two would get the same name.
     pub(crate) async fn run(&self, images: &[Offer], writer: Writer<'_>) -> anyhow::Result<Vec<Report>> {
         let Self { destination, output, .. } = self;
-        if destination.writes_stdout() && output.format == Format::Json {
+        if destination.writes_stdout() && output.format == Printed::Json {
             return Err(exit::usage("standard output can't hold both an archive and --format json"));
         }
         if destination.holds_one_platform() && self.copy.platforms().len() > 1 {
@@ -38,7 +39,7 @@ impl Transfer<'_> {
         }
         let named = self.named(images)?;
         let progress = Arc::new(Progress::new(output));
-        let copier = Copier::new(self.copy.options(), progress.clone());
+        let copier = Copier::new(self.copy.options(self.global, destination.compress())?, progress.clone());
         let copied = self.copy_all(images, &named, &copier, writer).await;
         progress.finish();
         let reports = copied?;

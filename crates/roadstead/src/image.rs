@@ -6,16 +6,19 @@
 //! This module knows neither how a tree is laid out nor how a registry speaks.
 
 mod checked;
+mod compress;
+mod convert;
 mod copy;
 mod events;
 mod greeting;
 mod join;
 mod sink;
 mod source;
-mod strip;
 
 pub(crate) use checked::Checked;
-pub use copy::{Copied, Copier, CopyError, CopyOptions, Joined, MAX_DEPTH, MAX_REFERRERS, Platforms, Side};
+pub use compress::{Compression, CompressionError, Method};
+pub use convert::{ConvertError, ManifestFormat};
+pub use copy::{Compress, Copied, Copier, CopyError, CopyOptions, Joined, MAX_DEPTH, MAX_REFERRERS, Platforms, Side};
 pub use events::{BlobOutcome, Event, Events, NotAReferrer, Silent};
 pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
 pub use join::{JoinError, Part, join};

@@ -7,7 +7,7 @@ mod plan;
 use std::sync::Arc;
 
 use futures::stream::{self, StreamExt as _};
-use roadstead::image::{Copier, RepositorySink, Sink as _};
+use roadstead::image::{Compress, Compression, Copier, RepositorySink, Sink as _};
 use roadstead::oci::{Repository, Tag};
 use roadstead::tree::Tree;
 
@@ -136,7 +136,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
     let progress = Arc::new(Progress::new(output));
     let mut adding = Adding {
         tree: super::create_tree(&global.tree, args.no_sync).await?,
-        copier: Copier::new(args.copy.options(), progress.clone()),
+        copier: Copier::new(args.copy.options(global, Compress::Made(Compression::GZIP))?, progress.clone()),
         slots: tokio::sync::Semaphore::new(IMAGES_AT_ONCE),
         reports: Vec::new(),
         errors,

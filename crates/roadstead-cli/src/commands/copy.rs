@@ -108,7 +108,7 @@ pub(crate) async fn run(args: &Copy, global: &Global, output: &Output) -> anyhow
     let reader = Reader { registries: Some(&from), tree: &global.tree };
     let writer = Writer { registries: Some(to), tree: &global.tree, no_sync: args.no_sync };
     let images = reader.images(source).await?;
-    let transfer = Transfer { copy: &args.copy, destination, output };
+    let transfer = Transfer { copy: &args.copy, global, destination, output };
     let reports = transfer.run(&images, writer).await?;
     if let Some(file) = &args.digestfile {
         let digests: Vec<&str> = reports.iter().map(|report| report.digest()).collect();

@@ -114,7 +114,12 @@ pub(crate) async fn run(args: Index, global: &Global, output: &Output) -> anyhow
     let destined = destination.name(first)?;
     let sink = opened.image(&destined.at).await?;
     let progress = Arc::new(Progress::new(output));
-    let options = CopyOptions { jobs: usize::from(args.jobs), referrers: args.referrers, ..CopyOptions::default() };
+    let options = CopyOptions {
+        jobs: usize::from(args.jobs),
+        referrers: args.referrers,
+        compress: destination.compress(),
+        ..CopyOptions::default()
+    };
     let copier = Copier::new(options, progress.clone());
     let parts: Vec<Joined> = images.iter().map(joined).collect();
     let annotations: BTreeMap<String, String> = args.annotations.into_iter().collect();

@@ -11,7 +11,7 @@ use roadstead::oci::{Kind, Manifest, Platform, Reference, Repository, Tag};
 use roadstead::tree::{Tree, TreeError};
 
 use super::Name;
-use crate::args::{Format, Global};
+use crate::args::{Global, Printed};
 use crate::output::Output;
 use report::Reporter;
 
@@ -66,8 +66,8 @@ pub(crate) async fn run(args: Inspect, global: &Global, output: &Output) -> anyh
     }
     let report = Reporter::new(&tree, repository).report(name, &manifest).await?;
     match output.format {
-        Format::Json => output.json(&report),
-        Format::Text => output.result(&text::render(&report)),
+        Printed::Json => output.json(&report),
+        Printed::Text => output.result(&text::render(&report)),
     }
 }
 

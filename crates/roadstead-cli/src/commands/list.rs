@@ -7,7 +7,7 @@ use roadstead::oci::{Digest, Reference, Repository, Tag};
 use roadstead::tree::{Summary, Tree, TreeError};
 
 use super::Name;
-use crate::args::{Format, Global};
+use crate::args::{Global, Printed};
 use crate::output::{Output, Table, size};
 
 /// List what the tree holds
@@ -60,13 +60,13 @@ pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow:
         }
     }
     match output.format {
-        Format::Json => output.json(&rows),
-        Format::Text if args.flat => rows.iter().try_for_each(|row| output.result(&row.name())),
-        Format::Text if rows.is_empty() => {
+        Printed::Json => output.json(&rows),
+        Printed::Text if args.flat => rows.iter().try_for_each(|row| output.result(&row.name())),
+        Printed::Text if rows.is_empty() => {
             output.note("the tree is empty; `roadstead add IMAGE` fills it");
             Ok(())
         }
-        Format::Text => {
+        Printed::Text => {
             let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "TYPE", "PLATFORMS", "SIZE"]);
             for row in &rows {
                 table.row(row.cells(args.no_trunc));

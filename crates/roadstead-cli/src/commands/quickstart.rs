@@ -13,7 +13,7 @@ use roadstead::store::{MemoryStore, Naming};
 use roadstead::tree::Tree;
 
 use super::serve;
-use crate::args::{Format, Global};
+use crate::args::{Global, Printed};
 use crate::output::Output;
 
 /// What the image is called.
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: Quickstart, global: &Global, output: &Output) -> a
     let digest = pulled.descriptor.digest;
     output.note(&format!("pulled back over HTTP and verified: {digest}"));
     let image = format!("{}/{NAME}", place(address));
-    if output.format == Format::Json {
+    if output.format == Printed::Json {
         output.json(&Report { image: image.clone(), digest: digest.to_string(), url: format!("http://{address}") })?;
     }
     if !args.check {

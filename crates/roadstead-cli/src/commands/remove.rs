@@ -4,7 +4,7 @@ use roadstead::oci::Reference;
 use roadstead::tree::Removed;
 
 use super::Name;
-use crate::args::{Format, Global};
+use crate::args::{Global, Printed};
 use crate::exit;
 use crate::output::{Output, size};
 
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: Remove, global: &Global, output: &Output) -> anyho
             bytes,
         });
     }
-    if output.format == Format::Json { output.json(&reports) } else { Ok(()) }
+    if output.format == Printed::Json { output.json(&reports) } else { Ok(()) }
 }
 
 /// Says why nothing seems to happen, if it takes long.

@@ -61,7 +61,7 @@ pub(crate) async fn run(args: Save, global: &Global, output: &Output) -> anyhow:
         images.extend(reader.images(&Place::Repositories(within)).await?);
     }
     let writer = Writer { registries: None, tree: &global.tree, no_sync: false };
-    let transfer = Transfer { copy: &args.copy, destination: &destination, output };
+    let transfer = Transfer { copy: &args.copy, global, destination: &destination, output };
     let reports = transfer.run(&images, writer).await?;
     transfer.conclude(&reports)
 }

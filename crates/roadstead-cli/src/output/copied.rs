@@ -3,7 +3,7 @@
 use roadstead::image::Copied;
 
 use super::Output;
-use crate::args::Format;
+use crate::args::Printed;
 
 /// An image that was copied.
 #[derive(Debug, serde::Serialize)]
@@ -15,7 +15,7 @@ pub(crate) struct Report {
     names: Vec<String>,
     digest: String,
     media_type: String,
-    /// Another digest than at its source, since platforms were stripped.
+    /// Another digest than at its source, since its manifest was written anew.
     #[serde(skip_serializing_if = "Option::is_none")]
     source_digest: Option<String>,
     /// Whether a name leads to something else than before.
@@ -52,7 +52,10 @@ impl Output {
     pub(crate) fn note_new_digests(&self, reports: &[Report]) {
         for report in reports {
             if let Some(source) = &report.source_digest {
-                self.note(&format!("{} has a new index: {} was {source}", report.image, report.digest));
+                self.note(&format!(
+                    "{} has a new manifest: {} was {source}; what refers to that one, such as a signature, stays behind",
+                    report.image, report.digest
+                ));
             }
         }
     }
@@ -64,8 +67,8 @@ impl Output {
     /// If standard output is closed.
     pub(crate) fn copied(&self, reports: &[Report]) -> anyhow::Result<()> {
         match self.format {
-            Format::Json => self.json(&reports),
-            Format::Text => reports.iter().flat_map(Report::lines).try_for_each(|line| self.result(&line)),
+            Printed::Json => self.json(&reports),
+            Printed::Text => reports.iter().flat_map(Report::lines).try_for_each(|line| self.result(&line)),
         }
     }
 

@@ -141,7 +141,7 @@ impl Events for Progress {
                 let bytes = blob.size.unwrap_or(0);
                 let mut state = self.state();
                 let tally = match outcome {
-                    BlobOutcome::Copied => &mut state.copied,
+                    BlobOutcome::Copied | BlobOutcome::Compressed => &mut state.copied,
                     BlobOutcome::Linked | BlobOutcome::Present => &mut state.there,
                     BlobOutcome::Nondistributable => {
                         state.nondistributable += 1;
@@ -151,8 +151,9 @@ impl Events for Progress {
                 tally.blobs += 1;
                 tally.bytes += bytes;
                 drop(state);
-                if outcome == BlobOutcome::Copied {
-                    self.output.note(&format!("  {} {:>8}", blob.digest.short(), size(bytes)));
+                let compressed = if outcome == BlobOutcome::Compressed { ", compressed" } else { "" };
+                if matches!(outcome, BlobOutcome::Copied | BlobOutcome::Compressed) {
+                    self.output.note(&format!("  {} {:>8}{compressed}", blob.digest.short(), size(bytes)));
                 }
             }
             Event::ReferrerDone { .. } => self.state().referrers += 1,

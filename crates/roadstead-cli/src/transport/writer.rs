@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use roadstead::image::{RepositorySink, Sink as _, SinkError};
+use roadstead::image::{Compress, Compression, RepositorySink, Sink as _, SinkError};
 use roadstead::medium::Output;
 use roadstead::medium::daemon::{Daemon, DaemonSink};
 use roadstead::medium::dir::DirSink;
@@ -94,6 +94,15 @@ impl Place {
     /// Whether it holds images for one platform alone.
     pub(crate) const fn holds_one_platform(&self) -> bool {
         matches!(self, Self::DockerArchive(_) | Self::Engine(_))
+    }
+
+    /// Which layers are compressed on the way here, if nobody says. Who loads an archive unpacks it at once, and a folder is for
+    /// a look at what there is.
+    pub(crate) const fn compress(&self) -> Compress {
+        match self {
+            Self::DockerArchive(_) | Self::Engine(_) | Self::Dir(_) => Compress::Never,
+            _ => Compress::Made(Compression::GZIP),
+        }
     }
 
     /// What an image is called here: as was typed, else as it is called where it comes from.

@@ -7,6 +7,7 @@ use roadstead_parts::Served;
 use crate::support::{Place, Ran, State, Words, snapshot, write_tree};
 
 mod add;
+mod convert;
 mod copy;
 mod login;
 mod names;

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod commands;
+mod compressed;
 mod cost;
 mod file_systems;
 mod interrupted;

@@ -3,6 +3,7 @@
 mod hostile;
 mod program;
 mod push;
+mod saved;
 mod snapshot;
 mod state;
 mod tree;
@@ -10,6 +11,7 @@ mod tree;
 pub(crate) use hostile::{Hostile, error};
 pub(crate) use program::{Place, Ran, peak_memory, wait};
 pub(crate) use push::push;
+pub(crate) use saved::save;
 pub(crate) use snapshot::{Words, snapshot};
 pub(crate) use state::State;
 pub(crate) use tree::write_tree;

@@ -4,11 +4,14 @@
 //! is complete costs one question about the tag and no other byte. How many blobs move at once is bounded for all images
 //! together; memory is bounded by that number, never by the size of a layer.
 
+mod convert;
+mod error;
 mod join;
 mod referrers;
 mod sparse;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::num::NonZero;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -16,12 +19,13 @@ use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{OnceCell, Semaphore};
 
+use super::compress::{Compression, Compressor};
+use super::convert::{self as converted, ConvertError, ManifestFormat};
 use super::events::{BlobOutcome, Event, Events};
-use super::join::JoinError;
 use super::sink::{Claim, PutError, RepositorySink, SinkError};
-use super::source::{RepositorySource, SourceError};
-use super::strip;
-use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, ManifestError, Platform, Reference, Tag};
+use super::source::{ByteStream, RepositorySource, SourceError};
+use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, Platform, Reference, Tag};
+pub use error::{CopyError, Side};
 pub use join::Joined;
 pub use referrers::MAX_REFERRERS;
 
@@ -52,6 +56,18 @@ impl Platforms {
     }
 }
 
+/// Which layers are compressed on the way. Those that arrive compressed stay as they are, byte for byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Compress {
+    /// None.
+    #[default]
+    Never,
+    /// Those of images without a digest to keep, since the source [made](RepositorySource::is_made_here) their manifests.
+    Made(Compression),
+    /// All that aren't. Their manifests are written anew, and have other digests.
+    All(Compression),
+}
+
 /// How to copy.
 #[derive(Debug, Clone)]
 pub struct CopyOptions {
@@ -64,169 +80,35 @@ pub struct CopyOptions {
     /// Whether a source has more of them than the sink can only be asked: at every copy, for each manifest of the image, the
     /// list of its referrers, and for the tags that cosign derives from its digest.
     pub referrers: bool,
+    /// Which layers are compressed. Docker's manifests have no name for Zstandard, so that makes them OCI's.
+    pub compress: Compress,
+    /// The specification that manifests are written by; what changes has another digest. What refers to a manifest under its
+    /// old digest stays behind; referrers themselves are never changed.
+    pub format: ManifestFormat,
 }
 
 impl Default for CopyOptions {
     /// Four blobs at once: fewer leave a processor idle even on a fast network, more gain nothing and cost memory.
     fn default() -> Self {
-        Self { jobs: 4, platforms: Platforms::All, referrers: false }
+        Self {
+            jobs: 4,
+            platforms: Platforms::All,
+            referrers: false,
+            compress: Compress::Never,
+            format: ManifestFormat::Keep,
+        }
     }
 }
 
 /// What was copied.
 #[derive(Debug, Clone)]
 pub struct Copied {
-    /// What the reference named at the source.
+    /// What the reference named at the source; if that had no manifest for it, what the tags name now.
     pub resolved: Descriptor,
-    /// What the tags name now: another digest if platforms were stripped.
+    /// What the tags name now: another digest if a manifest was written anew.
     pub descriptor: Descriptor,
     /// Whether a tag names something else than before.
     pub changed: bool,
-}
-
-/// Which side failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// Where images come from.
-    Source,
-    /// Where images go.
-    Sink,
-    /// Neither: what was asked for doesn't exist, or is refused.
-    Request,
-}
-
-/// Why an image wasn't copied.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum CopyError {
-    /// The source failed.
-    #[error("{what} of {image} can't be read from the source")]
-    Source {
-        /// The image as people write it.
-        image: String,
-        /// What of it.
-        what: String,
-        /// Why.
-        #[source]
-        source: SourceError,
-    },
-    /// The source gave other bytes than the digest names.
-    #[error("{image} is refused, since the source sent something else: {problem}")]
-    Mismatch {
-        /// The image as people write it.
-        image: String,
-        /// What of it; digest or size, expected and actual.
-        problem: String,
-    },
-    /// The sink failed.
-    #[error("{what} of {image} can't be kept at the destination")]
-    Sink {
-        /// The image as people write it.
-        image: String,
-        /// What of it.
-        what: String,
-        /// Why.
-        #[source]
-        source: SinkError,
-    },
-    /// No part of the image is for a platform that was asked for.
-    #[error("{image} has nothing for {}, only for {}", join(.wanted), join(.available))]
-    NoPlatform {
-        /// The image as people write it.
-        image: String,
-        /// What was asked for.
-        wanted: Vec<Platform>,
-        /// What there is.
-        available: Vec<Platform>,
-    },
-    /// Indexes within indexes beyond [`MAX_DEPTH`].
-    #[error("{image} has indexes nested more than {MAX_DEPTH} deep")]
-    TooDeep {
-        /// The image as people write it.
-        image: String,
-    },
-    /// Something that refers to the image, or to a part of it, failed.
-    #[error("{referrer}, which refers to {subject} of {image}, can't be copied")]
-    Referrer {
-        /// The image as people write it.
-        image: String,
-        /// The manifest that is referred to.
-        subject: Digest,
-        /// What refers to it.
-        referrer: Digest,
-        /// Why.
-        #[source]
-        source: Box<CopyError>,
-    },
-    /// Referrers beyond [`MAX_REFERRERS`], or referrers of referrers beyond [`MAX_DEPTH`].
-    #[error("{image} has more than {MAX_REFERRERS} referrers, or referrers of referrers more than {MAX_DEPTH} deep")]
-    TooManyReferrers {
-        /// The image as people write it.
-        image: String,
-    },
-    /// Images don't make an index together.
-    #[error("no index can be made of the images")]
-    Join(#[source] JoinError),
-    /// An index names a manifest that the source doesn't hold, and nothing says that this is on purpose.
-    #[error("{image} is not whole at the source: an index names {child} ({platform}), which isn't there")]
-    Child {
-        /// The image as people write it.
-        image: String,
-        /// The manifest.
-        child: Digest,
-        /// What it is for, as the index says.
-        platform: String,
-        /// What the source says.
-        #[source]
-        source: SourceError,
-    },
-    /// The source lacks children of an index on purpose, and the sink has no place to say so.
-    #[error(
-        "{image} is not whole at the source, which left a part of the index {index} out on purpose, and the destination can't record \
-         that"
-    )]
-    Sparse {
-        /// The image as people write it.
-        image: String,
-        /// The index.
-        index: Digest,
-        /// How many of its manifests are in neither place.
-        absent: usize,
-    },
-    /// Platforms can't be taken out of the index.
-    #[error("the index of {image} can't be written anew")]
-    Strip {
-        /// The image as people write it.
-        image: String,
-        /// Why.
-        #[source]
-        source: Box<ManifestError>,
-    },
-}
-
-impl CopyError {
-    /// Which side failed.
-    #[must_use]
-    pub fn side(&self) -> Side {
-        match self {
-            Self::Source { .. } | Self::Mismatch { .. } | Self::Child { .. } => Side::Source,
-            Self::Sink { .. } => Side::Sink,
-            Self::Referrer { source, .. } => source.side(),
-            Self::NoPlatform { .. }
-            | Self::TooDeep { .. }
-            | Self::TooManyReferrers { .. }
-            | Self::Join(_)
-            | Self::Sparse { .. }
-            | Self::Strip { .. } => Side::Request,
-        }
-    }
-}
-
-fn join(platforms: &[Platform]) -> String {
-    if platforms.is_empty() {
-        return "none that it names".to_owned();
-    }
-    platforms.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Copies images. One copier serves many copies at once, which then share its jobs and copy no blob twice.
@@ -235,6 +117,9 @@ pub struct Copier {
     events: Arc<dyn Events>,
     transfers: Semaphore,
     moving: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
+    compressor: Option<Compressor>,
+    /// What layers have become: digest and diff ID before, what names the bytes now.
+    compressed: Mutex<HashMap<(Digest, Digest), Descriptor>>,
 }
 
 impl Copier {
@@ -242,7 +127,14 @@ impl Copier {
     #[must_use]
     pub fn new(options: CopyOptions, events: Arc<dyn Events>) -> Self {
         let transfers = Semaphore::new(options.jobs.max(1));
-        Self { options, events, transfers, moving: Mutex::default() }
+        let compressor = match options.compress {
+            Compress::Never => None,
+            Compress::Made(compression) | Compress::All(compression) => {
+                let threads = std::thread::available_parallelism().map_or(1, NonZero::get);
+                Some(Compressor::new(compression, threads, options.jobs.max(1)))
+            }
+        };
+        Self { options, events, transfers, moving: Mutex::default(), compressor, compressed: Mutex::default() }
     }
 
     /// Copies what `reference` names, and lets `tags` name it there. The sink's lists are brought up to date by its
@@ -263,7 +155,7 @@ impl Copier {
             what: "a tag".to_owned(),
             source: e,
         })?;
-        let copy = self.begin(from, reference, to);
+        let copy = self.begin(from, reference, to, tags);
         let resolved = copy.resolve(reference).await?;
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
             return Err(copy.no_platform());
@@ -278,6 +170,7 @@ impl Copier {
             changed |= tagged.map_err(|e| copy.sink_failed(&format!("tag {tag}"), e))?;
         }
         self.events.event(Event::ImageDone { image: &copy.image, descriptor: &descriptor });
+        let resolved = if from.is_made_here(&resolved.digest) { descriptor.clone() } else { resolved };
         Ok(Copied { resolved, descriptor, changed })
     }
 
@@ -286,15 +179,20 @@ impl Copier {
         from: &'a dyn RepositorySource,
         reference: &Reference,
         to: &'a dyn RepositorySink,
+        tags: &'a [Tag],
     ) -> Copy<'a> {
         Copy {
             copier: self,
             image: from.describe(reference),
             from,
             to,
+            tags,
             platforms: &self.options.platforms,
+            compress: self.options.compress,
+            format: self.options.format,
             seen: Mutex::default(),
             available: Mutex::default(),
+            candidates: OnceCell::new(),
         }
     }
 
@@ -312,12 +210,18 @@ struct Copy<'a> {
     image: String,
     from: &'a dyn RepositorySource,
     to: &'a dyn RepositorySink,
+    /// What it is to be called.
+    tags: &'a [Tag],
     platforms: &'a Platforms,
+    compress: Compress,
+    format: ManifestFormat,
     /// What became of each manifest. Indexes may name the same ones on every level: without this, a few kilobytes could ask
     /// for more work than there is time.
     seen: Mutex<HashMap<Digest, Outcome>>,
     /// The platforms that its indexes name, or its config.
     available: Mutex<BTreeSet<Platform>>,
+    /// Images that the tags name in the sink so far.
+    candidates: OnceCell<Vec<Manifest>>,
 }
 
 /// What names a manifest after it was copied; `None` if it has nothing for the platforms that were asked for.
@@ -330,6 +234,10 @@ impl Copy<'_> {
 
     fn sink_failed(&self, what: &str, source: SinkError) -> CopyError {
         CopyError::Sink { image: self.image.clone(), what: what.to_owned(), source }
+    }
+
+    fn convert_failed(&self, source: ConvertError) -> CopyError {
+        CopyError::Convert { image: self.image.clone(), source: Box::new(source) }
     }
 
     fn event(&self, event: Event<'_>) {
@@ -345,7 +253,10 @@ impl Copy<'_> {
             let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
             return Err(CopyError::Mismatch { image: self.image.clone(), problem });
         }
-        self.event(Event::Resolved { image: &self.image, descriptor: &resolved });
+        // What was made here has a digest that nobody knows.
+        if !self.from.is_made_here(&resolved.digest) {
+            self.event(Event::Resolved { image: &self.image, descriptor: &resolved });
+        }
         Ok(resolved)
     }
 
@@ -401,10 +312,7 @@ impl Copy<'_> {
                 {
                     None
                 }
-                Kind::Image | Kind::Schema1 => {
-                    self.blobs(&manifest).await?;
-                    Some(manifest)
-                }
+                Kind::Image | Kind::Schema1 => Some(self.image(manifest).await?),
             };
             let Some(manifest) = manifest else { return Ok(None) };
             let put = self.to.put_manifest(&manifest).await;
@@ -429,6 +337,7 @@ impl Copy<'_> {
         let (chosen, mut left_out) = choose(&manifest, wanted);
         let (absent, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|entry| lacking.contains(&entry.digest));
         let chosen: Vec<Descriptor> = chosen.into_iter().cloned().collect();
+        converted::check_index(&manifest, &chosen, self.format).map_err(|e| self.convert_failed(e))?;
         let copies = stream::iter(chosen).map(|entry| self.entry(entry, depth));
         // An index within this one may turn out to have nothing that was asked for.
         let copied: Vec<(Descriptor, Option<Descriptor>)> = copies.buffered(CHILDREN_AT_ONCE).try_collect().await?;
@@ -443,16 +352,13 @@ impl Copy<'_> {
             self.event(Event::ChildAbsent { child });
             left_out.push(child);
         }
-        if let Platforms::Strip(_) = self.platforms {
-            let kept = copied.iter().filter_map(|(entry, copy)| Some((entry.digest, copy.clone()?))).collect();
-            let stripped = strip::index(&manifest, &kept);
-            return match stripped {
-                Ok(stripped) => Ok(Some(stripped)),
-                Err(source) => Err(CopyError::Strip { image: self.image.clone(), source: Box::new(source) }),
-            };
+        let only = matches!(self.platforms, Platforms::Strip(_));
+        let kept = copied.iter().filter_map(|(entry, copy)| Some((entry.digest, copy.clone()?))).collect();
+        let written = converted::index(&manifest, &kept, self.format, only).map_err(|e| self.convert_failed(e))?;
+        if written.digest() == manifest.digest() {
+            self.record(&manifest, &left_out).await?;
         }
-        self.record(&manifest, &left_out).await?;
-        Ok(Some(manifest))
+        Ok(Some(written))
     }
 
     /// Copies one entry of an index.
@@ -481,17 +387,21 @@ impl Copy<'_> {
 
     /// The platform that an image's config says.
     async fn platform(&self, manifest: &Manifest) -> Result<Option<Platform>, CopyError> {
+        Ok(self.config(manifest).await?.and_then(|config| Platform::of_config(&config)))
+    }
+
+    /// An image's config, from the sink if it has it, else from the source; `None` if there is none, or one that is too large.
+    async fn config(&self, manifest: &Manifest) -> Result<Option<Bytes>, CopyError> {
         let Some(config) = manifest.config().filter(|config| config.size.is_some_and(|size| size <= MAX_CONFIG_SIZE))
         else {
             return Ok(None);
         };
         let what = || format!("config {}", config.digest);
         let held = self.to.small_blob(config).await.map_err(|e| self.sink_failed(&what(), e))?;
-        let bytes = match held {
-            Some(bytes) => bytes,
-            None => self.read_config(config).await?,
-        };
-        Ok(Platform::of_config(&bytes))
+        match held {
+            Some(bytes) => Ok(Some(bytes)),
+            None => self.read_config(config).await.map(Some),
+        }
     }
 
     /// A config from the source, whole and verified: what is copied depends on it.
@@ -526,15 +436,6 @@ impl Copy<'_> {
         available.extend(platforms.filter(|platform| !platform.is_unknown()).cloned());
     }
 
-    /// Copies the blobs of an image: all at once as far as the jobs allow, the largest first, so that none is left to run alone.
-    async fn blobs(&self, manifest: &Manifest) -> Result<(), CopyError> {
-        let mut blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
-        blobs.sort_by_key(|blob| (std::cmp::Reverse(blob.size), blob.digest));
-        blobs.dedup_by_key(|blob| blob.digest);
-        let jobs = self.copier.options.jobs.max(1);
-        stream::iter(blobs.into_iter().map(Ok)).try_for_each_concurrent(jobs, |blob| self.blob(blob)).await
-    }
-
     async fn blob(&self, blob: Descriptor) -> Result<(), CopyError> {
         let blob = &blob;
         let done = |outcome| self.event(Event::BlobDone { blob, outcome });
@@ -562,16 +463,19 @@ impl Copy<'_> {
         Ok(())
     }
 
+    /// The bytes of a blob, each piece told of when it is taken.
+    fn counted(&self, blob: &Descriptor, bytes: ByteStream) -> ByteStream {
+        let (events, digest) = (self.copier.events.clone(), blob.digest);
+        let tell = move |piece: &Bytes| events.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
+        bytes.inspect_ok(tell).boxed()
+    }
+
     async fn move_blob(&self, blob: &Descriptor) -> Result<(), CopyError> {
         let what = format!("blob {}", blob.digest);
         let mut interrupted = false;
         loop {
             let bytes = self.from.blob(blob, 0).await.map_err(|e| self.source_failed(&what, e))?;
-            let (events, digest) = (self.copier.events.clone(), blob.digest);
-            let counted = bytes.inspect_ok(move |piece| {
-                events.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
-            });
-            return match self.to.put_blob(blob, counted.boxed()).await {
+            return match self.to.put_blob(blob, self.counted(blob, bytes)).await {
                 Ok(()) => Ok(()),
                 Err(PutError::Interrupted(error)) if !interrupted => {
                     tracing::debug!(%error, blob = %blob.digest, "reading it again");

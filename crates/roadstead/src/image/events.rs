@@ -7,6 +7,8 @@ use crate::oci::{Descriptor, Digest, MediaType, Platform};
 pub enum BlobOutcome {
     /// Its bytes were read from the source.
     Copied,
+    /// They were read from the source, and what they were compressed to was written.
+    Compressed,
     /// Another repository of the sink had it.
     Linked,
     /// The repository had it.

@@ -114,6 +114,15 @@ pub trait RepositorySink: Send + Sync {
         Ok(())
     }
 
+    /// What a tag names now; `None` if there is no such tag, or if the sink can't say.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be read.
+    async fn look_up(&self, _tag: &Tag) -> Result<Option<Descriptor>, SinkError> {
+        Ok(None)
+    }
+
     /// Commits, then names `manifest` by `tag`. Returns whether the tag named something else before, or nothing.
     ///
     /// # Errors

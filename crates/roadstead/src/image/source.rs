@@ -57,6 +57,12 @@ pub trait RepositorySource: Send + Sync {
     /// [`SourceError::Manifest`] if other bytes come.
     async fn manifest(&self, expected: &Descriptor) -> Result<Manifest, SourceError>;
 
+    /// Whether this manifest was made while the medium was read, since that holds none for the image. Nobody knows its digest
+    /// by another way, so whoever copies the image may give it another one.
+    fn is_made_here(&self, _manifest: &Digest) -> bool {
+        false
+    }
+
     /// The bytes of a blob from offset `from` on. Ends after the last byte, or with the error that cut it; a transient
     /// failure in the middle is mended by the medium itself where it can go on at the byte where it stopped.
     ///

@@ -24,6 +24,11 @@ pub(super) trait Files: Send + Sync {
 pub(super) trait Locate: Send + Sync {
     fn manifest(&self, digest: &Digest) -> Result<Option<Section>, SourceError>;
     fn blob(&self, digest: &Digest) -> Result<Option<Section>, SourceError>;
+
+    /// Whether a manifest was made here.
+    fn is_made_here(&self, _manifest: &Digest) -> bool {
+        false
+    }
 }
 
 /// The content of a medium. Clones share it.
@@ -170,6 +175,10 @@ impl RepositorySource for Content {
     async fn manifest(&self, expected: &Descriptor) -> Result<Manifest, SourceError> {
         let (content, expected) = (self.clone(), expected.clone());
         blocking(move || content.manifest_now(&expected)).await
+    }
+
+    fn is_made_here(&self, manifest: &Digest) -> bool {
+        self.0.locate.is_made_here(manifest)
     }
 
     async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {

@@ -270,4 +270,9 @@ impl Locate for Sections {
     fn blob(&self, digest: &Digest) -> Result<Option<Section>, SourceError> {
         Ok(self.0.get(digest).cloned())
     }
+
+    fn is_made_here(&self, manifest: &Digest) -> bool {
+        // Everything else lies in the archive.
+        matches!(self.0.get(manifest), Some(Section::Memory(_)))
+    }
 }

@@ -456,6 +456,16 @@ impl RepositorySink for TreeSink {
         Ok(())
     }
 
+    async fn look_up(&self, tag: &Tag) -> Result<Option<Descriptor>, SinkError> {
+        match self.tree.resolve(&self.repository, &Reference::Tag(tag.clone())).await {
+            Ok(named) => Ok(named
+                .map(|named| Descriptor { size: None, ..Descriptor::new(named.media_type.as_str(), named.digest, 0) })),
+            // What was led astray is named anew.
+            Err(TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => Ok(None),
+            Err(e) => Err(self.failed(e)),
+        }
+    }
+
     async fn tag(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, SinkError> {
         self.tag_now(tag, manifest).await.map_err(|e| self.failed(e))
     }

@@ -14,8 +14,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Mutex, PoisonError};
 
 use futures::stream::{self, StreamExt as _, TryStreamExt as _};
+use tokio::sync::OnceCell;
 
-use super::{CHILDREN_AT_ONCE, Copy, CopyError, MAX_DEPTH, Platforms};
+use super::{CHILDREN_AT_ONCE, Compress, Copy, CopyError, MAX_DEPTH, Platforms};
+use crate::image::convert::ManifestFormat;
 use crate::image::events::{Event, NotAReferrer};
 use crate::image::source::SourceError;
 use crate::oci::{Descriptor, Digest, Tag};
@@ -34,8 +36,17 @@ struct Found {
 impl Copy<'_> {
     /// Copies what refers to the manifests that were copied. Returns what cosign's tags have to name.
     pub(super) async fn referrers(&self) -> Result<Vec<(Tag, Descriptor)>, CopyError> {
-        let (image, seen, available) = (self.image.clone(), Mutex::default(), Mutex::default());
-        let whole = Copy { platforms: &Platforms::All, image, seen, available, ..*self };
+        let whole = Copy {
+            platforms: &Platforms::All,
+            // They are signed, or about exactly these bytes.
+            compress: Compress::Never,
+            format: ManifestFormat::Keep,
+            image: self.image.clone(),
+            seen: Mutex::default(),
+            available: Mutex::default(),
+            candidates: OnceCell::new(),
+            ..*self
+        };
         let too_many = || CopyError::TooManyReferrers { image: self.image.clone() };
         let mut tags = BTreeMap::new();
         let mut count = 0;

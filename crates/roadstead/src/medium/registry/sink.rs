@@ -282,6 +282,11 @@ impl RepositorySink for RegistryRepositorySink {
         Ok(())
     }
 
+    async fn look_up(&self, tag: &Tag) -> Result<Option<Descriptor>, SinkError> {
+        let failed = |error| SinkError::new(&self.reader.describe(&Reference::Tag(tag.clone())), error);
+        self.reader.look_up(tag).await.map_err(failed)
+    }
+
     async fn tag(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, SinkError> {
         let reference = Reference::Tag(tag.clone());
         let failed = |error: SourceError| SinkError::new(&self.reader.describe(&reference), error);

@@ -70,6 +70,7 @@ pub async fn run_all(subject: &Subject) {
         what_is_dropped_shows_no_tag,
         a_claim_finds_what_is_there,
         a_manifest_is_found_again,
+        a_tag_that_is_looked_up_is_the_right_one,
         children_may_be_left_out,
         images_beside_each_other,
         one_blob_at_the_same_time,
@@ -424,6 +425,20 @@ pub async fn a_manifest_is_found_again(subject: &Subject) {
         let found = subject.good("manifest", sink.manifest(manifest.digest()).await);
         let found = found.as_ref().map(Manifest::bytes);
         assert_eq!(found, Some(manifest.bytes()), "{}: {}", subject.implementation, manifest.digest());
+    }
+}
+
+/// What the sink says that a tag names is what it names; it may say nothing.
+pub async fn a_tag_that_is_looked_up_is_the_right_one(subject: &Subject) {
+    let name = repository("looked-up");
+    for image in [image("looked up first"), image("looked up second")] {
+        subject.put(&name, &image, &["1"]).await;
+        let sink = subject.open(&name).await;
+        for (name, digest) in [("1", Some(image.digest())), ("2", None)] {
+            let named = subject.good("look_up", sink.look_up(&tag(name)).await);
+            let wrong = named.filter(|named| Some(named.digest) != digest);
+            assert!(wrong.is_none(), "{}: {name} would be {wrong:?}", subject.implementation);
+        }
     }
 }
 

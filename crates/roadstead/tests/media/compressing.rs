@@ -1,0 +1,95 @@
+//! Images without a manifest have no digest to keep: their layers may be compressed on the way without being asked for.
+
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use roadstead::image::{
+    BlobOutcome, Collection as _, Compress, Compression, Copied, Copier, CopyOptions, Event, Events, RepositorySink,
+    Sink as _,
+};
+use roadstead::medium::docker_archive::DockerArchive;
+use roadstead::oci::{Digest, Reference, Tag};
+use roadstead::store::{MemoryStore, Naming};
+use roadstead::testing::{Format, Image, ImageBuilder};
+use roadstead::tree::Tree;
+use serde_json::json;
+
+use crate::support::{archive, entry, layout, saved};
+
+/// The blobs that were compressed.
+#[derive(Default)]
+struct Heard(Mutex<Vec<Digest>>);
+
+impl Events for Heard {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::BlobDone { blob, outcome: BlobOutcome::Compressed } => self.0.lock().unwrap().push(blob.digest),
+            Event::Resolved { descriptor, .. } => {
+                assert_ne!(
+                    descriptor.media_type, "application/vnd.docker.distribution.manifest.v2+json",
+                    "nobody asked"
+                );
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn add(files: &crate::support::Files, folder: &Path, sink: &dyn RepositorySink) -> (Copied, Vec<Digest>) {
+    let path = folder.join("archive.tar");
+    fs::write(&path, archive(files)).unwrap();
+    let archive = DockerArchive::open(&path, folder).await.unwrap();
+    let image = archive.images().await.unwrap().remove(0).descriptor;
+    let heard = Arc::new(Heard::default());
+    let options = CopyOptions { compress: Compress::Made(Compression::GZIP), ..CopyOptions::default() };
+    let copier = Copier::new(options, heard.clone());
+    let from = archive.content();
+    let copied = copier.copy(&*from, &Reference::Digest(image.digest), sink, &[Tag::latest()]).await.unwrap();
+    sink.finish().await.unwrap();
+    let compressed = std::mem::take(&mut *heard.0.lock().unwrap());
+    (copied, compressed)
+}
+
+fn plain(format: Format) -> Image {
+    ImageBuilder::new().format(format).uncompressed().layer(vec![b'a'; 3 << 20]).layer("b").build()
+}
+
+#[tokio::test]
+async fn layers_of_an_archive_without_manifests() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = plain(Format::Docker);
+    let files = saved(&image, &["app:1"]);
+    let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
+    let name = "app".parse().unwrap();
+    let sink = tree.repository(&name).await.unwrap();
+
+    let (first, compressed) = add(&files, folder.path(), &*sink).await;
+    assert_eq!(compressed.len(), 2);
+    assert_eq!(first.resolved, first.descriptor, "nobody knows the digest that it would have had");
+    let manifest = tree.find(&name, &Reference::Digest(first.descriptor.digest)).await.unwrap().unwrap();
+    let gzip = "application/vnd.docker.image.rootfs.diff.tar.gzip";
+    assert!(manifest.layers().iter().all(|layer| layer.media_type == gzip));
+    assert_eq!(manifest.config().unwrap().digest, image.manifest.config().unwrap().digest);
+
+    // The same archive again is opened and read, but nothing is compressed.
+    let (again, compressed) = add(&files, folder.path(), &*sink).await;
+    assert_eq!((again.descriptor, again.changed, compressed), (first.descriptor, false, vec![]));
+
+    // Another image of the same name is another one.
+    let other = ImageBuilder::new().format(Format::Docker).uncompressed().layer("c").build();
+    let (other, compressed) = add(&saved(&other, &["app:1"]), folder.path(), &*sink).await;
+    assert_eq!((other.changed, compressed.len()), (true, 1));
+}
+
+#[tokio::test]
+async fn a_manifest_in_the_archive_keeps_its_digest() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = plain(Format::Oci);
+    let mut files = layout(&[&image], &[entry(&image, &json!({}))]);
+    files.extend(saved(&image, &["app:1"]));
+    let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
+    let sink = tree.repository(&"app".parse().unwrap()).await.unwrap();
+    let (copied, compressed) = add(&files, folder.path(), &*sink).await;
+    assert_eq!((copied.descriptor.digest, compressed), (image.digest(), vec![]));
+}
