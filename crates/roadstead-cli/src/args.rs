@@ -133,6 +133,9 @@ pub(crate) enum Command {
     #[command(visible_alias = "ls")]
     List(commands::list::List),
     Inspect(commands::inspect::Inspect),
+    Tag(commands::tag::Tag),
+    #[command(subcommand)]
+    Index(commands::index::Index),
     #[command(visible_alias = "rm")]
     Remove(commands::remove::Remove),
     Config(commands::config::Config),

@@ -3,6 +3,7 @@
 pub(crate) mod add;
 pub(crate) mod config;
 pub(crate) mod copy;
+pub(crate) mod index;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod login;
@@ -11,6 +12,7 @@ pub(crate) mod quickstart;
 pub(crate) mod remove;
 pub(crate) mod save;
 pub(crate) mod serve;
+pub(crate) mod tag;
 
 use std::path::Path;
 use std::sync::Arc;

@@ -44,6 +44,8 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::Save(save) => commands::save::run(save, global, output).await,
             Command::List(list) => commands::list::run(list, global, output).await,
             Command::Inspect(inspect) => commands::inspect::run(inspect, global, output).await,
+            Command::Tag(tag) => commands::tag::run(tag, global, output).await,
+            Command::Index(index) => commands::index::run(index, global, output).await,
             Command::Remove(remove) => commands::remove::run(remove, global, output).await,
             Command::Config(config) => commands::config::run(config, global, output).await,
             Command::Serve(serve) => commands::serve::run(serve, global, output).await,

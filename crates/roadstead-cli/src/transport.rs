@@ -125,51 +125,63 @@ impl FromStr for Place {
     type Err = PlaceError;
 
     fn from_str(text: &str) -> Result<Self, PlaceError> {
+        Self::with_transport(text)?.map_or_else(|| Ok(Self::Registry(text.parse()?)), Ok)
+    }
+}
+
+impl Place {
+    /// A place where names without a transport are those of the tree, as commands that tend it understand them.
+    pub(crate) fn in_tree(text: &str) -> Result<Self, PlaceError> {
+        Self::with_transport(text)?.map_or_else(|| tree(text).map(Self::Repositories), Ok)
+    }
+
+    /// `None` if no transport is named.
+    fn with_transport(text: &str) -> Result<Option<Self>, PlaceError> {
         if let Some(name) = text.strip_prefix("docker://") {
-            return Ok(Self::Registry(name.parse()?));
+            return Ok(Some(Self::Registry(name.parse()?)));
         }
-        let Some((transport, rest)) = text.split_once(':') else { return Ok(Self::Registry(text.parse()?)) };
+        let Some((transport, rest)) = text.split_once(':') else { return Ok(None) };
         if let Some(keeper) = Keeper::ALL.into_iter().find(|keeper| text.starts_with(keeper.transport())) {
-            return kept(keeper, rest).map(Self::Repositories);
+            return kept(keeper, rest).map(Self::Repositories).map(Some);
         }
         let expect =
             |transport, what| if rest.is_empty() { Err(PlaceError::Incomplete(transport, what)) } else { Ok(()) };
-        match transport {
-            "docker-daemon" => Ok(Self::Engine(match (rest, rest.parse::<Digest>()) {
+        Ok(Some(match transport {
+            "docker-daemon" => Self::Engine(match (rest, rest.parse::<Digest>()) {
                 ("", _) => InEngine::All,
                 (_, Ok(id)) => InEngine::Id(id),
                 (name, Err(_)) => InEngine::Image(name.parse()?),
-            })),
+            }),
             "docker-archive" => {
                 expect("docker-archive", "FILE[:REFERENCE]")?;
-                Ok(Self::DockerArchive(archive(rest)))
+                Self::DockerArchive(archive(rest))
             }
             "oci-archive" => {
                 expect("oci-archive", "FILE[:REFERENCE]")?;
-                Ok(Self::OciArchive(archive(rest)))
+                Self::OciArchive(archive(rest))
             }
             "oci" => {
                 expect("oci", "FOLDER[:REFERENCE]")?;
                 let (folder, reference) = path_and_reference(rest);
-                Ok(Self::Layout { folder, reference })
+                Self::Layout { folder, reference }
             }
             "dir" => {
                 expect("dir", "FOLDER")?;
-                Ok(Self::Dir(rest.into()))
+                Self::Dir(rest.into())
             }
             "tree" => {
                 expect("tree", "REPOSITORY[:TAG], or FOLDER-OR-URL//[REPOSITORY[:TAG]]")?;
-                tree(rest).map(Self::Repositories)
+                Self::Repositories(tree(rest)?)
             }
             "containers-storage" => {
                 let name = rest.rsplit(']').next().unwrap_or(rest);
                 let name = if name.is_empty() { "IMAGE" } else { name };
                 let file = name.rsplit('/').next().unwrap_or(name);
                 let file = file.split([':', '@']).next().unwrap_or(file).to_owned();
-                Err(PlaceError::Podman { name: name.to_owned(), file })
+                return Err(PlaceError::Podman { name: name.to_owned(), file });
             }
-            _ => Ok(Self::Registry(text.parse()?)),
-        }
+            _ => return Ok(None),
+        }))
     }
 }
 
@@ -206,7 +218,12 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
 
 /// A place in another registry's folder: `FOLDER[//[REPOSITORY[:TAG]]]`.
 fn kept(keeper: Keeper, text: &str) -> Result<Within, PlaceError> {
-    let (folder, name) = text.rsplit_once("//").unwrap_or((text, ""));
+    // A URL has two slashes of its own.
+    let beyond = text.find("://").map_or(0, |at| at + "://".len());
+    let (folder, name) = match text[beyond..].rfind("//") {
+        Some(at) => (&text[..beyond + at], &text[beyond + at + 2..]),
+        None => (text, ""),
+    };
     if folder.is_empty() {
         return Err(PlaceError::Incomplete(keeper.transport().trim_end_matches(':'), "FOLDER[//REPOSITORY[:TAG]]"));
     }
@@ -361,6 +378,8 @@ mod tests {
             ("tree:https://user.github.io/a/b//app:1", "tree:https://user.github.io/a/b//app:1"),
             ("distribution:/var/lib/registry", "distribution:/var/lib/registry//"),
             ("distribution:data//org/app", "distribution:data//org/app"),
+            ("distribution:s3://bucket/x", "distribution:s3://bucket/x//"),
+            ("distribution:s3://bucket/x//app:1", "distribution:s3://bucket/x//app:1"),
             ("static-container-registry:.//app:1", "static-container-registry:.//app:1"),
             ("registrish:v2//", "registrish:v2//"),
         ] {

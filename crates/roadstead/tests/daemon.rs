@@ -1,5 +1,7 @@
 //! Images out of Docker engines and into them; and engines that misbehave as they are told.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;

@@ -10,6 +10,7 @@ mod add;
 mod convert;
 mod copy;
 mod login;
+mod names;
 mod read;
 mod referrers;
 mod remove;

@@ -6,6 +6,7 @@
 
 mod convert;
 mod error;
+mod join;
 mod referrers;
 mod sparse;
 
@@ -25,6 +26,7 @@ use super::sink::{Claim, PutError, RepositorySink, SinkError};
 use super::source::{ByteStream, RepositorySource, SourceError};
 use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, Platform, Reference, Tag};
 pub use error::{CopyError, Side};
+pub use join::Joined;
 pub use referrers::MAX_REFERRERS;
 
 /// How deep indexes may lie within indexes. Two levels occur; no end of them would be an attack.
@@ -153,30 +155,8 @@ impl Copier {
             what: "a tag".to_owned(),
             source: e,
         })?;
-        let copy = Copy {
-            copier: self,
-            image: from.describe(reference),
-            from,
-            to,
-            tags,
-            platforms: &self.options.platforms,
-            compress: self.options.compress,
-            format: self.options.format,
-            seen: Mutex::default(),
-            available: Mutex::default(),
-            candidates: OnceCell::new(),
-        };
-        let resolved = copy.from.resolve(reference).await.map_err(|e| copy.source_failed("the manifest", e))?;
-        if let Reference::Digest(wanted) = reference
-            && *wanted != resolved.digest
-        {
-            let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
-            return Err(CopyError::Mismatch { image: copy.image, problem });
-        }
-        let is_made_here = copy.from.is_made_here(&resolved.digest);
-        if !is_made_here {
-            self.events.event(Event::Resolved { image: &copy.image, descriptor: &resolved });
-        }
+        let copy = self.begin(from, reference, to, tags);
+        let resolved = copy.resolve(reference).await?;
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
             return Err(copy.no_platform());
         };
@@ -190,8 +170,30 @@ impl Copier {
             changed |= tagged.map_err(|e| copy.sink_failed(&format!("tag {tag}"), e))?;
         }
         self.events.event(Event::ImageDone { image: &copy.image, descriptor: &descriptor });
-        let resolved = if is_made_here { descriptor.clone() } else { resolved };
+        let resolved = if from.is_made_here(&resolved.digest) { descriptor.clone() } else { resolved };
         Ok(Copied { resolved, descriptor, changed })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        from: &'a dyn RepositorySource,
+        reference: &Reference,
+        to: &'a dyn RepositorySink,
+        tags: &'a [Tag],
+    ) -> Copy<'a> {
+        Copy {
+            copier: self,
+            image: from.describe(reference),
+            from,
+            to,
+            tags,
+            platforms: &self.options.platforms,
+            compress: self.options.compress,
+            format: self.options.format,
+            seen: Mutex::default(),
+            available: Mutex::default(),
+            candidates: OnceCell::new(),
+        }
     }
 
     /// What keeps others from moving the same blob at the same time.
@@ -240,6 +242,22 @@ impl Copy<'_> {
 
     fn event(&self, event: Event<'_>) {
         self.copier.events.event(event);
+    }
+
+    /// What a reference names at the source.
+    async fn resolve(&self, reference: &Reference) -> Result<Descriptor, CopyError> {
+        let resolved = self.from.resolve(reference).await.map_err(|e| self.source_failed("the manifest", e))?;
+        if let Reference::Digest(wanted) = reference
+            && *wanted != resolved.digest
+        {
+            let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
+            return Err(CopyError::Mismatch { image: self.image.clone(), problem });
+        }
+        // What was made here has a digest that nobody knows.
+        if !self.from.is_made_here(&resolved.digest) {
+            self.event(Event::Resolved { image: &self.image, descriptor: &resolved });
+        }
+        Ok(resolved)
     }
 
     /// The manifest from the sink, if it has it, else from the source.

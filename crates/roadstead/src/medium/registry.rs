@@ -41,11 +41,13 @@ struct Places {
     upstream: Endpoint,
     /// What people write before the name of a repository: `ghcr.io/`.
     shown: String,
+    /// Whether what is denied may as well be absent: a bucket that lets nobody list it says of neither which it is.
+    hides_absence: bool,
 }
 
 impl Places {
     fn new(upstream: Endpoint, mirrors: Vec<Endpoint>) -> Self {
-        Self { shown: format!("{}/", upstream.registry()), mirrors, upstream }
+        Self { shown: format!("{}/", upstream.registry()), mirrors, upstream, hides_absence: false }
     }
 
     /// Asks one place after the other, until one can say. What the registry itself says is final.
@@ -79,7 +81,7 @@ impl RegistrySource {
     #[must_use]
     pub fn below(&self, url: &BaseUrl) -> Self {
         let (upstream, shown) = (self.places.upstream.below(url.path()), format!("tree:{url}//"));
-        Self { places: Arc::new(Places { mirrors: Vec::new(), upstream, shown }) }
+        Self { places: Arc::new(Places { mirrors: Vec::new(), upstream, shown, hides_absence: true }) }
     }
 }
 

@@ -137,3 +137,23 @@ async fn what_isnt_there_names_the_way_out() {
     let copier = Copier::new(CopyOptions { platforms, ..CopyOptions::default() }, Arc::new(Silent));
     copier.copy(&*from, &Tag::latest().into(), &*sink, &[Tag::latest()]).await.unwrap();
 }
+
+/// A bucket that nobody may list denies what isn't there. What is asked for in vain as a rule is no failure then.
+#[tokio::test]
+async fn a_bucket_that_hides_what_it_lacks() {
+    let image = ImageBuilder::new().layer("x").build();
+    let (digest, bytes) = (image.digest(), image.manifest.bytes().clone());
+    let server = FaultServer::start(move |seen| match seen.path() {
+        "/tree/v2/app/manifests/1" => Reply::ok(bytes.clone()),
+        _ => Reply::status(403).body("<Error><Code>AccessDenied</Code></Error>"),
+    })
+    .await;
+    let source = tree_at(&Setup::new(), &format!("http://{}/tree", server.authority()));
+    let app = source.repository(&"app".parse().unwrap());
+    let tag: Tag = "1".parse().unwrap();
+    assert_eq!(app.look_up(&tag).await.unwrap().map(|named| named.digest), Some(digest));
+    assert_eq!(app.look_up(&Tag::latest()).await.unwrap(), None);
+    assert!(app.referrers(&digest).await.unwrap().is_empty());
+    let named = app.resolve(&Tag::latest().into()).await;
+    assert!(matches!(named, Err(SourceError::Denied { .. })), "{named:?}");
+}

@@ -2,6 +2,7 @@
 
 use super::{MAX_DEPTH, MAX_REFERRERS};
 use crate::image::convert::ConvertError;
+use crate::image::join::JoinError;
 use crate::image::sink::SinkError;
 use crate::image::source::SourceError;
 use crate::oci::{Digest, Platform};
@@ -112,6 +113,9 @@ pub enum CopyError {
         /// How many of its manifests are in neither place.
         absent: usize,
     },
+    /// Images don't make an index together.
+    #[error("no index can be made of the images")]
+    Join(#[source] JoinError),
     /// A manifest can't be written anew, as was asked for.
     #[error("{image} can't be converted")]
     Convert {
@@ -135,6 +139,7 @@ impl CopyError {
             | Self::TooDeep { .. }
             | Self::TooManyReferrers { .. }
             | Self::Sparse { .. }
+            | Self::Join(_)
             | Self::Convert { .. } => Side::Request,
         }
     }

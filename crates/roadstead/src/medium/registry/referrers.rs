@@ -14,11 +14,21 @@ use crate::oci::{
     Repository, Tag,
 };
 
-/// What refers to `subject`, empty if nothing does.
-pub(super) async fn of(place: &Endpoint, name: &Repository, subject: &Digest) -> Result<Vec<Descriptor>, SourceError> {
-    match by_api(place, name, subject).await? {
-        Some(found) => Ok(found),
-        None => by_tag(place, name, subject).await,
+/// What refers to `subject`, empty if nothing does. A place that hides absence denies what isn't there.
+pub(super) async fn of(
+    place: &Endpoint,
+    name: &Repository,
+    subject: &Digest,
+    hides_absence: bool,
+) -> Result<Vec<Descriptor>, SourceError> {
+    match by_api(place, name, subject).await {
+        Ok(Some(found)) => return Ok(found),
+        Err(SourceError::Denied { .. }) if hides_absence => {}
+        other => drop(other?),
+    }
+    match by_tag(place, name, subject).await {
+        Err(SourceError::Denied { .. }) if hides_absence => Ok(Vec::new()),
+        other => other,
     }
 }
 

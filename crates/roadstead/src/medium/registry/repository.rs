@@ -135,7 +135,8 @@ impl RepositorySource for RegistryRepository {
             let response = place.send(&request).await;
             let response = response.map_err(|e| fault::of(place.registry(), self.describe(&reference), e))?;
             // Nobody will read why: a GET after it would double the cost of what is absent as a rule.
-            if response.status() == StatusCode::NOT_FOUND {
+            let hidden = response.status() == StatusCode::FORBIDDEN && self.places.hides_absence;
+            if response.status() == StatusCode::NOT_FOUND || hidden {
                 return Err(SourceError::NotFound { what: self.describe(&reference), source: None });
             }
             self.resolved(place, &reference, response).await
@@ -179,13 +180,13 @@ impl RepositorySource for RegistryRepository {
         // Many mirrors know neither the API nor, being asked for what they haven't got, the tag: that one lists nothing says
         // nothing about the registry.
         for mirror in &self.places.mirrors {
-            match referrers::of(mirror, &self.name, subject).await {
+            match referrers::of(mirror, &self.name, subject, false).await {
                 Ok(found) if found.is_empty() => {}
                 Err(error) if is_mended_elsewhere(&error) => {}
                 said => return said,
             }
         }
-        referrers::of(&self.places.upstream, &self.name, subject).await
+        referrers::of(&self.places.upstream, &self.name, subject, self.places.hides_absence).await
     }
 }
 
