@@ -337,7 +337,8 @@ pub(super) fn index(
     };
     let converts = !is_of(index, format)?;
     let gone = |entry: &Descriptor| !copied.contains_key(&entry.digest);
-    if !converts && !any_changed && !(only && index.manifests().iter().any(gone)) {
+    let any_gone = only && index.manifests().iter().any(gone);
+    if !(converts || any_changed || any_gone) {
         // Written anew it could differ by a space, and then have another digest for nothing.
         return Ok(index.clone());
     }
