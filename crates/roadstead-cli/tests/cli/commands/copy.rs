@@ -142,8 +142,8 @@ fn one_platform_where_there_is_room_for_one() {
     scene.check(&["copy", "-q", "tree:base:3.20", "oci:sparse"], expect![[r#"
         $ roadstead copy -q tree:base:3.20 oci:sparse
         --- stderr
-        error: tree:PLACE/registry//base:3.20 is not whole at the source, which left 2 manifests of the index sha256:<index> out on purpose, and the destination can't record that
-          hint: copy what is there with --platform OS/ARCH, or complete the source with `roadstead add`
+        error: tree:PLACE/registry//base:3.20 is not whole at the source, which left a part of the index sha256:<index> out on purpose, and the destination can't record that
+          hint: copy what is there with --platform OS/ARCH (with --strip-removed-platforms, where the destination wants all of an index), or complete the source with `roadstead add`
         --- exit code 3
     "#]]);
 }
