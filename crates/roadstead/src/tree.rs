@@ -21,8 +21,12 @@
 //!
 //! Everything that is derived (lists, catalogue, referrers) can be made again from the links and bytes.
 
+mod graph;
 pub mod keys;
+mod left_out;
 mod lists;
+mod pattern;
+mod prune;
 mod remove;
 mod sink;
 mod summary;
@@ -39,6 +43,8 @@ use crate::oci::{
 };
 use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
 use keys::Content;
+pub use pattern::{Pattern, PatternError};
+pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use summary::Summary;
 
@@ -134,6 +140,14 @@ pub enum TreeError {
         what: String,
         /// The tag or index.
         needed_by: String,
+    },
+    /// A repository of which something is lost can't be thinned out.
+    #[error("{repository} lacks {lacks}")]
+    Incomplete {
+        /// The repository.
+        repository: Repository,
+        /// What is lost.
+        lacks: String,
     },
 }
 

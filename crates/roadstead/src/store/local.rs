@@ -30,6 +30,7 @@
 //! on the runtime's threads for blocking work.
 
 mod flush;
+mod left_overs;
 mod locks;
 mod probe;
 mod scratch;
@@ -41,6 +42,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,8 +50,8 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{
-    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Small, Store, StoreError,
-    Upload, Version, Written,
+    Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Small, Store,
+    StoreError, Upload, Version, Written,
 };
 #[cfg(target_os = "linux")]
 use rustix::fs::ResolveFlags;
@@ -332,6 +334,15 @@ impl Store for LocalStore {
         self.read_link(key, &self.path(key))
     }
 
+    async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StoreError> {
+        let path = self.path(key);
+        match fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) {
+            Ok(modified) => Ok(Some(modified)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("reading", &path, e)),
+        }
+    }
+
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {
         let path = self.path(key);
         let target = self.read_link(key, &path)?;
@@ -436,6 +447,11 @@ impl Store for LocalStore {
 
     async fn sync(&self) -> Result<(), StoreError> {
         flush::sync(self).await
+    }
+
+    async fn left_overs(&self, remove: bool) -> Result<LeftOvers, StoreError> {
+        let store = self.clone();
+        blocking(move || left_overs::find(&store.0, remove)).await
     }
 
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {

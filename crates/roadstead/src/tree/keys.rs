@@ -88,6 +88,37 @@ pub fn blob_content(digest: &Digest) -> Key {
     key(&format!("content/{BLOBS}/{digest}"))
 }
 
+/// Where the bytes lie, in a store with links.
+#[must_use]
+pub(crate) fn contents() -> Key {
+    key("content")
+}
+
+/// What is private.
+#[must_use]
+pub(crate) fn private() -> Key {
+    key(".roadstead")
+}
+
+/// The records of what was left out.
+#[must_use]
+pub(crate) fn records() -> Key {
+    key(".roadstead/left-out")
+}
+
+/// The repository and the index that a record is about.
+#[must_use]
+pub(crate) fn recorded(record: &Key) -> Option<(Repository, Digest)> {
+    let (repository, index) = record.as_str().strip_prefix(".roadstead/left-out/")?.rsplit_once('/')?;
+    Some((repository.parse().ok()?, index.parse().ok()?))
+}
+
+/// The hints for all blobs.
+#[must_use]
+pub(crate) fn all_hints() -> Key {
+    key(".roadstead/holders")
+}
+
 /// The version of the format.
 #[must_use]
 pub(crate) fn format() -> Key {
@@ -157,6 +188,8 @@ mod tests {
             }
             assert_eq!(content(&blob_content(&digest)), Some(Content::Blob(digest)));
         }
+        let (repository, digest): (Repository, Digest) = ("a/b".parse().unwrap(), Algorithm::Sha256.digest(b"x"));
+        assert_eq!(recorded(&left_out(&repository, &digest)), Some((repository, digest)));
         for bad in ["content/x", "content/manifests/application/x", "v2/app/blobs/x", "content/manifests/text/html/x"] {
             assert_eq!(content(&key(bad)), None, "{bad}");
         }

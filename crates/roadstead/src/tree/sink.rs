@@ -318,7 +318,7 @@ impl TreeSink {
             // been visible since, so what is less than that is said only when the children are there.
             let key = keys::left_out(&self.repository, index);
             if !children.is_empty() && store.head(&key).await?.is_none() {
-                self.put_left_out(&key, children).await?;
+                self.tree.put_left_out(&key, &children.iter().copied().collect()).await?;
             } else {
                 records.insert(key, children);
             }
@@ -341,7 +341,7 @@ impl TreeSink {
             if children.is_empty() {
                 store.delete(&key).await?;
             } else {
-                self.put_left_out(&key, children).await?;
+                self.tree.put_left_out(&key, &children.iter().copied().collect()).await?;
             }
         }
         let queue = std::mem::take(&mut taken.queue);
@@ -363,14 +363,6 @@ impl TreeSink {
             Headers { content_type: Some(pointer.media_type), digest: Some(pointer.digest), cache_control: None };
         let name = keys::manifest(&self.repository, &Reference::Tag(tag.clone()));
         Ok(store.link(&name, &pointer.at, &headers).await?)
-    }
-
-    async fn put_left_out(&self, key: &Key, children: &[Digest]) -> Result<(), TreeError> {
-        let mut children: Vec<Digest> = children.to_vec();
-        children.sort_unstable();
-        let note = serde_json::to_vec(&children);
-        let note = note.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?;
-        self.tree.put_if_changed(key, note.into(), &Headers::default()).await
     }
 }
 
