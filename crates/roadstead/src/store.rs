@@ -124,6 +124,39 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The digest of all the bytes, in memory that doesn't grow with them; tells `seen` of every piece. Files are read and
+    /// hashed on a thread for that.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes can't be read to their end.
+    pub async fn digest(
+        self,
+        mut hasher: Hasher,
+        what: &Key,
+        seen: impl Fn(u64) + Send + 'static,
+    ) -> Result<Digest, StoreError> {
+        match self {
+            Self::Bytes(bytes) => {
+                hasher.update(&bytes);
+                seen(bytes.len() as u64);
+            }
+            Self::File { file, range } => {
+                let what = what.to_string();
+                return local::digest_range(file, range, hasher, what, seen).await;
+            }
+            Self::Stream(mut stream) => {
+                while let Some(bytes) = stream.try_next().await? {
+                    hasher.update(&bytes);
+                    seen(bytes.len() as u64);
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+}
+
 /// An object: what is known of it, and its bytes or the range that was asked for.
 pub struct Object {
     /// What is known of it.

@@ -21,15 +21,20 @@
 //!
 //! Everything that is derived (lists, catalogue, referrers) can be made again from the links and bytes.
 
+mod diff;
 mod graph;
 pub mod keys;
 mod left_out;
 mod lists;
+mod mend;
 mod pattern;
 mod prune;
 mod remove;
 mod sink;
 mod summary;
+mod unnamed;
+mod usage;
+mod verify;
 mod walk;
 
 use std::ops::Range;
@@ -42,11 +47,15 @@ use crate::oci::{
     Reference, Repository,
 };
 use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
+pub use diff::{Difference, Side};
 use keys::Content;
+pub use mend::RefetchError;
 pub use pattern::{Pattern, PatternError};
 pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use summary::Summary;
+pub use usage::{RepositoryUsage, Usage};
+pub use verify::{Derived, Finding, Verified, Verifying, VerifyOptions, Watch};
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT: u64 = 1;

@@ -58,7 +58,7 @@ use rustix::fs::ResolveFlags;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::oci::Hasher;
+use crate::oci::{Digest, Hasher};
 use flush::Flusher;
 use locks::Locks;
 use scratch::Scratch;
@@ -556,6 +556,38 @@ pub(super) fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, range.start)?;
     Ok(bytes.into())
+}
+
+/// The digest of the bytes in `range` of a file, read on a thread for blocking work. A file that is shorter than it was said
+/// to be has the digest of what there is.
+pub(super) async fn digest_range(
+    file: File,
+    range: Range<u64>,
+    mut hasher: Hasher,
+    what: String,
+    seen: impl Fn(u64) + Send + 'static,
+) -> Result<Digest, StoreError> {
+    /// Half of what a processor's second cache holds: what is read is hashed from there.
+    const PIECE: usize = 512 << 10;
+    blocking(move || {
+        let mut buffer = vec![0; PIECE.min(usize::try_from(range.end - range.start).unwrap_or(PIECE)).max(1)];
+        let mut at = range.start;
+        while at < range.end {
+            let most = buffer.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+            match file.read_at(&mut buffer[..most], at) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hasher.update(&buffer[..read]);
+                    seen(read as u64);
+                    at += read as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(StoreError::Io { operation: "reading", what, source: e.into() }),
+            }
+        }
+        Ok(hasher.finish())
+    })
+    .await
 }
 
 fn entry(metadata: &fs::Metadata, target: Option<Key>) -> Entry {

@@ -100,6 +100,26 @@ pub(crate) fn private() -> Key {
     key(".roadstead")
 }
 
+/// Where temporary files lie, in a local directory.
+#[must_use]
+pub(crate) fn temporary() -> Key {
+    key(".roadstead/tmp")
+}
+
+/// Whether something private is what a tree has there.
+#[must_use]
+pub(crate) fn is_private(key: &Key) -> bool {
+    ["format", "left-out", "locks", "tmp", "holders"].contains(&key.name())
+}
+
+/// The repository, the folder and the name in it, of a name.
+#[must_use]
+pub(crate) fn named(key: &Key) -> Option<(Repository, &str, &str)> {
+    let (rest, name) = key.as_str().strip_prefix("v2/")?.rsplit_once('/')?;
+    let (repository, folder) = rest.rsplit_once('/')?;
+    Some((repository.parse().ok()?, folder, name))
+}
+
 /// The records of what was left out.
 #[must_use]
 pub(crate) fn records() -> Key {

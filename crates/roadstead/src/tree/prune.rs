@@ -316,9 +316,10 @@ impl Tree {
         options: &PruneOptions,
     ) -> Result<BTreeSet<Digest>, TreeError> {
         let mut names = self.blob_names(repository).await?;
-        for (digest, node) in graph.manifests.iter().filter(|(digest, _)| !doomed.manifests.contains(*digest)) {
-            debug_assert!(node.needs.is_some(), "{digest} is whole");
-            node.needs.iter().flat_map(|needs| &needs.blobs).for_each(|blob| drop(names.remove(blob)));
+        for (_, node) in graph.manifests.iter().filter(|(digest, _)| !doomed.manifests.contains(*digest)) {
+            node.needs.iter().flat_map(|needs| &needs.blobs).for_each(|blob| {
+                names.remove(blob);
+            });
         }
         let with_manifests = graph.blobs_only_of(&doomed.manifests);
         let (mut unneeded, others): (BTreeSet<Digest>, Vec<Digest>) = (&names & &with_manifests, (&names - &with_manifests).into_iter().collect());
@@ -372,7 +373,7 @@ impl Tree {
     }
 
     /// Whether no name lies under a key, not even one that leads nowhere.
-    async fn is_nothing(&self, name: &Key) -> Result<bool, TreeError> {
+    pub(super) async fn is_nothing(&self, name: &Key) -> Result<bool, TreeError> {
         let store = &self.0.store;
         match store.target(name).await {
             Ok(None) => Ok(store.head(name).await?.is_none()),

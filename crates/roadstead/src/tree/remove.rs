@@ -319,7 +319,8 @@ impl Graph {
     }
 }
 
-fn display(repository: &Repository, what: Option<&Reference>) -> String {
+/// A name as people write it.
+pub(super) fn display(repository: &Repository, what: Option<&Reference>) -> String {
     match what {
         None => repository.to_string(),
         Some(Reference::Tag(tag)) => format!("{repository}:{tag}"),

@@ -71,6 +71,13 @@ impl Tree {
         Ok(())
     }
 
+    /// Says that a repository holds a blob, in a store with copies.
+    pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
+        let hint = keys::hint(repository, digest);
+        let _ = self.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
+        Ok(())
+    }
+
     fn collision(&self, key: &Key) -> TreeError {
         StoreError::Collision { what: format!("{}/{key}", self.0.store.describe()) }.into()
     }
@@ -234,7 +241,7 @@ impl TreeSink {
                     if store.head(&theirs).await?.is_some_and(|entry| fits(entry.size)) {
                         let headers = Headers { digest: Some(blob.digest), ..Headers::default() };
                         store.link(&own, &theirs, &headers).await?;
-                        self.put_hint(&blob.digest).await?;
+                        self.tree.put_hint(&self.repository, &blob.digest).await?;
                         return Ok(Claim::Linked);
                     }
                 }
@@ -254,14 +261,8 @@ impl TreeSink {
                 self.queue().blobs.insert(digest);
                 Ok(())
             }
-            Naming::Copies => self.put_hint(&digest).await.map_err(|e| self.failed(e).into()),
+            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await.map_err(|e| self.failed(e).into()),
         }
-    }
-
-    async fn put_hint(&self, digest: &Digest) -> Result<(), TreeError> {
-        let hint = keys::hint(&self.repository, digest);
-        let _ = self.tree.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
-        Ok(())
     }
 
     /// Whether a name leads where it should. One that somebody else led astray is made anew.
