@@ -9,7 +9,7 @@ use crate::commands;
 /// What `exit` says, for people.
 const EXIT_CODES: &str = "Exit codes:
     0  done
-    1  failed in a way that has no code of its own
+    1  failed in a way that has no code of its own; of `diff`: the trees differ
     2  the command line can't be read
     3  an image, tag, platform, tree or file isn't there
     4  the registry wants a login, or refuses the one it got
@@ -68,6 +68,10 @@ pub(crate) enum Command {
     Inspect(commands::inspect::Inspect),
     #[command(visible_alias = "rm")]
     Remove(commands::remove::Remove),
+    Prune(commands::prune::Prune),
+    Verify(commands::verify::Verify),
+    Diff(commands::diff::Diff),
+    Du(commands::du::Du),
     Config(commands::config::Config),
     Serve(commands::serve::Serve),
     Quickstart(commands::quickstart::Quickstart),

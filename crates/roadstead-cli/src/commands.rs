@@ -2,14 +2,19 @@
 
 pub(crate) mod add;
 pub(crate) mod config;
+pub(crate) mod diff;
+pub(crate) mod du;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod prune;
 pub(crate) mod quickstart;
 pub(crate) mod remove;
 pub(crate) mod serve;
+pub(crate) mod verify;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
@@ -21,10 +26,15 @@ use crate::args::Global;
 
 /// The tree, which must be there.
 async fn open(global: &Global) -> anyhow::Result<Tree> {
-    if !global.tree.exists() {
-        return Err(TreeError::Absent(global.tree.display().to_string()).into());
+    open_at(&global.tree).await
+}
+
+/// A tree in a folder, which must be there.
+async fn open_at(folder: &Path) -> anyhow::Result<Tree> {
+    if !folder.exists() {
+        return Err(TreeError::Absent(folder.display().to_string()).into());
     }
-    Ok(Tree::open(Arc::new(LocalStore::open(&global.tree)?)).await?)
+    Ok(Tree::open(Arc::new(LocalStore::open(folder)?)).await?)
 }
 
 /// A name in a tree: a repository, and perhaps a tag or a digest. Nothing is added to it, since a tree knows no registry.

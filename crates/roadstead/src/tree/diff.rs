@@ -96,13 +96,22 @@ impl Tree {
             let Ok(reference) = key.name().parse::<Reference>() else { continue };
             let Some(pointer) = self.resolve_sound(repository, &reference).await? else { continue };
             match reference {
-                Reference::Digest(digest) => drop(names.untagged.insert(digest)),
-                Reference::Tag(tag) if tag.is_referrers_fallback() => drop(lists.insert(pointer.digest)),
-                Reference::Tag(tag) => drop(names.tags.insert(tag, pointer.digest)),
+                Reference::Digest(digest) => {
+                    names.untagged.insert(digest);
+                }
+                Reference::Tag(tag) if tag.is_referrers_fallback() => {
+                    lists.insert(pointer.digest);
+                }
+                Reference::Tag(tag) => {
+                    names.tags.insert(tag, pointer.digest);
+                }
             }
         }
         let Names { tags, untagged } = &mut names;
-        tags.values().chain(&lists).for_each(|digest| drop(untagged.remove(digest)));
+        untagged.retain(|digest| !lists.contains(digest));
+        for digest in tags.values() {
+            untagged.remove(digest);
+        }
         Ok(names)
     }
 }

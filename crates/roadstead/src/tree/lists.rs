@@ -283,7 +283,9 @@ impl Tree {
                 for entry in earlier.into_iter().flat_map(|list| list.manifests) {
                     let Some(now) = entry["digest"].as_str().and_then(|digest| entries.get_mut(digest)) else { continue };
                     if let (Value::Object(fields), Some(now)) = (entry, now.as_object_mut()) {
-                        fields.into_iter().for_each(|(name, value)| drop(now.entry(name).or_insert(value)));
+                        for (name, value) in fields {
+                            now.entry(name).or_insert(value);
+                        }
                     }
                 }
             }

@@ -24,7 +24,9 @@ pub(super) struct Candidates {
 impl Candidates {
     pub(super) fn add(&mut self, content: Content, key: Key) {
         match content {
-            Content::Blob(digest) => drop(self.blobs.insert(digest, key)),
+            Content::Blob(digest) => {
+                self.blobs.insert(digest, key);
+            }
             Content::Manifest(_, digest) => self.manifests.entry(digest).or_default().push((content, key)),
         }
     }

@@ -119,7 +119,9 @@ impl Tree {
                 }
                 continue;
             };
-            needs.blobs.iter().for_each(|blob| drop(needed_by.entry(*blob).or_insert(*digest)));
+            for blob in &needs.blobs {
+                needed_by.entry(*blob).or_insert(*digest);
+            }
             let is_named = |child: &Digest| graph.manifests.contains_key(child) || graph.lists.contains_key(child);
             let absent: Vec<&Digest> = needs.children.iter().filter(|child| !is_named(child)).collect();
             if !absent.is_empty() && !graph.superseded.contains(digest) {
