@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::{Duration, SystemTime};
 
-use roadstead::tree::{GRACE, Pattern, PruneOptions, Pruned, Pruning, Thinned};
+use roadstead::tree::{Pattern, PruneOptions, Pruned, Pruning, Thinned};
 
 use crate::args::{Format, Global};
 use crate::exit;
@@ -176,6 +176,8 @@ fn duration(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
+    use roadstead::tree::GRACE;
+
     use super::*;
 
     #[test]

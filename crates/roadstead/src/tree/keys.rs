@@ -165,6 +165,13 @@ pub(crate) fn hinted(hint: &Key) -> Option<Repository> {
     hint.name().replace(':', "/").parse().ok()
 }
 
+/// The repository and the blob that a hint is about.
+#[must_use]
+pub(crate) fn hint_of(hint: &Key) -> Option<(Repository, Digest)> {
+    let (blob, _) = hint.as_str().strip_prefix(".roadstead/holders/")?.split_once('/')?;
+    Some((hinted(hint)?, blob.parse().ok()?))
+}
+
 /// The hints for a blob.
 #[must_use]
 pub(crate) fn hints(blob: &Digest) -> Key {

@@ -171,11 +171,11 @@ impl Tree {
             }
         }
         drop(repositories);
-        self.sweep_records(options, &mut pruned).await?;
+        pruned.records = self.sweep(keys::records(), options).await?;
         if self.0.store.naming() == Naming::Links {
             self.sweep_content(options, &ledger, &mut pruned).await?;
         } else {
-            self.sweep_hints(options, &mut pruned).await?;
+            pruned.hints = self.sweep(keys::all_hints(), options).await?;
         }
         if options.repositories.is_empty() {
             let LeftOvers { files, bytes, folders } = self.0.store.left_overs(!options.dry_run).await?;
@@ -243,7 +243,8 @@ impl Tree {
         let tags = self.outdated(repository, &graph, options).await?;
         let mut roots = graph.untagged_roots();
         if options.untagged {
-            let written = self.written(roots.iter().map(|digest| keys::manifest(repository, &(*digest).into()))).await?;
+            let names = roots.iter().map(|digest| keys::manifest(repository, &(*digest).into())).collect();
+            let written = self.written(names).await?;
             let ages: Vec<Digest> = roots.iter().copied().collect();
             for (digest, written) in ages.iter().zip(written) {
                 if options.is_old(written) {
@@ -268,14 +269,13 @@ impl Tree {
             return Ok(BTreeSet::new());
         }
         let ruled: Vec<&Tag> = graph.tags.keys().filter(|tag| rules::rule_is_about(options, tag)).collect();
-        let keys = ruled.iter().map(|tag| keys::manifest(repository, &Reference::Tag((*tag).clone())));
-        let written = self.written(keys).await?;
+        let names = ruled.iter().map(|tag| keys::manifest(repository, &Reference::Tag((*tag).clone()))).collect();
+        let written = self.written(names).await?;
         Ok(rules::outdated(options, ruled.into_iter().zip(written).collect()))
     }
 
     /// When keys were written, in their order.
-    async fn written(&self, keys: impl Iterator<Item = Key>) -> Result<Vec<Option<SystemTime>>, TreeError> {
-        let keys: Vec<Key> = keys.collect();
+    async fn written(&self, keys: Vec<Key>) -> Result<Vec<Option<SystemTime>>, TreeError> {
         let asked = stream::iter(keys).map(|key| async move { self.0.store.modified(&key).await });
         Ok(asked.buffered(QUESTIONS_AT_ONCE).try_collect().await?)
     }
@@ -322,8 +322,9 @@ impl Tree {
             });
         }
         let with_manifests = graph.blobs_only_of(&doomed.manifests);
-        let (mut unneeded, others): (BTreeSet<Digest>, Vec<Digest>) = (&names & &with_manifests, (&names - &with_manifests).into_iter().collect());
-        let written = self.written(others.iter().map(|digest| keys::blob(repository, digest))).await?;
+        let mut unneeded = &names & &with_manifests;
+        let others: Vec<Digest> = names.difference(&with_manifests).copied().collect();
+        let written = self.written(others.iter().map(|digest| keys::blob(repository, digest)).collect()).await?;
         let old = others.into_iter().zip(written).filter(|(_, written)| options.is_old(*written));
         unneeded.extend(old.map(|(digest, _)| digest));
         Ok(unneeded)
@@ -347,29 +348,16 @@ impl Tree {
         Ok(bytes)
     }
 
-    /// Removes records about indexes that are gone.
-    async fn sweep_records(&self, options: &PruneOptions, pruned: &mut Pruned) -> Result<(), TreeError> {
-        let about = |key: &Key| keys::recorded(key).filter(|(repository, _)| options.chooses(repository));
-        let is_dead = async |key: &Key| {
-            let Some((repository, index)) = about(key) else { return Ok(false) };
-            let name = keys::manifest(&repository, &index.into());
-            self.is_nothing(&name).await
+    /// Whether a record is about an index that is gone, or a hint leads to nothing.
+    async fn is_dead(&self, key: &Key, options: &PruneOptions) -> Result<bool, TreeError> {
+        let about = match keys::recorded(key) {
+            Some((repository, index)) => Some((keys::manifest(&repository, &index.into()), repository)),
+            None => keys::hint_of(key).map(|(repository, blob)| (keys::blob(&repository, &blob), repository)),
         };
-        pruned.records = self.sweep(keys::records(), is_dead, options.dry_run).await?;
-        Ok(())
-    }
-
-    /// Removes hints that lead to nothing.
-    async fn sweep_hints(&self, options: &PruneOptions, pruned: &mut Pruned) -> Result<(), TreeError> {
-        let is_dead = async |key: &Key| {
-            let blob = key.parent().and_then(|parent| parent.name().parse().ok());
-            match (keys::hinted(key).filter(|repository| options.chooses(repository)), blob) {
-                (Some(repository), Some(blob)) => self.is_nothing(&keys::blob(&repository, &blob)).await,
-                _ => Ok(false),
-            }
-        };
-        pruned.hints = self.sweep(keys::all_hints(), is_dead, options.dry_run).await?;
-        Ok(())
+        match about {
+            Some((name, repository)) if options.chooses(&repository) => self.is_nothing(&name).await,
+            _ => Ok(false),
+        }
     }
 
     /// Whether no name lies under a key, not even one that leads nowhere.
@@ -382,30 +370,25 @@ impl Tree {
         }
     }
 
-    /// Removes the objects below `top` that are dead: judged without the lock, and again under it.
-    async fn sweep(
-        &self,
-        top: Key,
-        is_dead: impl AsyncFn(&Key) -> Result<bool, TreeError>,
-        dry_run: bool,
-    ) -> Result<u64, TreeError> {
+    /// Removes the records or hints below `top` that are dead: judged without the lock, and again under it.
+    async fn sweep(&self, top: Key, options: &PruneOptions) -> Result<u64, TreeError> {
         let mut count = 0;
         let mut objects = self.below(top).ready_chunks(BATCH);
         while let Some(chunk) = objects.next().await {
             let mut dead = Vec::new();
             for key in chunk {
                 let key = key?;
-                if is_dead(&key).await? {
+                if self.is_dead(&key, options).await? {
                     dead.push(key);
                 }
             }
-            if dry_run || dead.is_empty() {
+            if options.dry_run || dead.is_empty() {
                 count += dead.len() as u64;
                 continue;
             }
             let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
             for key in dead {
-                if is_dead(&key).await? && self.0.store.delete(&key).await? {
+                if self.is_dead(&key, options).await? && self.0.store.delete(&key).await? {
                     count += 1;
                 }
             }

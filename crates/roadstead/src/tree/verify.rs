@@ -18,7 +18,7 @@ use super::keys::Content;
 use super::unnamed::Candidates;
 use super::walk::Found;
 use super::{Pointer, Tree, TreeError, is_permission_denied, keys};
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Reference, Repository};
 use crate::store::{Key, LeftOvers, Listed, Naming, StoreError};
 pub(super) use finding::Broken;
 pub use finding::{Derived, Finding};
@@ -261,14 +261,13 @@ impl Tree {
         if self.0.store.naming() == Naming::Copies {
             let mut hints = self.below(keys::all_hints());
             while let Some(key) = hints.try_next().await? {
-                let blob: Option<Digest> = key.parent().and_then(|parent| parent.name().parse().ok());
-                match (keys::hinted(&key), blob) {
-                    (Some(repository), Some(blob)) => {
+                match keys::hint_of(&key) {
+                    None => check.found(&Finding::Stray { key }),
+                    Some((repository, blob)) => {
                         if self.is_nothing(&keys::blob(&repository, &blob)).await? {
                             check.found(&Finding::LeftOver { key, bytes: 0 });
                         }
                     }
-                    _ => check.found(&Finding::Stray { key }),
                 }
             }
         }
