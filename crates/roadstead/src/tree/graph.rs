@@ -154,6 +154,11 @@ impl Graph {
         }
     }
 
+    /// Whether a digest names something here: a manifest, or a list of referrers.
+    pub(super) fn is_named(&self, digest: &Digest) -> bool {
+        self.manifests.contains_key(digest) || self.lists.contains_key(digest)
+    }
+
     pub(super) fn needs(&self, digest: &Digest) -> Option<&Needs> {
         self.manifests.get(digest)?.needs.as_ref()
     }

@@ -268,8 +268,9 @@ impl Tree {
         if options.keep_last.is_none() && options.keep_within.is_none() {
             return Ok(BTreeSet::new());
         }
-        let ruled: Vec<&Tag> = graph.tags.keys().filter(|tag| rules::rule_is_about(options, tag)).collect();
-        let names = ruled.iter().map(|tag| keys::manifest(repository, &Reference::Tag((*tag).clone()))).collect();
+        let mut ruled: Vec<Tag> = graph.tags.keys().cloned().collect();
+        ruled.retain(|tag| rules::rule_is_about(options, tag));
+        let names = ruled.iter().map(|tag| keys::manifest(repository, &Reference::Tag(tag.clone()))).collect();
         let written = self.written(names).await?;
         Ok(rules::outdated(options, ruled.into_iter().zip(written).collect()))
     }
@@ -288,20 +289,14 @@ impl Tree {
         doomed: &Doomed,
     ) -> Result<(), TreeError> {
         let incomplete = |lacks: String| Err(TreeError::Incomplete { repository: repository.clone(), lacks });
-        let is_named = |digest: &Digest| graph.manifests.contains_key(digest) || graph.lists.contains_key(digest);
-        for (tag, digest) in graph.tags.iter().filter(|(tag, _)| !doomed.tags.contains(*tag)) {
-            if !is_named(digest) {
-                return incomplete(format!("manifest {digest}, which tag {tag} needs"));
-            }
+        if let Some((tag, digest)) = graph.unnamed_of_tags(doomed) {
+            return incomplete(format!("manifest {digest}, which tag {tag} needs"));
         }
-        for (digest, node) in graph.manifests.iter().filter(|(digest, _)| !doomed.manifests.contains(*digest)) {
-            let Some(needs) = &node.needs else { return incomplete(format!("the bytes of manifest {digest}")) };
-            let mut absent = needs.children.iter().filter(|child| !is_named(child)).peekable();
-            if absent.peek().is_some() {
-                let left_out = self.left_out(repository, digest).await?;
-                if let Some(lost) = absent.find(|child| !left_out.contains(child)) {
-                    return incomplete(format!("manifest {lost}, which index {digest} needs"));
-                }
+        for (index, absent) in graph.absent(doomed) {
+            let Some(absent) = absent else { return incomplete(format!("the bytes of manifest {index}")) };
+            let left_out = self.left_out(repository, &index).await?;
+            if let Some(lost) = absent.iter().find(|child| !left_out.contains(child)) {
+                return incomplete(format!("manifest {lost}, which index {index} needs"));
             }
         }
         Ok(())

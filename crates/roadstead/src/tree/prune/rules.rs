@@ -17,8 +17,8 @@ pub(super) fn rule_is_about(options: &PruneOptions, tag: &Tag) -> bool {
 
 /// Those of the tags that no rule keeps. What nobody knows the age of counts as new; of tags that were written at the same
 /// moment the greater one counts as newer.
-pub(super) fn outdated(options: &PruneOptions, tags: Vec<(&Tag, Option<SystemTime>)>) -> BTreeSet<Tag> {
-    let mut tags: Vec<(Reverse<SystemTime>, Reverse<&Tag>)> =
+pub(super) fn outdated(options: &PruneOptions, tags: Vec<(Tag, Option<SystemTime>)>) -> BTreeSet<Tag> {
+    let mut tags: Vec<(Reverse<SystemTime>, Reverse<Tag>)> =
         tags.into_iter().map(|(tag, written)| (Reverse(written.unwrap_or(options.now)), Reverse(tag))).collect();
     tags.sort_unstable();
     let is_recent = |written: SystemTime| {
@@ -26,7 +26,7 @@ pub(super) fn outdated(options: &PruneOptions, tags: Vec<(&Tag, Option<SystemTim
         options.keep_within.is_some_and(|within| age <= within)
     };
     let behind = tags.into_iter().skip(options.keep_last.unwrap_or(0));
-    behind.filter(|(Reverse(written), _)| !is_recent(*written)).map(|(_, Reverse(tag))| tag.clone()).collect()
+    behind.filter(|(Reverse(written), _)| !is_recent(*written)).map(|(_, Reverse(tag))| tag).collect()
 }
 
 impl Graph {
@@ -41,6 +41,25 @@ impl Graph {
                 && !refers.is_some_and(|subject| self.manifests.contains_key(&subject))
         };
         self.manifests.keys().filter(is_root).copied().collect()
+    }
+
+    /// A tag that stays and whose manifest has no name by its digest.
+    pub(super) fn unnamed_of_tags(&self, doomed: &Doomed) -> Option<(&Tag, &Digest)> {
+        let mut kept = self.tags.iter().filter(|(tag, _)| !doomed.tags.contains(*tag));
+        kept.find(|(_, digest)| !self.is_named(digest))
+    }
+
+    /// Of the manifests that stay, those that lack children, with these; none are known of one whose bytes are gone.
+    pub(super) fn absent(&self, doomed: &Doomed) -> Vec<(Digest, Option<Vec<Digest>>)> {
+        let mut lacking = Vec::new();
+        for (digest, node) in self.manifests.iter().filter(|(digest, _)| !doomed.manifests.contains(*digest)) {
+            let children = node.needs.as_ref().map(|needs| &needs.children);
+            let absent = children.map(|all| all.iter().filter(|child| !self.is_named(child)).copied().collect());
+            if absent.as_ref().is_none_or(|absent: &Vec<Digest>| !absent.is_empty()) {
+                lacking.push((*digest, absent));
+            }
+        }
+        lacking
     }
 
     /// What goes with some tags, if of the untagged manifests only `roots` stay.
@@ -74,8 +93,8 @@ mod tests {
     fn outdated_of(change: impl Fn(&mut PruneOptions), ages: &[(&str, Option<u32>)]) -> Vec<String> {
         let mut options = PruneOptions::new(SystemTime::UNIX_EPOCH + 1000 * DAY);
         change(&mut options);
-        let tags: Vec<(Tag, Option<u32>)> = ages.iter().map(|(tag, age)| (tag.parse().unwrap(), *age)).collect();
-        let ruled = tags.iter().filter(|(tag, _)| rule_is_about(&options, tag));
+        let tags = ages.iter().map(|(tag, age)| (tag.parse::<Tag>().unwrap(), *age));
+        let ruled = tags.filter(|(tag, _)| rule_is_about(&options, tag));
         let ruled = ruled.map(|(tag, age)| (tag, age.map(|days| options.now - days * DAY))).collect();
         outdated(&options, ruled).iter().map(ToString::to_string).collect()
     }

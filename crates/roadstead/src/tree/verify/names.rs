@@ -30,7 +30,7 @@ impl Tree {
                 let pointer = self.resolve(repository, reference).await?;
                 let unknown = || TreeError::Unknown(display(repository, Some(reference)));
                 let root = pointer.ok_or_else(unknown)?.digest;
-                if !graph.manifests.contains_key(&root) && !graph.lists.contains_key(&root) {
+                if !graph.is_named(&root) {
                     check.found(&Finding::LostManifest {
                         repository: repository.clone(),
                         reference: reference.clone(),
@@ -122,8 +122,7 @@ impl Tree {
             for blob in &needs.blobs {
                 needed_by.entry(*blob).or_insert(*digest);
             }
-            let is_named = |child: &Digest| graph.manifests.contains_key(child) || graph.lists.contains_key(child);
-            let absent: Vec<&Digest> = needs.children.iter().filter(|child| !is_named(child)).collect();
+            let absent: Vec<Digest> = needs.children.iter().filter(|child| !graph.is_named(child)).copied().collect();
             if !absent.is_empty() && !graph.superseded.contains(digest) {
                 self.verify_absent(repository, digest, &absent, check).await?;
             }
@@ -146,7 +145,7 @@ impl Tree {
         &self,
         repository: &Repository,
         index: &Digest,
-        absent: &[&Digest],
+        absent: &[Digest],
         check: &mut Check,
     ) -> Result<(), TreeError> {
         let left_out = match self.left_out(repository, index).await {
@@ -158,11 +157,11 @@ impl Tree {
             other => other?,
         };
         for child in absent {
-            if left_out.contains(*child) {
+            if left_out.contains(child) {
                 check.verified.left_out += 1;
             } else {
                 let (repository, index) = (repository.clone(), *index);
-                check.found(&Finding::LostChild { repository, index, digest: **child });
+                check.found(&Finding::LostChild { repository, index, digest: *child });
             }
         }
         Ok(())
