@@ -12,6 +12,7 @@ mod read;
 mod referrers;
 mod remove;
 mod serve;
+mod tend;
 
 /// A registry with a few images, and a place to add them to.
 struct Scene {
