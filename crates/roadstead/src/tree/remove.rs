@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 
-use super::graph::{Graph, Node};
+use super::graph::{About, Graph, Node};
 use super::keys::Content;
 use super::lists::{Change, Walked};
 use super::sink::WRITERS;
@@ -60,32 +61,16 @@ impl Tree {
     /// [`TreeError::Unknown`] if there is no such thing, [`TreeError::Needed`] if a tag or an index needs the manifest.
     pub async fn remove(&self, repository: &Repository, what: Option<&Reference>) -> Result<Removed, TreeError> {
         let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
-        let graph = self.sound_graph(repository, what).await?;
-        let unknown = || TreeError::Unknown(display(repository, what));
-        let mut doomed = Doomed::default();
-        match what {
-            None if graph.manifests.is_empty() && graph.tags.is_empty() => return Err(unknown()),
-            None => {
-                doomed.tags.extend(graph.tags.keys().cloned());
-                doomed.manifests.extend(graph.manifests.keys());
+        let Some(reference) = what else {
+            let graph = self.graph(repository).await?;
+            if graph.manifests.is_empty() && graph.tags.is_empty() {
+                return Err(TreeError::Unknown(display(repository, None)));
             }
-            Some(Reference::Tag(tag)) => {
-                let digest = *graph.tags.get(tag).ok_or_else(unknown)?;
-                doomed.tags.insert(tag.clone());
-                if graph.needed_by(&digest, &doomed).is_none() {
-                    graph.doom_below(digest, &mut doomed);
-                }
-            }
-            Some(Reference::Digest(digest)) => {
-                if !graph.manifests.contains_key(digest) {
-                    return Err(unknown());
-                }
-                if let Some(needed_by) = graph.needed_by(digest, &doomed) {
-                    return Err(TreeError::Needed { what: display(repository, what), needed_by });
-                }
-                graph.doom_below(*digest, &mut doomed);
-            }
-        }
+            let tags = graph.tags.keys().cloned().collect();
+            let manifests = graph.manifests.keys().copied().collect();
+            return self.take_away(repository, &graph, Doomed { tags, manifests, ..Doomed::default() }).await;
+        };
+        let (graph, doomed) = self.doom(repository, reference, false).await?;
         self.take_away(repository, &graph, doomed).await
     }
 
@@ -97,15 +82,7 @@ impl Tree {
     /// As [`remove`](Self::remove); [`TreeError::Needed`] only if a tag names the manifest.
     pub async fn leave_out(&self, repository: &Repository, digest: &Digest) -> Result<Removed, TreeError> {
         let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
-        let what = Reference::Digest(*digest);
-        let graph = self.sound_graph(repository, Some(&what)).await?;
-        if !graph.manifests.contains_key(digest) {
-            return Err(TreeError::Unknown(display(repository, Some(&what))));
-        }
-        if let Some(tag) = graph.tagged(digest).first() {
-            let needed_by = format!("tag {tag}");
-            return Err(TreeError::Needed { what: display(repository, Some(&what)), needed_by });
-        }
+        let (graph, doomed) = self.doom(repository, &Reference::Digest(*digest), true).await?;
         // Nobody may find an index whose child is absent without a word.
         for index in graph.parents(digest) {
             let mut absent = self.left_out(repository, index).await?;
@@ -113,23 +90,58 @@ impl Tree {
                 self.put_left_out(&keys::left_out(repository, index), &absent).await?;
             }
         }
-        let mut doomed = Doomed::default();
-        graph.doom_below(*digest, &mut doomed);
         self.take_away(repository, &graph, doomed).await
     }
 
-    /// Everything that a repository names. A manifest whose bytes are damaged may need what can't be known, so nothing is
-    /// removed beside one; but itself it can go, and the whole repository can.
-    async fn sound_graph(&self, repository: &Repository, removed: Option<&Reference>) -> Result<Graph, TreeError> {
-        let mut graph = self.graph(repository).await?;
-        let meant = match removed {
-            None => return Ok(graph),
-            Some(Reference::Digest(digest)) => Some(*digest),
-            Some(Reference::Tag(tag)) => graph.tags.get(tag).copied(),
-        };
-        match std::mem::take(&mut graph.damage).into_iter().find(|(digest, _)| Some(*digest) != meant) {
-            Some((_, error)) => Err(error),
-            None => Ok(graph),
+    /// What goes with a tag or a manifest, and the repository that it goes from; with `force` a manifest goes that indexes name.
+    ///
+    /// Of a large repository next to all manifests have nothing to do with what goes. They are read, since one may need a
+    /// blob of it, but not parsed. What goes may bring what refers to it, about which they have to be asked again.
+    async fn doom(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        force: bool,
+    ) -> Result<(Graph, Doomed), TreeError> {
+        let unknown = || TreeError::Unknown(display(repository, Some(reference)));
+        let root = self.resolve_sound(repository, reference).await?.ok_or_else(unknown)?.digest;
+        let mut about = Arc::new(self.about(repository, root).await?);
+        loop {
+            let mut graph = self.graph_about(repository, Some(&about)).await?;
+            // A manifest whose bytes are damaged may need what can't be known, so nothing is removed beside one; but itself it
+            // can go.
+            if let Some((_, error)) = std::mem::take(&mut graph.damage).into_iter().find(|(digest, _)| *digest != root) {
+                return Err(error);
+            }
+            let mut doomed = Doomed::default();
+            match reference {
+                Reference::Tag(tag) => {
+                    if !graph.tags.contains_key(tag) {
+                        return Err(unknown());
+                    }
+                    doomed.tags.insert(tag.clone());
+                    if graph.needed_by(&root, &doomed).is_none() {
+                        graph.doom_below(root, &mut doomed);
+                    }
+                }
+                Reference::Digest(digest) => {
+                    if !graph.manifests.contains_key(digest) {
+                        return Err(unknown());
+                    }
+                    let by_tag = graph.tagged(digest).first().map(|tag| format!("tag {tag}"));
+                    let needed_by = if force { by_tag } else { graph.needed_by(digest, &doomed) };
+                    if let Some(needed_by) = needed_by {
+                        return Err(TreeError::Needed { what: display(repository, Some(reference)), needed_by });
+                    }
+                    graph.doom_below(*digest, &mut doomed);
+                }
+            }
+            let mut more = About::clone(&about);
+            let news = doomed.manifests.iter().filter(|digest| more.add(digest, graph.needs(digest))).count();
+            if news == 0 {
+                return Ok((graph, doomed));
+            }
+            about = Arc::new(more);
         }
     }
 
