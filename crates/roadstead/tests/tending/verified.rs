@@ -166,6 +166,7 @@ async fn lost_manifests() {
             repository: repo("other"),
             reference,
             digest: image.digest(),
+            at: if scene.links() { scene.manifest("other", &image) } else { key("v2/other/manifests/1") },
         };
         let expected = if scene.links() { lost(image.digest().into()) } else { lost("1".parse().unwrap()) };
         assert_eq!(wrong, [expected], "{}", scene.name());

@@ -54,6 +54,8 @@ pub enum Finding {
         reference: Reference,
         /// What it leads to.
         digest: Digest,
+        /// Where the bytes should lie.
+        at: Key,
     },
     /// A link leads where none of a tree leads.
     Misled {
@@ -160,11 +162,11 @@ impl fmt::Display for Finding {
             Self::LostChild { repository, index, digest } => {
                 write!(f, "lost manifest: {repository} lacks {digest}, which index {index} needs")
             }
-            Self::LostManifest { repository, reference: Reference::Tag(tag), digest } => {
+            Self::LostManifest { repository, reference: Reference::Tag(tag), digest, .. } => {
                 write!(f, "lost manifest: {repository} lacks {digest}, which tag {tag} names")
             }
-            Self::LostManifest { repository, digest, .. } => {
-                write!(f, "lost manifest: {repository} names {digest}, whose bytes are gone")
+            Self::LostManifest { repository, digest, at, .. } => {
+                write!(f, "lost manifest: {repository} names {digest}, and nothing is at {at}")
             }
             Self::Misled { key, target: Some(target) } => write!(f, "misled link: {key} leads to {target}"),
             Self::Misled { key, target: None } => write!(f, "misled link: {key} leads out of the tree"),

@@ -9,7 +9,7 @@ use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store::{Key, Listed, LockMode, Naming, StoreError};
 use crate::tree::graph::{Graph, spread};
 use crate::tree::keys::{self, Content};
-use crate::tree::remove::display;
+use crate::tree::remove::{Doomed, display};
 use crate::tree::sink::WRITERS;
 use crate::tree::{Pointer, Tree, TreeError};
 
@@ -29,12 +29,13 @@ impl Tree {
             Some(reference) => {
                 let pointer = self.resolve(repository, reference).await?;
                 let unknown = || TreeError::Unknown(display(repository, Some(reference)));
-                let root = pointer.ok_or_else(unknown)?.digest;
+                let Pointer { digest: root, at, .. } = pointer.ok_or_else(unknown)?;
                 if !graph.is_named(&root) {
                     check.found(&Finding::LostManifest {
                         repository: repository.clone(),
                         reference: reference.clone(),
                         digest: root,
+                        at,
                     });
                 }
                 graph.reach([root])
@@ -43,13 +44,14 @@ impl Tree {
         if reference.is_none() {
             self.verify_names(repository, &graph, check).await?;
         }
-        let blobs = self.verify_manifests(repository, &graph, &scope, check).await?;
+        let (blobs, whole) = self.verify_manifests(repository, &graph, &scope, check).await?;
         if check.reads {
             self.verify_bytes_of(repository, &graph, &scope, &blobs, check).await?;
         }
         if reference.is_none() {
-            let needed: BTreeSet<Digest> = blobs.into_keys().collect();
-            self.verify_blob_names(repository, &needed, check).await?;
+            // What is lost may need blobs, too.
+            let needed: Option<BTreeSet<Digest>> = whole.then(|| blobs.into_keys().collect());
+            self.verify_blob_names(repository, needed.as_ref(), check).await?;
             self.verify_lists(repository, &graph, check).await?;
         }
         check.verified.repositories += 1;
@@ -88,7 +90,8 @@ impl Tree {
         // A fallback is judged with its list.
         let named = graph.manifests.contains_key(&digest) || tag.is_referrers_fallback();
         if !named {
-            check.found(&Finding::LostManifest { repository: repository.clone(), reference: reference.clone(), digest });
+            let (repository, reference) = (repository.clone(), reference.clone());
+            check.found(&Finding::LostManifest { repository, reference, digest, at: pointer.at.clone() });
         } else if self.0.store.naming() == Naming::Copies {
             // A tag is a copy, with bytes of its own.
             match self.manifest(pointer).await {
@@ -101,22 +104,26 @@ impl Tree {
         Ok(())
     }
 
-    /// Looks for what each manifest needs. Returns the blobs that are needed, and whether they are there.
+    /// Looks for what each manifest needs. Returns the blobs that are needed, and whether they are there; and whether that is
+    /// all that may be needed.
     async fn verify_manifests(
         &self,
         repository: &Repository,
         graph: &Graph,
         scope: &BTreeSet<Digest>,
         check: &mut Check,
-    ) -> Result<BTreeMap<Digest, bool>, TreeError> {
+    ) -> Result<(BTreeMap<Digest, bool>, bool), TreeError> {
+        let mut whole = graph.unnamed_of_tags(&Doomed::default()).is_none();
         let mut needed_by: BTreeMap<Digest, Digest> = BTreeMap::new();
         for digest in scope {
             let Some(node) = graph.manifests.get(digest) else { continue };
             let Some(needs) = &node.needs else {
                 if !graph.damage.iter().any(|(damaged, _)| damaged == digest) {
                     let (repository, reference) = (repository.clone(), Reference::Digest(*digest));
-                    check.found(&Finding::LostManifest { repository, reference, digest: *digest });
+                    let at = node.pointer.at.clone();
+                    check.found(&Finding::LostManifest { repository, reference, digest: *digest, at });
                 }
+                whole = false;
                 continue;
             };
             for blob in &needs.blobs {
@@ -124,7 +131,7 @@ impl Tree {
             }
             let absent: Vec<Digest> = needs.children.iter().filter(|child| !graph.is_named(child)).copied().collect();
             if !absent.is_empty() && !graph.superseded.contains(digest) {
-                self.verify_absent(repository, digest, &absent, check).await?;
+                whole &= self.verify_absent(repository, digest, &absent, check).await?;
             }
         }
         let (tree, name) = (self.clone(), repository.clone());
@@ -137,17 +144,18 @@ impl Tree {
             let (repository, manifest) = (repository.clone(), needed_by[blob]);
             check.found(&Finding::LostBlob { repository, manifest, digest: *blob });
         }
-        Ok(blobs)
+        Ok((blobs, whole))
     }
 
-    /// Tells what was left out on purpose from what was lost.
+    /// Tells what was left out on purpose from what was lost. Returns whether nothing was lost.
     async fn verify_absent(
         &self,
         repository: &Repository,
         index: &Digest,
         absent: &[Digest],
         check: &mut Check,
-    ) -> Result<(), TreeError> {
+    ) -> Result<bool, TreeError> {
+        let mut whole = true;
         let left_out = match self.left_out(repository, index).await {
             Err(error @ (TreeError::DamagedList { .. } | TreeError::Store(_))) => {
                 let key = keys::left_out(repository, index);
@@ -162,9 +170,10 @@ impl Tree {
             } else {
                 let (repository, index) = (repository.clone(), *index);
                 check.found(&Finding::LostChild { repository, index, digest: *child });
+                whole = false;
             }
         }
-        Ok(())
+        Ok(whole)
     }
 
     /// Whether a repository names a blob, and its bytes are there.
@@ -216,7 +225,7 @@ impl Tree {
     async fn verify_blob_names(
         &self,
         repository: &Repository,
-        needed: &BTreeSet<Digest>,
+        needed: Option<&BTreeSet<Digest>>,
         check: &Check,
     ) -> Result<(), TreeError> {
         let store = &self.0.store;
@@ -230,7 +239,7 @@ impl Tree {
                 (Naming::Links, Ok(Some(target))) if target != keys::blob_content(&digest) => {
                     check.found(&Finding::Misled { key, target: Some(target) });
                 }
-                _ if !needed.contains(&digest) => {
+                _ if needed.is_some_and(|needed| !needed.contains(&digest)) => {
                     let size = store.head(&key).await?.map_or(0, |entry| entry.size);
                     let bytes = if store.naming() == Naming::Copies { size } else { 0 };
                     check.found(&Finding::LeftOver { key, bytes });
