@@ -10,6 +10,7 @@
 //!  measure    one run of a program: time, processor, memory; and what many runs say together
 //!  import     from the registry into files, beside crane and skopeo
 //!  many       many small images at once, beside skopeo sync and regsync
+//!  tend       verifying a tree, and small changes of a large one
 //!  serving    the tree over HTTP, beside nginx and distribution 3
 //!  report     the table for people and the file for scripts
 //! ```
@@ -23,6 +24,7 @@ mod measure;
 mod registry;
 mod report;
 mod serving;
+mod tend;
 
 use std::fs;
 use std::path::PathBuf;
@@ -67,6 +69,8 @@ pub enum Part {
     Import,
     /// Many small images from a registry into files
     Many,
+    /// Verifying files, and small changes among many
+    Tend,
     /// Files over HTTP
     Serve,
 }
@@ -93,6 +97,9 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     if wanted(Part::Many) {
         rows.extend(many::measure(&roadstead, &work, &registry, runs)?);
+    }
+    if wanted(Part::Tend) {
+        rows.extend(tend::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
     }
     if wanted(Part::Serve) {
         rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);

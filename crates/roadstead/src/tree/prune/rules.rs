@@ -44,7 +44,7 @@ impl Graph {
     }
 
     /// A tag that stays and whose manifest has no name by its digest.
-    pub(super) fn unnamed_of_tags(&self, doomed: &Doomed) -> Option<(&Tag, &Digest)> {
+    pub(in crate::tree) fn unnamed_of_tags(&self, doomed: &Doomed) -> Option<(&Tag, &Digest)> {
         let mut kept = self.tags.iter().filter(|(tag, _)| !doomed.tags.contains(*tag));
         kept.find(|(_, digest)| !self.is_named(digest))
     }
