@@ -60,10 +60,9 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
         };
         let first = name(0);
         let last = format!("{first}:tag-{:05}", tags - 1);
-        for (title, program) in [
-            ("list", tool.clone().arg("list")),
-            ("inspect", tool.clone().arg("inspect").arg(&last)),
-        ] {
+        for (title, program) in
+            [("list", tool.clone().arg("list")), ("inspect", tool.clone().arg("inspect").arg(&last))]
+        {
             let timed: Vec<Run> = (0..runs).map(|_| program.run(&ground.log())).collect::<Result<_, _>>()?;
             rows.push(row(what(title), &program, &timed, LOOK));
         }
@@ -181,7 +180,8 @@ impl MadeTree {
             "rootfs": {"type": "layers", "diff_ids": layers.iter().map(|layer| &layer.digest).collect::<Vec<_>>()},
         });
         let config = self.blob(repository, config.to_string().as_bytes())?;
-        let entry = |media_type: &str, blob: &Blob| json!({"mediaType": media_type, "digest": blob.digest, "size": blob.size});
+        let entry =
+            |media_type: &str, blob: &Blob| json!({"mediaType": media_type, "digest": blob.digest, "size": blob.size});
         let layers: Vec<_> = layers.iter().map(|blob| entry("application/vnd.oci.image.layer.v1.tar", blob)).collect();
         let manifest = json!({
             "schemaVersion": 2, "mediaType": TYPE,

@@ -55,7 +55,7 @@ pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use summary::Summary;
 pub use usage::{RepositoryUsage, Usage};
-pub use verify::{Derived, Finding, Verified, Verifying, VerifyOptions, Watch};
+pub use verify::{Derived, Finding, Verified, VerifyOptions, Verifying, Watch};
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT: u64 = 1;

@@ -17,11 +17,11 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, Tag};
 use roadstead::store::{
-    Condition, Entry, Headers, Key, LeftOvers, Listed, LocalStore, LockGuard, LockMode, MemoryStore, Naming, Object, Store,
-    StoreError, Upload, Written,
+    Condition, Entry, Headers, Key, LeftOvers, Listed, LocalStore, LockGuard, LockMode, MemoryStore, Naming, Object,
+    Store, StoreError, Upload, Written,
 };
 use roadstead::testing::{Format, Image, ImageBuilder, IndexBuilder, MemorySource};
-use roadstead::tree::{Finding, PruneOptions, Tree, Verifying, VerifyOptions};
+use roadstead::tree::{Finding, PruneOptions, Tree, VerifyOptions, Verifying};
 
 /// Counts the operations that write, fails all from one of them on, and looks at the tree after each.
 #[derive(Clone)]

@@ -116,7 +116,9 @@ pub(crate) async fn run(args: Prune, global: &Global, output: &Output) -> anyhow
     }
     match left_alone {
         0 => Ok(()),
-        1 => Err(exit::invalid("a repository is not whole and was left as it is; `roadstead verify` says what is wrong")),
+        1 => {
+            Err(exit::invalid("a repository is not whole and was left as it is; `roadstead verify` says what is wrong"))
+        }
         many => Err(exit::invalid(format!(
             "{many} repositories are not whole and were left as they are; `roadstead verify` says what is wrong"
         ))),
@@ -182,7 +184,9 @@ mod tests {
 
     #[test]
     fn durations() {
-        for (text, seconds) in [("90s", 90), ("30m", 1800), ("12h", 43_200), ("1d", 86_400), ("2w", 1_209_600), ("0", 0)] {
+        for (text, seconds) in
+            [("90s", 90), ("30m", 1800), ("12h", 43_200), ("1d", 86_400), ("2w", 1_209_600), ("0", 0)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
         assert_eq!(duration("1d").unwrap(), GRACE);

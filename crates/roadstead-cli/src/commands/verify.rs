@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use roadstead::image::{Copier, CopyOptions, Silent, Source as _};
 use roadstead::oci::ImageReference;
-use roadstead::tree::{Derived, Finding, Tree, Verified, Verifying, VerifyOptions};
+use roadstead::tree::{Derived, Finding, Tree, Verified, VerifyOptions, Verifying};
 
 use super::Name;
 use crate::args::{Format, Global};
@@ -85,8 +85,7 @@ pub(crate) async fn run(args: Verify, global: &Global, output: &Output) -> anyho
     let verified = tree.verify(&options, watch).await?;
     meter.finish();
     let findings = std::mem::take(&mut *findings.lock().unwrap_or_else(PoisonError::into_inner));
-    let mut findings: Vec<Reported> =
-        findings.into_iter().map(|finding| Reported { finding, mended: false }).collect();
+    let mut findings: Vec<Reported> = findings.into_iter().map(|finding| Reported { finding, mended: false }).collect();
 
     if !args.refetch.is_empty() {
         refetch(&tree, &args, &mut findings, output).await?;

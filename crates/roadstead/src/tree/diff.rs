@@ -131,8 +131,10 @@ fn compare(repository: &Repository, first: &Names, second: &Names) -> Vec<Differ
     }
     for (only, here, there) in [(Side::First, first, second), (Side::Second, second, first)] {
         let tagged: BTreeSet<&Digest> = there.tags.values().collect();
-        let missing = here.untagged.iter().filter(|digest| !there.untagged.contains(*digest) && !tagged.contains(digest));
-        let difference = |digest: &Digest| Difference::Manifest { only, repository: repository.clone(), digest: *digest };
+        let missing =
+            here.untagged.iter().filter(|digest| !there.untagged.contains(*digest) && !tagged.contains(digest));
+        let difference =
+            |digest: &Digest| Difference::Manifest { only, repository: repository.clone(), digest: *digest };
         differences.extend(missing.map(difference));
     }
     differences

@@ -228,9 +228,10 @@ impl Graph {
         for (tag, digest) in &self.tags {
             self.tagged.entry(*digest).or_default().push(tag.clone());
         }
-        let superseded = self.manifests.iter().filter(|(digest, node)| {
-            node.needs.as_ref().is_some_and(|needs| self.is_superseded_list(digest, needs))
-        });
+        let superseded = self
+            .manifests
+            .iter()
+            .filter(|(digest, node)| node.needs.as_ref().is_some_and(|needs| self.is_superseded_list(digest, needs)));
         self.superseded = superseded.map(|(digest, _)| *digest).collect();
         for (digest, node) in &self.manifests {
             let Some(needs) = node.needs.as_ref().filter(|_| !self.superseded.contains(digest)) else { continue };
@@ -352,7 +353,8 @@ mod tests {
     #[test]
     fn digests_are_found_in_any_text() {
         let [short, long] = Algorithm::ALL.map(|algorithm| algorithm.digest(b"x"));
-        let text = format!(r#"{{"a":"{short}","b":["{long}"],"c":"sha256:0","d":"md5:{}","e":"{short}f"}}:"#, short.hex());
+        let text =
+            format!(r#"{{"a":"{short}","b":["{long}"],"c":"sha256:0","d":"md5:{}","e":"{short}f"}}:"#, short.hex());
         assert_eq!(digests_in(text.as_bytes()).collect::<Vec<_>>(), [short, long]);
         assert_eq!(digests_in(b":").count(), 0);
         assert_eq!(digests_in(short.to_string().as_bytes()).collect::<Vec<_>>(), [short]);

@@ -281,7 +281,9 @@ impl Tree {
             }
             Change::Rebuild => {
                 for entry in earlier.into_iter().flat_map(|list| list.manifests) {
-                    let Some(now) = entry["digest"].as_str().and_then(|digest| entries.get_mut(digest)) else { continue };
+                    let Some(now) = entry["digest"].as_str().and_then(|digest| entries.get_mut(digest)) else {
+                        continue;
+                    };
                     if let (Value::Object(fields), Some(now)) = (entry, now.as_object_mut()) {
                         for (name, value) in fields {
                             now.entry(name).or_insert(value);

@@ -163,7 +163,9 @@ impl Tree {
             match self.thin(&repository, options, &mut ledger, &mut pruned).await {
                 Ok(None) => {}
                 Ok(Some(thinned)) => events(Pruning::Thinned(&thinned)),
-                Err(error @ (TreeError::Damaged { .. } | TreeError::DamagedList { .. } | TreeError::Incomplete { .. })) => {
+                Err(
+                    error @ (TreeError::Damaged { .. } | TreeError::DamagedList { .. } | TreeError::Incomplete { .. }),
+                ) => {
                     pruned.skipped += 1;
                     events(Pruning::Skipped { repository: &repository, error: &error });
                 }
@@ -326,12 +328,7 @@ impl Tree {
     }
 
     /// The bytes that go with names, in a store with copies.
-    async fn bytes_of_copies(
-        &self,
-        repository: &Repository,
-        graph: &Graph,
-        doomed: &Doomed,
-    ) -> Result<u64, TreeError> {
+    async fn bytes_of_copies(&self, repository: &Repository, graph: &Graph, doomed: &Doomed) -> Result<u64, TreeError> {
         if self.0.store.naming() == Naming::Links {
             return Ok(0);
         }

@@ -110,7 +110,8 @@ impl Tree {
             let mut graph = self.graph_about(repository, Some(&about)).await?;
             // A manifest whose bytes are damaged may need what can't be known, so nothing is removed beside one; but itself it
             // can go.
-            if let Some((_, error)) = std::mem::take(&mut graph.damage).into_iter().find(|(digest, _)| *digest != root) {
+            if let Some((_, error)) = std::mem::take(&mut graph.damage).into_iter().find(|(digest, _)| *digest != root)
+            {
                 return Err(error);
             }
             let mut doomed = Doomed::default();
@@ -146,7 +147,12 @@ impl Tree {
     }
 
     /// Removes names, the names of the blobs that only they need, and the bytes that no repository names then.
-    async fn take_away(&self, repository: &Repository, graph: &Graph, mut doomed: Doomed) -> Result<Removed, TreeError> {
+    async fn take_away(
+        &self,
+        repository: &Repository,
+        graph: &Graph,
+        mut doomed: Doomed,
+    ) -> Result<Removed, TreeError> {
         doomed.manifests.extend(graph.superseded_by(&doomed));
         doomed.blobs = if graph.is_all(&doomed) {
             // What an interrupted copy left, and what somebody else put there, goes with its repository.

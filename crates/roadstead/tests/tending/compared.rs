@@ -36,7 +36,11 @@ async fn trees_differ_in_what_they_name() {
                 tag: "1".parse().unwrap(),
                 digest: image("same").digest(),
             },
-            Difference::Manifest { only: Side::Second, repository: repo("new/one"), digest: image("untagged").digest() },
+            Difference::Manifest {
+                only: Side::Second,
+                repository: repo("new/one"),
+                digest: image("untagged").digest(),
+            },
         ];
         assert_eq!(differences, expected, "{} and {}", first.name(), second.name());
         let mut count = 0;

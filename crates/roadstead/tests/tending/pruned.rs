@@ -89,7 +89,9 @@ async fn signatures_go_with_what_they_sign() {
         let cosign = |of| Tag::cosign(&of).next().unwrap();
         for signed in [&gone, &kept] {
             scene.add("app", &signature(signed, "referrer")).await;
-            scene.add(&format!("app:{}", cosign(signed.digest())), &image(&format!("sig of {}", signed.digest()))).await;
+            scene
+                .add(&format!("app:{}", cosign(signed.digest())), &image(&format!("sig of {}", signed.digest())))
+                .await;
         }
         scene.add("app:kept", &kept).await;
         scene.add("app:gone", &gone).await;
@@ -208,7 +210,11 @@ async fn a_repository_that_lacks_something_is_left_as_it_is() {
     let lose: BTreeMap<&str, fn(&Scene) -> String> = BTreeMap::from([
         ("a child", (|_| format!("v2/app/manifests/{}", index("1").children[0].digest())) as fn(&Scene) -> String),
         ("a manifest's bytes", |scene| {
-            if scene.links() { scene.manifest("app", &index("1")).to_string() } else { format!("v2/app/manifests/{}", index("1").digest()) }
+            if scene.links() {
+                scene.manifest("app", &index("1")).to_string()
+            } else {
+                format!("v2/app/manifests/{}", index("1").digest())
+            }
         }),
         ("a name by digest", |_| format!("v2/app/manifests/{}", index("1").digest())),
     ]);

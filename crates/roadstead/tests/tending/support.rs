@@ -10,7 +10,7 @@ use roadstead::image::{Copier, CopyOptions, Platforms, Silent, Sink as _, Source
 use roadstead::oci::{Digest, Reference, Repository};
 use roadstead::store::{Condition, Headers, Key, Listed, LocalStore, MemoryStore, Naming, Store};
 use roadstead::testing::{Image, ImageBuilder, IndexBuilder, MemorySource};
-use roadstead::tree::{Finding, PruneOptions, Pruned, Pruning, Thinned, Tree, Verified, Verifying, VerifyOptions};
+use roadstead::tree::{Finding, PruneOptions, Pruned, Pruning, Thinned, Tree, Verified, VerifyOptions, Verifying};
 
 /// A tree, and where it lies.
 pub(crate) struct Scene {
@@ -65,7 +65,11 @@ impl Scene {
 
     /// Where a blob's bytes lie.
     pub(crate) fn blob(&self, repository: &str, digest: &Digest) -> Key {
-        if self.links() { key(&format!("content/blobs/{digest}")) } else { key(&format!("v2/{repository}/blobs/{digest}")) }
+        if self.links() {
+            key(&format!("content/blobs/{digest}"))
+        } else {
+            key(&format!("v2/{repository}/blobs/{digest}"))
+        }
     }
 
     /// Where a manifest's bytes lie.

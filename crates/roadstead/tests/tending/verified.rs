@@ -158,7 +158,11 @@ async fn lost_children_are_told_from_those_that_were_left_out() {
 async fn lost_manifests() {
     for scene in filled().await {
         let image = image("other");
-        let at = if scene.links() { scene.manifest("other", &image).to_string() } else { format!("v2/other/manifests/{}", image.digest()) };
+        let at = if scene.links() {
+            scene.manifest("other", &image).to_string()
+        } else {
+            format!("v2/other/manifests/{}", image.digest())
+        };
         scene.delete(&at).await;
         let (_, findings) = scene.verify().await;
         let wrong: Vec<Finding> = findings.into_iter().filter(Finding::is_wrong).collect();
@@ -244,7 +248,11 @@ async fn repair_keeps_what_it_does_not_know() {
         let (_, findings) = scene.verify().await;
         repair(&scene, &findings).await;
         let repaired = String::from_utf8(scene.read(&list).await.unwrap().to_vec()).unwrap();
-        assert!(repaired.contains(r#""future":7"#) && !repaired.contains(r#""size":1,"#), "{}: {repaired}", scene.name());
+        assert!(
+            repaired.contains(r#""future":7"#) && !repaired.contains(r#""size":1,"#),
+            "{}: {repaired}",
+            scene.name()
+        );
     }
 }
 
@@ -252,7 +260,8 @@ async fn repair_keeps_what_it_does_not_know() {
 async fn strays() {
     for scene in filled().await {
         let fallback = format!("v2/app/manifests/sha256-{:064}", 0);
-        let mut strays = vec!["v2/app/README", "v2/app/manifests/not:a:name", "v2/app/tags/other", "v2/x", ".roadstead/x"];
+        let mut strays =
+            vec!["v2/app/README", "v2/app/manifests/not:a:name", "v2/app/tags/other", "v2/x", ".roadstead/x"];
         strays.extend(scene.links().then_some("content/x"));
         for stray in strays {
             scene.overwrite(&key(stray), "stray").await;
@@ -261,7 +270,11 @@ async fn strays() {
             scene.delete(stray).await;
         }
         if scene.links() {
-            scene.store.link(&key(&fallback), &scene.manifest("other", &image("other")), &Headers::default()).await.unwrap();
+            scene
+                .store
+                .link(&key(&fallback), &scene.manifest("other", &image("other")), &Headers::default())
+                .await
+                .unwrap();
             let (_, findings) = scene.verify().await;
             assert_eq!(findings, [Finding::Stray { key: key(&fallback) }], "{}", scene.name());
         }
@@ -273,7 +286,9 @@ async fn what_is_no_file_is_found_and_not_waited_for() {
     for scene in filled().await.into_iter().filter(|scene| scene.dir.is_some()) {
         let root = scene.dir.as_ref().unwrap().path();
         let digest = Algorithm::Sha256.digest(b"nothing");
-        for place in [format!("content/blobs/{digest}"), format!("v2/app/blobs/{digest}"), "v2/app/manifests/2".to_owned()] {
+        for place in
+            [format!("content/blobs/{digest}"), format!("v2/app/blobs/{digest}"), "v2/app/manifests/2".to_owned()]
+        {
             let mode = rustix::fs::Mode::from_raw_mode(0o666);
             rustix::fs::mknodat(rustix::fs::CWD, root.join(&place), rustix::fs::FileType::Fifo, mode, 0).unwrap();
             let (_, findings) = scene.verify().await;

@@ -24,20 +24,28 @@ impl Scene {
 fn prune_by_rules() {
     let scene = Scene::filled();
     let before = scene.state();
-    scene.check(&["prune"], expect![[r#"
+    scene.check(
+        &["prune"],
+        expect![[r#"
         $ roadstead prune
         --- stderr
         nothing to prune
-    "#]]);
-    scene.check(&["prune", "--dry-run", "--keep-last", "1"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["prune", "--dry-run", "--keep-last", "1"],
+        expect![[r#"
         $ roadstead prune --dry-run --keep-last 1
         org/tool:1
         org/tool@sha256:<one>
         --- stderr
         would remove 1 tag, 1 manifest, 2 names of blobs, 3 contents that nothing names; would free 1.10 kB
-    "#]]);
+    "#]],
+    );
     assert!(scene.state() == before);
-    scene.check(&["prune", "--keep-last", "1", "--format", "json"], expect![[r#"
+    scene.check(
+        &["prune", "--keep-last", "1", "--format", "json"],
+        expect![[r#"
         $ roadstead prune --keep-last 1 --format json
         {
           "dryRun": false,
@@ -67,8 +75,11 @@ fn prune_by_rules() {
         }
         --- stderr
         removed 1 tag, 1 manifest, 2 names of blobs, 3 contents that nothing names; freed 1.10 kB
-    "#]]);
-    scene.check(&["prune", "--keep-last", "0", "--tags", "3.*", "--repository", "b*"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["prune", "--keep-last", "0", "--tags", "3.*", "--repository", "b*"],
+        expect![[r#"
         $ roadstead prune --keep-last 0 --tags 3.* --repository b*
         base:3.20
         base@sha256:<index-child-0>
@@ -77,16 +88,23 @@ fn prune_by_rules() {
         base@sha256:<index>
         --- stderr
         removed 1 tag, 4 manifests, 6 names of blobs, 10 contents that nothing names; freed 3.06 kB
-    "#]]);
-    scene.check(&["list", "--flat"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["list", "--flat"],
+        expect![[r#"
         $ roadstead list --flat
         org/tool:2
-    "#]]);
-    scene.check(&["verify"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["verify"],
+        expect![[r#"
         $ roadstead verify
         --- stderr
         1 repository, 1 manifest, 4 files read (1.19 kB)
-    "#]]);
+    "#]],
+    );
     scene.state();
 }
 
@@ -94,24 +112,35 @@ fn prune_by_rules() {
 fn prune_untagged() {
     let scene = Scene::filled();
     scene.run(&["add", "-q", "REGISTRY/org/tool:2", "--tag", "org/tool:1"]).ok();
-    scene.check(&["prune", "--untagged"], expect![[r#"
+    scene.check(
+        &["prune", "--untagged"],
+        expect![[r#"
         $ roadstead prune --untagged
         --- stderr
         nothing to prune
-    "#]]);
-    scene.check(&["prune", "--untagged", "--older-than", "0", "-n"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["prune", "--untagged", "--older-than", "0", "-n"],
+        expect![[r#"
         $ roadstead prune --untagged --older-than 0 -n
         org/tool@sha256:<one>
         --- stderr
         would remove 1 manifest, 2 names of blobs, 3 contents that nothing names; would free 1.10 kB
-    "#]]);
-    scene.check(&["prune", "--untagged", "--older-than", "0"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["prune", "--untagged", "--older-than", "0"],
+        expect![[r#"
         $ roadstead prune --untagged --older-than 0
         org/tool@sha256:<one>
         --- stderr
         removed 1 manifest, 2 names of blobs, 3 contents that nothing names; freed 1.10 kB
-    "#]]);
-    scene.check(&["prune", "--tags", "x"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["prune", "--tags", "x"],
+        expect![[r#"
         $ roadstead prune --tags x
         --- stderr
         error: the following required arguments were not provided:
@@ -121,7 +150,8 @@ fn prune_untagged() {
 
         For more information, try '--help'.
         --- exit code 2
-    "#]]);
+    "#]],
+    );
     scene.check(&["prune", "--older-than", "yesterday"], expect![[r#"
         $ roadstead prune --older-than yesterday
         --- stderr
@@ -138,24 +168,30 @@ fn prune_spares_what_is_not_whole() {
     let scene = Scene::filled();
     let child = scene.index.children[0].digest();
     fs::remove_file(scene.place.tree().join(format!("v2/base/manifests/{child}"))).unwrap();
-    scene.check(&["prune", "--untagged"], expect![[r#"
+    scene.check(
+        &["prune", "--untagged"],
+        expect![[r#"
         $ roadstead prune --untagged
         --- stderr
         base is left as it is: base lacks manifest sha256:<index-child-0>, which index sha256:<index> needs
         nothing to prune
         error: a repository is not whole and was left as it is; `roadstead verify` says what is wrong
         --- exit code 7
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn verify_finds_and_mends() {
     let scene = Scene::filled();
-    scene.check(&["verify"], expect![[r#"
+    scene.check(
+        &["verify"],
+        expect![[r#"
         $ roadstead verify
         --- stderr
         2 repositories, 6 manifests, 17 files read (5.35 kB)
-    "#]]);
+    "#]],
+    );
     let before = scene.state();
     scene.damage();
     fs::remove_file(scene.place.tree().join("v2/base/tags/list")).unwrap();
@@ -168,12 +204,17 @@ fn verify_finds_and_mends() {
         error: 2 things are wrong with the tree; --repair makes again what is derived
         --- exit code 7
     "#]]);
-    scene.check(&["verify", "base:3.20"], expect![[r#"
+    scene.check(
+        &["verify", "base:3.20"],
+        expect![[r#"
         $ roadstead verify base:3.20
         --- stderr
         1 repository, 4 manifests, 10 files read (3.06 kB)
-    "#]]);
-    scene.check(&["verify", "--repair", "org/tool:1", "--format", "json"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["verify", "--repair", "org/tool:1", "--format", "json"],
+        expect![[r#"
         $ roadstead verify --repair org/tool:1 --format json
         {
           "findings": [
@@ -195,7 +236,8 @@ fn verify_finds_and_mends() {
         1 repository, 1 manifest, 4 files read (1.19 kB)
         error: 1 thing is wrong with the tree
         --- exit code 7
-    "#]]);
+    "#]],
+    );
     scene.check(&["verify", "--refetch", "REGISTRY/base", "org/tool"], expect![[r#"
         $ roadstead verify --refetch REGISTRY/base org/tool
         damaged blob: content/blobs/sha256:<one-layer-1>: its 98 bytes are sha256:9b4ebbf27e774709b0e27357b252b7e621d86e89fceb6b60c1913038bbf46aa8
@@ -215,50 +257,71 @@ fn verify_finds_and_mends() {
         2 repositories, 6 manifests, 17 files read (5.35 kB)
     "#]]);
     assert!(scene.state() == before);
-    scene.check(&["verify", "-q"], expect![[r#"
+    scene.check(
+        &["verify", "-q"],
+        expect![[r#"
         $ roadstead verify -q
-    "#]]);
-    scene.check(&["verify", "org/tool:9"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["verify", "org/tool:9"],
+        expect![[r#"
         $ roadstead verify org/tool:9
         --- stderr
         error: org/tool:9 is not in the tree
           hint: `roadstead list` shows what there is
         --- exit code 3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn remove_by_force() {
     let scene = Scene::filled();
     let child = scene.index.children[0].digest();
-    scene.check(&["remove", "--force", "base:3.20"], expect![[r#"
+    scene.check(
+        &["remove", "--force", "base:3.20"],
+        expect![[r#"
         $ roadstead remove --force base:3.20
         --- stderr
         error: --force removes what an index needs, which is named by its digest, and base:3.20 is a tag
         --- exit code 2
-    "#]]);
-    scene.check(&["remove", "--force", &format!("base@{}", scene.index.digest())], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["remove", "--force", &format!("base@{}", scene.index.digest())],
+        expect![[r#"
         $ roadstead remove --force base@sha256:<index>
         --- stderr
         error: base@sha256:<index> can't be removed: tag 3.20 needs it
         --- exit code 1
-    "#]]);
-    scene.check(&["remove", "--force", &format!("base@{child}")], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["remove", "--force", &format!("base@{child}")],
+        expect![[r#"
         $ roadstead remove --force base@sha256:<index-child-0>
         --- stderr
         base@sha256:<index-child-0>: removed
         781 B freed
-    "#]]);
-    scene.check(&["verify"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["verify"],
+        expect![[r#"
         $ roadstead verify
         --- stderr
         2 repositories, 5 manifests, 14 files read (4.57 kB); left out on purpose: 1 manifest
-    "#]]);
-    scene.check(&["list", "base"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["list", "base"],
+        expect![[r#"
         $ roadstead list base
         REPOSITORY   TAG    DIGEST         TYPE        PLATFORMS                   SIZE
         base         3.20   <index>   OCI index   linux/arm/v7, linux/arm64   2.28 kB
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
@@ -271,7 +334,10 @@ fn trees_are_compared() {
     other.run(&[&arguments[..2], &[arguments[2].clone(), "-t".into(), "new:1".into()]].concat()).ok();
     let mut words = scene.words.clone();
     words.say(&folder, "OTHER");
-    snapshot(&words, &scene.run(&["diff", &folder]), expect![[r#"
+    snapshot(
+        &words,
+        &scene.run(&["diff", &folder]),
+        expect![[r#"
         $ roadstead diff OTHER
         - base:3.20 sha256:<index>
         - base@sha256:<index-child-0>
@@ -281,8 +347,12 @@ fn trees_are_compared() {
         ~ org/tool:1 sha256:<one> sha256:<two>
         - org/tool:2 sha256:<two>
         --- exit code 1
-    "#]]);
-    snapshot(&words, &scene.run(&["diff", &folder, "registry", "--format", "json"]), expect![[r#"
+    "#]],
+    );
+    snapshot(
+        &words,
+        &scene.run(&["diff", &folder, "registry", "--format", "json"]),
+        expect![[r#"
         $ roadstead diff OTHER registry --format json
         [
           {
@@ -333,32 +403,46 @@ fn trees_are_compared() {
           }
         ]
         --- exit code 1
-    "#]]);
-    snapshot(&words, &scene.run(&["diff", &folder, &folder]), expect![[r#"
+    "#]],
+    );
+    snapshot(
+        &words,
+        &scene.run(&["diff", &folder, &folder]),
+        expect![[r#"
         $ roadstead diff OTHER OTHER
-    "#]]);
-    snapshot(&words, &scene.run(&["diff", "nowhere"]), expect![[r#"
+    "#]],
+    );
+    snapshot(
+        &words,
+        &scene.run(&["diff", "nowhere"]),
+        expect![[r#"
         $ roadstead diff nowhere
         --- stderr
         error: there is no registry tree at nowhere
           hint: make one with `roadstead add IMAGE`, or name another one with --tree DIR
         --- exit code 3
-    "#]]);
+    "#]],
+    );
 }
 
 #[test]
 fn sizes() {
     let scene = Scene::filled();
     scene.run(&["add", "-q", "REGISTRY/org/tool:1", "--tag", "copy:1"]).ok();
-    scene.check(&["du"], expect![[r#"
+    scene.check(
+        &["du"],
+        expect![[r#"
         $ roadstead du
         REPOSITORY       OWN       SHARED    TOTAL
         base             3.06 kB   0 B       3.06 kB
         org/tool         1.10 kB   1.19 kB   2.29 kB
         copy             0 B       1.19 kB   1.19 kB
         the whole tree                       5.35 kB
-    "#]]);
-    scene.check(&["du", "copy", "--format", "json"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["du", "copy", "--format", "json"],
+        expect![[r#"
         $ roadstead du copy --format json
         {
           "repositories": [
@@ -373,12 +457,16 @@ fn sizes() {
           "unnamed": 0,
           "total": 5352
         }
-    "#]]);
-    scene.check(&["du", "nothing"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["du", "nothing"],
+        expect![[r#"
         $ roadstead du nothing
         --- stderr
         error: nothing is not in the tree
           hint: `roadstead list` shows what there is
         --- exit code 3
-    "#]]);
+    "#]],
+    );
 }

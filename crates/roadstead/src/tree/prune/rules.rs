@@ -119,7 +119,8 @@ mod tests {
     #[test]
     fn patterns_say_what_the_rules_are_about() {
         let signature = format!("sha256-{}.sig", "0".repeat(64));
-        let ages = [("v1", Some(9)), ("v2", Some(8)), ("latest", Some(9)), ("v-stable", Some(9)), (&signature, Some(9))];
+        let ages =
+            [("v1", Some(9)), ("v2", Some(8)), ("latest", Some(9)), ("v-stable", Some(9)), (&signature, Some(9))];
         let rule = |o: &mut PruneOptions| {
             o.keep_last = Some(0);
             o.tags = vec!["v*".parse().unwrap()];
