@@ -98,7 +98,7 @@ fn complete(ground: &Ground<'_>, tool: &Program) -> anyhow::Result<()> {
 fn verify(ground: &Ground<'_>, tool: &Program, scale: Scale) -> anyhow::Result<Vec<Row>> {
     ground.clear()?;
     let (count, size) = scale.large();
-    let mut tree = MadeTree::new(&ground.destination())?;
+    let tree = MadeTree::new(&ground.destination())?;
     let mut generator = fastrand::Rng::with_seed(7);
     let mut layers = Vec::new();
     for _ in 0..count {
