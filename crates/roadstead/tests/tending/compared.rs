@@ -44,7 +44,11 @@ async fn trees_differ_in_what_they_name() {
         ];
         assert_eq!(differences, expected, "{} and {}", first.name(), second.name());
         let mut count = 0;
-        first.tree.diff(&first.tree, |_| Ok::<_, TreeError>(count += 1)).await.unwrap();
+        let counted = |_| {
+            count += 1;
+            Ok::<_, TreeError>(())
+        };
+        first.tree.diff(&first.tree, counted).await.unwrap();
         assert_eq!(count, 0, "{}", first.name());
     }
 }
