@@ -289,7 +289,7 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(crate) fn digest(bytes: &[u8]) -> String {
     spell(&Sha256::digest(bytes))
 }
 

@@ -11,6 +11,7 @@
 //!  import     from the registry into files, beside crane and skopeo
 //!  archive    a docker archive into files, beside skopeo and a bare hash
 //!  many       many small images at once, beside skopeo sync and regsync
+//!  tend       verifying a tree, and small changes of a large one
 //!  serving    the tree over HTTP, beside nginx and distribution 3
 //!  report     the table for people and the file for scripts
 //! ```
@@ -25,6 +26,7 @@ mod measure;
 mod registry;
 mod report;
 mod serving;
+mod tend;
 
 use std::fs;
 use std::path::PathBuf;
@@ -71,6 +73,8 @@ pub enum Part {
     Archive,
     /// Many small images from a registry into files
     Many,
+    /// Verifying files, and small changes among many
+    Tend,
     /// Files over HTTP
     Serve,
 }
@@ -100,6 +104,9 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     if wanted(Part::Many) {
         rows.extend(many::measure(&roadstead, &work, &registry, runs)?);
+    }
+    if wanted(Part::Tend) {
+        rows.extend(tend::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
     }
     if wanted(Part::Serve) {
         rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);

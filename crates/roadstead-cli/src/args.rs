@@ -11,7 +11,7 @@ use crate::commands;
 /// What `exit` says, for people.
 const EXIT_CODES: &str = "Exit codes:
     0  done
-    1  failed in a way that has no code of its own
+    1  failed in a way that has no code of its own; of `diff`: the trees differ
     2  the command line can't be read
     3  an image, tag, platform, tree or file isn't there
     4  the registry wants a login, or refuses the one it got
@@ -111,16 +111,24 @@ impl Args {
     pub(crate) fn read() -> Self {
         let command = Self::command();
         let format = command.get_arguments().find(|option| option.get_id() == "formats").cloned();
-        let mut command = command.mut_subcommands(|subcommand| subcommand.args(format.clone()));
+        let mut command = below(command, format.as_ref());
         let matches = command.get_matches_mut();
         let read = Self::from_arg_matches(&matches).map_err(|error| error.format(&mut command)).and_then(|mut args| {
-            let behind = matches.subcommand().and_then(|(_, behind)| behind.get_many::<Format>("formats"));
-            args.global.formats.extend(behind.into_iter().flatten());
+            let mut level = &matches;
+            while let Some((_, behind)) = level.subcommand() {
+                args.global.formats.extend(behind.get_many::<Format>("formats").into_iter().flatten());
+                level = behind;
+            }
             let checked = args.global.check_formats(args.command.copies());
             checked.map_err(|problem| command.error(ErrorKind::ArgumentConflict, problem)).map(|()| args)
         });
         read.unwrap_or_else(|error| error.exit())
     }
+}
+
+/// A command with an option more for each command below it.
+fn below(command: clap::Command, option: Option<&clap::Arg>) -> clap::Command {
+    command.mut_subcommands(|subcommand| below(subcommand, option).args(option))
 }
 
 /// What can be done.
@@ -138,6 +146,10 @@ pub(crate) enum Command {
     Index(commands::index::Index),
     #[command(visible_alias = "rm")]
     Remove(commands::remove::Remove),
+    Prune(commands::prune::Prune),
+    Verify(commands::verify::Verify),
+    Diff(commands::diff::Diff),
+    Du(commands::du::Du),
     Config(commands::config::Config),
     Serve(commands::serve::Serve),
     Quickstart(commands::quickstart::Quickstart),

@@ -3,16 +3,20 @@
 pub(crate) mod add;
 pub(crate) mod config;
 pub(crate) mod copy;
+pub(crate) mod diff;
+pub(crate) mod du;
 pub(crate) mod index;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod prune;
 pub(crate) mod quickstart;
 pub(crate) mod remove;
 pub(crate) mod save;
 pub(crate) mod serve;
 pub(crate) mod tag;
+pub(crate) mod verify;
 
 use std::path::Path;
 use std::sync::Arc;

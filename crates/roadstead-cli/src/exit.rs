@@ -12,6 +12,8 @@ pub(crate) type Code = u8;
 pub(crate) const SUCCESS: Code = 0;
 /// Anything that has no code of its own.
 pub(crate) const FAILURE: Code = 1;
+/// Two trees differ, as diff(1) says it.
+pub(crate) const DIFFERENT: Code = 1;
 /// A command line that can't be read: clap's own code, also for what only a look at several arguments shows.
 pub(crate) const USAGE: Code = 2;
 /// An image, tag, platform, tree or file that isn't there.
@@ -29,21 +31,48 @@ pub(crate) const UNWRITABLE: Code = 8;
 /// Ctrl-C, or a request to terminate.
 pub(crate) const INTERRUPTED: Code = 130;
 
-/// A command line that asks for what doesn't go together.
+/// A failure of the command line's own, with its code.
 #[derive(Debug)]
-struct Usage(String);
+struct Failure(Code, String);
 
-impl std::fmt::Display for Usage {
+impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.1)
     }
 }
 
-impl std::error::Error for Usage {}
+impl std::error::Error for Failure {}
 
 /// The error for a command line that asks for what doesn't go together.
 pub(crate) fn usage(problem: impl Into<String>) -> anyhow::Error {
-    Usage(problem.into()).into()
+    Failure(USAGE, problem.into()).into()
+}
+
+/// The error for a tree that is not as it should be.
+pub(crate) fn invalid(problem: impl Into<String>) -> anyhow::Error {
+    Failure(INVALID, problem.into()).into()
+}
+
+/// An answer that the code gives, and that needs no words.
+#[derive(Debug)]
+struct Verdict(Code);
+
+impl std::fmt::Display for Verdict {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "exit code {}", self.0)
+    }
+}
+
+impl std::error::Error for Verdict {}
+
+/// Ends the command with [`DIFFERENT`].
+pub(crate) fn different() -> anyhow::Error {
+    Verdict(DIFFERENT).into()
+}
+
+/// Whether there is nothing to be said about an error.
+pub(crate) fn is_silent(error: &anyhow::Error) -> bool {
+    error.is::<Verdict>()
 }
 
 /// The code for an error: what its chain says first.
@@ -95,15 +124,18 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
             _ => None,
         };
     }
-    if error.is::<Usage>() {
-        return Some(USAGE);
+    if let Some(Failure(code, _)) = error.downcast_ref() {
+        return Some(*code);
+    }
+    if let Some(Verdict(code)) = error.downcast_ref() {
+        return Some(*code);
     }
     if error.is::<StoreError>() {
         return Some(UNWRITABLE);
     }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) | TreeError::Unknown(_) => Some(NOT_FOUND),
-        TreeError::Damaged { .. } | TreeError::DamagedList { .. } => Some(INVALID),
+        TreeError::Damaged { .. } | TreeError::DamagedList { .. } | TreeError::Incomplete { .. } => Some(INVALID),
         TreeError::Store(_) => Some(UNWRITABLE),
         _ => None,
     }

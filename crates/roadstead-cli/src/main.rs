@@ -47,6 +47,10 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::Tag(tag) => commands::tag::run(tag, global, output).await,
             Command::Index(index) => commands::index::run(index, global, output).await,
             Command::Remove(remove) => commands::remove::run(remove, global, output).await,
+            Command::Prune(prune) => commands::prune::run(prune, global, output).await,
+            Command::Verify(verify) => commands::verify::run(verify, global, output).await,
+            Command::Diff(diff) => commands::diff::run(diff, global, output).await,
+            Command::Du(du) => commands::du::run(du, global, output).await,
             Command::Config(config) => commands::config::run(config, global, output).await,
             Command::Serve(serve) => commands::serve::run(serve, global, output).await,
             Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, global, output).await,
@@ -64,7 +68,9 @@ async fn run(args: Args, output: &Output) -> exit::Code {
     match done {
         Ok(()) => exit::SUCCESS,
         Err(e) => {
-            output.error(&e);
+            if !exit::is_silent(&e) {
+                output.error(&e);
+            }
             exit::code(&e)
         }
     }

@@ -19,6 +19,7 @@ pub mod memory;
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -147,6 +148,39 @@ impl Body {
     }
 }
 
+impl Body {
+    /// The digest of all the bytes, in memory that doesn't grow with them; tells `seen` of every piece. Files are read and
+    /// hashed on a thread for that.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes can't be read to their end.
+    pub async fn digest(
+        self,
+        mut hasher: Hasher,
+        what: &Key,
+        seen: impl Fn(u64) + Send + 'static,
+    ) -> Result<Digest, StoreError> {
+        match self {
+            Self::Bytes(bytes) => {
+                hasher.update(&bytes);
+                seen(bytes.len() as u64);
+            }
+            Self::File { file, range } => {
+                let what = what.to_string();
+                return local::digest_range(file, range, hasher, what, seen).await;
+            }
+            Self::Stream(mut stream) => {
+                while let Some(bytes) = stream.try_next().await? {
+                    hasher.update(&bytes);
+                    seen(bytes.len() as u64);
+                }
+            }
+        }
+        Ok(hasher.finish())
+    }
+}
+
 /// An object: what is known of it, and its bytes or the range that was asked for.
 pub struct Object {
     /// What is known of it.
@@ -207,6 +241,17 @@ pub enum LockMode {
     Exclusive,
 }
 
+/// What writers left that are dead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LeftOvers {
+    /// How many temporary files, or uploads that nobody will finish.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many folders without a key.
+    pub folders: u64,
+}
+
 /// Holds a lock until it is dropped.
 pub struct LockGuard(#[expect(dead_code, reason = "held for its Drop")] Box<dyn Send + Sync>);
 
@@ -242,6 +287,16 @@ pub trait Store: Send + Sync {
     ///
     /// If the store can't be read, or the link leads anywhere but to a key of this store.
     async fn target(&self, key: &Key) -> Result<Option<Key>, StoreError>;
+
+    /// When the object under `key` was written; of a link, when that was made or moved, whatever it leads to. `None` if there
+    /// is nothing, or the store can't tell.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    async fn modified(&self, _key: &Key) -> Result<Option<SystemTime>, StoreError> {
+        Ok(None)
+    }
 
     /// The object under `key`, following one link; `range` (end exclusive) is cut to what there is.
     ///
@@ -322,6 +377,16 @@ pub trait Store: Send + Sync {
     ///
     /// If any of it can't be made durable.
     async fn sync(&self) -> Result<(), StoreError>;
+
+    /// What writers left that are dead, and no key names: temporary files, unfinished uploads, empty folders. Removes it if
+    /// `remove` says so; what belongs to a writer that lives stays.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read or written.
+    async fn left_overs(&self, _remove: bool) -> Result<LeftOvers, StoreError> {
+        Ok(LeftOvers::default())
+    }
 
     /// Waits for the lock `name`, among all processes that use this store.
     ///

@@ -21,12 +21,21 @@
 //!
 //! Everything that is derived (lists, catalogue, referrers) can be made again from the links and bytes.
 
+mod diff;
+mod graph;
 pub mod keys;
+mod left_out;
 mod lists;
+mod mend;
+mod pattern;
+mod prune;
 mod remove;
 mod sink;
 mod source;
 mod summary;
+mod unnamed;
+mod usage;
+mod verify;
 mod walk;
 
 use std::ops::Range;
@@ -39,10 +48,16 @@ use crate::oci::{
     Reference, Repository,
 };
 use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
+pub use diff::{Difference, Side};
 use keys::Content;
+pub use mend::RefetchError;
+pub use pattern::{Pattern, PatternError};
+pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use source::TreeSource;
 pub use summary::Summary;
+pub use usage::{RepositoryUsage, Usage};
+pub use verify::{Derived, Finding, Verified, VerifyOptions, Verifying, Watch};
 
 /// The version of the format that this code reads and writes.
 pub const FORMAT: u64 = 1;
@@ -136,6 +151,14 @@ pub enum TreeError {
         what: String,
         /// The tag or index.
         needed_by: String,
+    },
+    /// A repository of which something is lost can't be thinned out.
+    #[error("{repository} lacks {lacks}")]
+    Incomplete {
+        /// The repository.
+        repository: Repository,
+        /// What is lost.
+        lacks: String,
     },
 }
 

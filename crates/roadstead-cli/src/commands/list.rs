@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::TryStreamExt as _;
 use roadstead::oci::{Digest, Reference, Repository, Tag};
-use roadstead::tree::{Summary, Tree, TreeError};
+use roadstead::tree::{Pointer, Summary, Tree, TreeError};
 
 use super::Name;
 use crate::args::{Global, Printed};
@@ -35,8 +35,11 @@ pub(crate) struct List {
 struct Row {
     repository: Repository,
     tag: Option<String>,
+    #[serde(skip)]
+    name: Digest,
+    /// Unless only names are asked for.
     #[serde(flatten)]
-    summary: Summary,
+    summary: Option<Summary>,
 }
 
 pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow::Result<()> {
@@ -53,7 +56,8 @@ pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow:
     for repository in repositories {
         let wanted: Vec<&Name> = args.names.iter().filter(|name| name.repository == repository).collect();
         let before = rows.len();
-        list(&tree, &repository, &wanted, &args, &mut rows).await?;
+        let names_only = args.flat && output.format == Printed::Text;
+        list(&tree, &repository, &wanted, &args, names_only, &mut rows).await?;
         if !wanted.is_empty() && rows.len() == before {
             let name = wanted.iter().find_map(|name| Some(format!("{repository}:{}", name.reference.as_ref()?)));
             return Err(TreeError::Unknown(name.unwrap_or_else(|| repository.to_string())).into());
@@ -81,6 +85,7 @@ async fn list(
     repository: &Repository,
     wanted: &[&Name],
     args: &List,
+    names_only: bool,
     rows: &mut Vec<Row>,
 ) -> anyhow::Result<()> {
     let is_wanted = |reference: &Reference| {
@@ -109,24 +114,25 @@ async fn list(
             Reference::Digest(_) => {}
         }
     }
-    // Many tags may name one manifest.
-    let mut summaries: BTreeMap<Digest, Summary> = BTreeMap::new();
-    for (tag, pointer) in tags {
+    for pointer in tags.values() {
         untagged.remove(&pointer.digest);
-        let summary = match summaries.get(&pointer.digest) {
-            Some(summary) => summary.clone(),
-            None => tree.summary(repository, &pointer).await?,
-        };
-        summaries.insert(pointer.digest, summary.clone());
-        rows.push(Row { repository: repository.clone(), tag: Some(tag.to_string()), summary });
     }
-    if args.all || wanted.iter().any(|name| matches!(name.reference, Some(Reference::Digest(_)))) {
-        // Lists of referrers are derived, and nobody added them.
-        for pointer in untagged.values().filter(|pointer| !lists.contains(&pointer.digest)) {
-            let summary = tree.summary(repository, pointer).await?;
-            rows.push(Row { repository: repository.clone(), tag: None, summary });
-        }
+    let by_digest = args.all || wanted.iter().any(|name| matches!(name.reference, Some(Reference::Digest(_))));
+    // Lists of referrers are derived, and nobody added them.
+    untagged.retain(|digest, _| by_digest && !lists.contains(digest));
+    // Many tags may name one manifest, and only names need no look at it.
+    let mut pointers: BTreeMap<Digest, Pointer> = BTreeMap::new();
+    if !names_only {
+        let all = tags.values().chain(untagged.values());
+        pointers.extend(all.map(|pointer| (pointer.digest, pointer.clone())));
     }
+    let summaries = tree.summaries(repository, pointers.into_values().collect()).await?;
+    let row = |tag: Option<String>, digest: Digest| {
+        let summary = summaries.get(&digest).cloned();
+        Row { repository: repository.clone(), tag, name: digest, summary }
+    };
+    rows.extend(tags.iter().map(|(tag, pointer)| row(Some(tag.to_string()), pointer.digest)));
+    rows.extend(untagged.into_keys().map(|digest| row(None, digest)));
     Ok(())
 }
 
@@ -142,12 +148,14 @@ impl Row {
     fn name(&self) -> String {
         match &self.tag {
             Some(tag) => format!("{}:{tag}", self.repository),
-            None => format!("{}@{}", self.repository, self.summary.digest),
+            None => format!("{}@{}", self.repository, self.name),
         }
     }
 
     fn cells(&self, no_trunc: bool) -> Vec<String> {
-        let Summary { digest, media_type, platforms, size: bytes, .. } = &self.summary;
+        let Some(Summary { digest, media_type, platforms, size: bytes, .. }) = &self.summary else {
+            return vec![self.name()];
+        };
         let platforms = match platforms.as_slice() {
             [] => "-".to_owned(),
             few if few.len() <= 4 || no_trunc => join(few),

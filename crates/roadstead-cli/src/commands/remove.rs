@@ -21,6 +21,10 @@ pub(crate) struct Remove {
     /// Remove whole repositories
     #[arg(short, long)]
     all_tags: bool,
+
+    /// Remove a manifest also if an index needs it; the tree records that the index lacks it on purpose
+    #[arg(long, conflicts_with = "all_tags")]
+    force: bool,
 }
 
 #[derive(serde::Serialize)]
@@ -44,13 +48,23 @@ pub(crate) async fn run(args: Remove, global: &Global, output: &Output) -> anyho
                     "--all-tags removes whole repositories, but {reference} names a part of {repository}"
                 )));
             }
+            (Some(Reference::Tag(tag)), false) if args.force => {
+                return Err(exit::usage(format!(
+                    "--force removes what an index needs, which is named by its digest, and {repository}:{tag} is a tag"
+                )));
+            }
             _ => {}
         }
     }
     let tree = super::open(global).await?;
     let mut reports = Vec::new();
     for Name { repository, reference } in &args.names {
-        let removed = patiently(tree.remove(repository, reference.as_ref()), output).await?;
+        let removed = match reference {
+            Some(Reference::Digest(digest)) if args.force => {
+                patiently(tree.leave_out(repository, digest), output).await?
+            }
+            _ => patiently(tree.remove(repository, reference.as_ref()), output).await?,
+        };
         let Removed { tags, manifests, bytes } = removed;
         match reference {
             Some(Reference::Digest(digest)) => output.note(&format!("{repository}@{digest}: removed")),

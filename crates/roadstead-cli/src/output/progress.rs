@@ -108,6 +108,28 @@ impl Progress {
     }
 }
 
+/// Shows how many bytes went by, on a terminal.
+pub(crate) struct Meter(Option<ProgressBar>);
+
+impl Meter {
+    pub(crate) fn new(output: &Output) -> Self {
+        let style = "{spinner} {decimal_bytes} {decimal_bytes_per_sec}";
+        Self(output.bars.as_ref().map(|bars| bars.add(ProgressBar::no_length().with_style(styled(style)))))
+    }
+
+    pub(crate) fn add(&self, bytes: u64) {
+        if let Some(bar) = &self.0 {
+            bar.inc(bytes);
+        }
+    }
+
+    pub(crate) fn finish(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 fn styled(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━╸ ")
 }

@@ -17,6 +17,7 @@ mod remove;
 mod save;
 mod serve;
 mod sources;
+mod tend;
 
 /// A registry with a few images, and a place to add them to.
 struct Scene {

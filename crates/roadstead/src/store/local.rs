@@ -30,6 +30,7 @@
 //! on the runtime's threads for blocking work.
 
 mod flush;
+mod left_overs;
 mod locks;
 mod probe;
 mod scratch;
@@ -41,6 +42,7 @@ use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -48,15 +50,15 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::{
-    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Small, Store, StoreError,
-    Upload, Version, Written,
+    Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Small, Store,
+    StoreError, Upload, Version, Written,
 };
 #[cfg(target_os = "linux")]
 use rustix::fs::ResolveFlags;
 use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::oci::Hasher;
+use crate::oci::{Digest, Hasher};
 use flush::Flusher;
 use locks::Locks;
 use scratch::Scratch;
@@ -332,6 +334,15 @@ impl Store for LocalStore {
         self.read_link(key, &self.path(key))
     }
 
+    async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StoreError> {
+        let path = self.path(key);
+        match fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) {
+            Ok(modified) => Ok(Some(modified)),
+            Err(e) if is_absent(&e) => Ok(None),
+            Err(e) => Err(failed("reading", &path, e)),
+        }
+    }
+
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {
         let path = self.path(key);
         let target = self.read_link(key, &path)?;
@@ -438,6 +449,11 @@ impl Store for LocalStore {
         flush::sync(self).await
     }
 
+    async fn left_overs(&self, remove: bool) -> Result<LeftOvers, StoreError> {
+        let store = self.clone();
+        blocking(move || left_overs::find(&store.0, remove)).await
+    }
+
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
         self.lock_now(name, mode).await
     }
@@ -540,6 +556,38 @@ pub(super) fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, range.start)?;
     Ok(bytes.into())
+}
+
+/// The digest of the bytes in `range` of a file, read on a thread for blocking work. A file that is shorter than it was said
+/// to be has the digest of what there is.
+pub(super) async fn digest_range(
+    file: File,
+    range: Range<u64>,
+    mut hasher: Hasher,
+    what: String,
+    seen: impl Fn(u64) + Send + 'static,
+) -> Result<Digest, StoreError> {
+    /// Half of what a processor's second cache holds: what is read is hashed from there.
+    const PIECE: usize = 512 << 10;
+    blocking(move || {
+        let mut buffer = vec![0; PIECE.min(usize::try_from(range.end - range.start).unwrap_or(PIECE)).max(1)];
+        let mut at = range.start;
+        while at < range.end {
+            let most = buffer.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
+            match file.read_at(&mut buffer[..most], at) {
+                Ok(0) => break,
+                Ok(read) => {
+                    hasher.update(&buffer[..read]);
+                    seen(read as u64);
+                    at += read as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(StoreError::Io { operation: "reading", what, source: e.into() }),
+            }
+        }
+        Ok(hasher.finish())
+    })
+    .await
 }
 
 fn entry(metadata: &fs::Metadata, target: Option<Key>) -> Entry {

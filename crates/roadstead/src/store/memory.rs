@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -25,6 +26,8 @@ enum Held {
 #[derive(Default)]
 struct Contents {
     objects: BTreeMap<Key, (u64, Held)>,
+    /// When each was written.
+    written: BTreeMap<Key, SystemTime>,
     clock: u64,
 }
 
@@ -84,6 +87,7 @@ impl MemoryStore {
         contents.clock += 1;
         let version = contents.clock;
         contents.objects.insert(key.clone(), (version, new));
+        contents.written.insert(key.clone(), SystemTime::now());
         Ok(Written::Done)
     }
 }
@@ -128,6 +132,10 @@ impl Store for MemoryStore {
             Some((_, Held::Link { target })) => Some(target.clone()),
             _ => None,
         })
+    }
+
+    async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StoreError> {
+        Ok(held(&self.0.contents).written.get(key).copied())
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {
@@ -180,7 +188,9 @@ impl Store for MemoryStore {
     }
 
     async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
-        Ok(held(&self.0.contents).objects.remove(key).is_some())
+        let mut contents = held(&self.0.contents);
+        contents.written.remove(key);
+        Ok(contents.objects.remove(key).is_some())
     }
 
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {

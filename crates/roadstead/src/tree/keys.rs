@@ -88,6 +88,57 @@ pub fn blob_content(digest: &Digest) -> Key {
     key(&format!("content/{BLOBS}/{digest}"))
 }
 
+/// Where the bytes lie, in a store with links.
+#[must_use]
+pub(crate) fn contents() -> Key {
+    key("content")
+}
+
+/// What is private.
+#[must_use]
+pub(crate) fn private() -> Key {
+    key(".roadstead")
+}
+
+/// Where temporary files lie, in a local directory.
+#[must_use]
+pub(crate) fn temporary() -> Key {
+    key(".roadstead/tmp")
+}
+
+/// Whether something private is what a tree has there.
+#[must_use]
+pub(crate) fn is_private(key: &Key) -> bool {
+    ["format", "left-out", "locks", "tmp", "holders"].contains(&key.name())
+}
+
+/// The repository, the folder and the name in it, of a name.
+#[must_use]
+pub(crate) fn named(key: &Key) -> Option<(Repository, &str, &str)> {
+    let (rest, name) = key.as_str().strip_prefix("v2/")?.rsplit_once('/')?;
+    let (repository, folder) = rest.rsplit_once('/')?;
+    Some((repository.parse().ok()?, folder, name))
+}
+
+/// The records of what was left out.
+#[must_use]
+pub(crate) fn records() -> Key {
+    key(".roadstead/left-out")
+}
+
+/// The repository and the index that a record is about.
+#[must_use]
+pub(crate) fn recorded(record: &Key) -> Option<(Repository, Digest)> {
+    let (repository, index) = record.as_str().strip_prefix(".roadstead/left-out/")?.rsplit_once('/')?;
+    Some((repository.parse().ok()?, index.parse().ok()?))
+}
+
+/// The hints for all blobs.
+#[must_use]
+pub(crate) fn all_hints() -> Key {
+    key(".roadstead/holders")
+}
+
 /// The version of the format.
 #[must_use]
 pub(crate) fn format() -> Key {
@@ -118,6 +169,13 @@ pub(crate) fn hint(repository: &Repository, blob: &Digest) -> Key {
 #[must_use]
 pub(crate) fn hinted(hint: &Key) -> Option<Repository> {
     hint.name().replace(':', "/").parse().ok()
+}
+
+/// The repository and the blob that a hint is about.
+#[must_use]
+pub(crate) fn hint_of(hint: &Key) -> Option<(Repository, Digest)> {
+    let (blob, _) = hint.as_str().strip_prefix(".roadstead/holders/")?.split_once('/')?;
+    Some((hinted(hint)?, blob.parse().ok()?))
 }
 
 /// The hints for a blob.
@@ -163,6 +221,8 @@ mod tests {
             }
             assert_eq!(content(&blob_content(&digest)), Some(Content::Blob(digest)));
         }
+        let (repository, digest): (Repository, Digest) = ("a/b".parse().unwrap(), Algorithm::Sha256.digest(b"x"));
+        assert_eq!(recorded(&left_out(&repository, &digest)), Some((repository, digest)));
         for bad in ["content/x", "content/manifests/application/x", "v2/app/blobs/x", "content/manifests/text/html/x"] {
             assert_eq!(content(&key(bad)), None, "{bad}");
         }

@@ -57,6 +57,8 @@ pub(super) enum Change<'a> {
     /// Manifests of the repository, by name.
     Add(&'a BTreeSet<Digest>),
     Remove(&'a BTreeSet<Digest>),
+    /// Makes it say what the manifests say. Of what it said, only fields that nobody knows are kept.
+    Rebuild,
 }
 
 /// By subject, what refers to it, as the manifests of a repository say. Read once, and only if a list is missing, since that
@@ -106,15 +108,79 @@ impl Tree {
         }
         let mut lists = Vec::new();
         for repository in repositories {
-            let mut tags = self.read_tags(repository).await?;
-            tags.retain(|tag| !without.contains(tag));
-            let key = keys::tags_list(repository);
-            let bytes = json(&key, &TagsList { name: repository, tags })?;
+            let (key, bytes) = self.tags_list_of_names(repository, without).await?;
             if !self.holds(&key, &bytes).await? {
                 lists.push(Small { key, bytes, headers: Headers::default(), condition: Condition::Always });
             }
         }
         self.change_catalog(repositories, true, lists).await
+    }
+
+    /// What the list of a repository's tags has to say, but for the tags in `without`.
+    async fn tags_list_of_names(
+        &self,
+        repository: &Repository,
+        without: &BTreeSet<Tag>,
+    ) -> Result<(Key, Bytes), TreeError> {
+        let mut tags = self.read_tags(repository).await?;
+        tags.retain(|tag| !without.contains(tag));
+        let key = keys::tags_list(repository);
+        let bytes = json(&key, &TagsList { name: repository, tags })?;
+        Ok((key, bytes))
+    }
+
+    /// Whether the list of a repository's tags says what the names say.
+    pub(super) async fn tags_list_is_right(&self, repository: &Repository) -> Result<bool, TreeError> {
+        let (key, bytes) = self.tags_list_of_names(repository, &BTreeSet::new()).await?;
+        self.holds(&key, &bytes).await
+    }
+
+    /// Whether the catalogue names exactly these repositories.
+    pub(super) async fn catalog_is_right(&self, repositories: &BTreeSet<Repository>) -> Result<bool, TreeError> {
+        let key = keys::catalog();
+        let catalog = Catalog { repositories: repositories.iter().map(ToString::to_string).collect() };
+        self.holds(&key, &json(&key, &catalog)?).await
+    }
+
+    /// Makes the catalogue anew from the names.
+    pub(super) async fn rebuild_catalog(&self) -> Result<(), TreeError> {
+        let key = keys::catalog();
+        let _lock = self.0.store.lock("catalog", LockMode::Exclusive).await?;
+        let names: BTreeSet<Repository> = self.repositories().try_collect().await?;
+        let catalog = Catalog { repositories: names.iter().map(ToString::to_string).collect() };
+        let bytes = json(&key, &catalog)?;
+        self.put_if_changed(&key, bytes, &Headers::default()).await
+    }
+
+    /// Whether the list of what refers to `subject`, and the fallback tag, say what the manifests say: `referrers`.
+    pub(super) async fn referrers_are_right(
+        &self,
+        repository: &Repository,
+        subject: &Digest,
+        referrers: &BTreeSet<Digest>,
+    ) -> Result<bool, TreeError> {
+        let key = keys::referrers(repository, subject);
+        let Some(object) = self.list(&key).await? else { return Ok(false) };
+        let bytes = object.body.into_bytes(MAX_LIST_SIZE, &key).await?;
+        let Ok(list) = serde_json::from_slice::<Referrers>(&bytes) else { return Ok(false) };
+        let mut expected = BTreeMap::new();
+        self.describe_referrers(repository, referrers, &mut expected).await?;
+        let is_right = |entry: &Value| {
+            let described = entry["digest"].as_str().and_then(|digest| expected.get(digest)).and_then(Value::as_object);
+            described.is_some_and(|fields| fields.iter().all(|(name, value)| entry.get(name) == Some(value)))
+        };
+        let in_order = list.manifests.is_sorted_by(|a, b| a["digest"].as_str() < b["digest"].as_str());
+        if list.manifests.len() != expected.len() || !in_order || !list.manifests.iter().all(is_right) {
+            return Ok(false);
+        }
+        let digest = Algorithm::Sha256.digest(&bytes);
+        for name in [Reference::Tag(Tag::referrers_fallback(subject)), digest.into()] {
+            match self.resolve_sound(repository, &name).await? {
+                Some(pointer) if pointer.digest == digest && self.0.store.head(&pointer.at).await?.is_some() => {}
+                _ => return Ok(false),
+            }
+        }
+        Ok(true)
     }
 
     /// Takes a repository's lists away.
@@ -192,6 +258,10 @@ impl Tree {
             None => None,
         };
         let mut entries = BTreeMap::new();
+        let (list, earlier) = match change {
+            Change::Rebuild => (None, list),
+            _ => (list, None),
+        };
         match list {
             Some(list) => {
                 let named = list.manifests.into_iter();
@@ -208,6 +278,18 @@ impl Tree {
             Change::Add(digests) => self.describe_referrers(repository, digests, &mut entries).await?,
             Change::Remove(digests) => {
                 digests.iter().for_each(|digest| drop(entries.remove(&digest.to_string())));
+            }
+            Change::Rebuild => {
+                for entry in earlier.into_iter().flat_map(|list| list.manifests) {
+                    let Some(now) = entry["digest"].as_str().and_then(|digest| entries.get_mut(digest)) else {
+                        continue;
+                    };
+                    if let (Value::Object(fields), Some(now)) = (entry, now.as_object_mut()) {
+                        for (name, value) in fields {
+                            now.entry(name).or_insert(value);
+                        }
+                    }
+                }
             }
         }
         let fallback = Reference::Tag(Tag::referrers_fallback(subject));

@@ -2,16 +2,17 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures::TryStreamExt as _;
 
+use super::graph::{About, Graph, Node};
 use super::keys::Content;
 use super::lists::{Change, Walked};
 use super::sink::WRITERS;
 use super::{Pointer, Tree, TreeError, keys};
-use crate::image::MAX_DEPTH;
-use crate::oci::{Digest, Kind, Manifest, Reference, Repository, Tag};
-use crate::store::{Listed, LockMode, Naming, StoreError};
+use crate::oci::{Digest, Reference, Repository, Tag};
+use crate::store::{Key, Listed, LockMode, Naming};
 
 /// What a removal took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -24,13 +25,28 @@ pub struct Removed {
     pub bytes: u64,
 }
 
-/// A repository's manifests: what its tags and digests lead to, and what each needs.
-struct Repo {
-    tags: BTreeMap<Tag, Digest>,
-    /// Without the manifest where its bytes are gone or damaged.
-    manifests: BTreeMap<Digest, (Pointer, Option<Manifest>)>,
-    /// What the fallback tags name: lists of referrers, which go with their subjects and need nothing.
-    lists: BTreeMap<Digest, Pointer>,
+/// What goes of a repository.
+#[derive(Default)]
+pub(super) struct Doomed {
+    pub(super) tags: BTreeSet<Tag>,
+    pub(super) manifests: BTreeSet<Digest>,
+    /// Names of blobs that no manifest needs which stays.
+    pub(super) blobs: BTreeSet<Digest>,
+}
+
+impl Doomed {
+    pub(super) fn is_empty(&self) -> bool {
+        self.tags.is_empty() && self.manifests.is_empty() && self.blobs.is_empty()
+    }
+}
+
+/// What a repository named and names no more.
+#[derive(Default)]
+pub(super) struct Released {
+    /// Bytes that other repositories may name, in a store with links.
+    pub(super) contents: BTreeMap<Content, Key>,
+    /// How many bytes are gone, in a store with copies.
+    pub(super) bytes: u64,
 }
 
 impl Tree {
@@ -45,147 +61,182 @@ impl Tree {
     /// [`TreeError::Unknown`] if there is no such thing, [`TreeError::Needed`] if a tag or an index needs the manifest.
     pub async fn remove(&self, repository: &Repository, what: Option<&Reference>) -> Result<Removed, TreeError> {
         let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
-        let repo = self.read_repo(repository, what).await?;
-        let unknown = || TreeError::Unknown(display(repository, what));
-        let mut removed = Removed::default();
-        let mut doomed = BTreeSet::new();
-        match what {
-            None if repo.manifests.is_empty() && repo.tags.is_empty() => return Err(unknown()),
-            None => {
-                removed.tags = repo.tags.keys().cloned().collect();
-                doomed.extend(repo.manifests.keys().copied());
+        let Some(reference) = what else {
+            let graph = self.graph(repository).await?;
+            if graph.manifests.is_empty() && graph.tags.is_empty() {
+                return Err(TreeError::Unknown(display(repository, None)));
             }
-            Some(Reference::Tag(tag)) => {
-                let digest = repo.tags.get(tag).ok_or_else(unknown)?;
-                removed.tags.push(tag.clone());
-                repo.doom(*digest, tag, &mut doomed);
-            }
-            Some(Reference::Digest(digest)) => {
-                if !repo.manifests.contains_key(digest) {
-                    return Err(unknown());
-                }
-                if let Some(needed_by) = repo.needed_by(digest, &|_| true, &doomed) {
-                    return Err(TreeError::Needed { what: display(repository, what), needed_by });
-                }
-                repo.doom_below(*digest, &mut doomed);
-            }
-        }
-        self.take_away(repository, &repo, &doomed, &mut removed).await?;
-        removed.manifests = doomed.into_iter().collect();
-        Ok(removed)
+            let tags = graph.tags.keys().cloned().collect();
+            let manifests = graph.manifests.keys().copied().collect();
+            return self.take_away(repository, &graph, Doomed { tags, manifests, ..Doomed::default() }).await;
+        };
+        let (graph, doomed) = self.doom(repository, reference, false).await?;
+        self.take_away(repository, &graph, doomed).await
     }
 
-    /// Everything that a repository names. A name that leads nowhere needs nothing. A manifest whose bytes are damaged may
-    /// need what can't be known, so nothing is removed beside one; but itself it can go, and the whole repository can.
-    async fn read_repo(&self, repository: &Repository, removed: Option<&Reference>) -> Result<Repo, TreeError> {
-        let mut repo = Repo { tags: BTreeMap::new(), manifests: BTreeMap::new(), lists: BTreeMap::new() };
-        let mut damage = Vec::new();
-        let mut names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS));
-        while let Some(listed) = names.try_next().await? {
-            let Listed::Object(key) = listed else { continue };
-            let Ok(reference) = key.name().parse::<Reference>() else { continue };
-            let pointer = match self.resolve(repository, &reference).await {
-                Err(TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) | Ok(None) => continue,
-                other => other?,
-            };
-            let Some(pointer) = pointer else { continue };
+    /// Removes a manifest as [`remove`](Self::remove) does, also if indexes name it: each then lacks it on purpose, and has a
+    /// record of that.
+    ///
+    /// # Errors
+    ///
+    /// As [`remove`](Self::remove); [`TreeError::Needed`] only if a tag names the manifest.
+    pub async fn leave_out(&self, repository: &Repository, digest: &Digest) -> Result<Removed, TreeError> {
+        let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
+        let (graph, doomed) = self.doom(repository, &Reference::Digest(*digest), true).await?;
+        // Nobody may find an index whose child is absent without a word.
+        for index in graph.parents(digest) {
+            let mut absent = self.left_out(repository, index).await?;
+            if absent.insert(*digest) {
+                self.put_left_out(&keys::left_out(repository, index), &absent).await?;
+            }
+        }
+        self.take_away(repository, &graph, doomed).await
+    }
+
+    /// What goes with a tag or a manifest, and the repository that it goes from; with `force` a manifest goes that indexes name.
+    ///
+    /// Of a large repository next to all manifests have nothing to do with what goes. They are read, since one may need a
+    /// blob of it, but not parsed. What goes may bring what refers to it, about which they have to be asked again.
+    async fn doom(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        force: bool,
+    ) -> Result<(Graph, Doomed), TreeError> {
+        let unknown = || TreeError::Unknown(display(repository, Some(reference)));
+        let root = self.resolve_sound(repository, reference).await?.ok_or_else(unknown)?.digest;
+        let mut about = Arc::new(self.about(repository, root).await?);
+        loop {
+            let mut graph = self.graph_about(repository, Some(&about)).await?;
+            // A manifest whose bytes are damaged may need what can't be known, so nothing is removed beside one; but itself it
+            // can go.
+            if let Some((_, error)) = std::mem::take(&mut graph.damage).into_iter().find(|(digest, _)| *digest != root)
+            {
+                return Err(error);
+            }
+            let mut doomed = Doomed::default();
             match reference {
-                Reference::Tag(tag) if tag.is_referrers_fallback() => {
-                    repo.lists.insert(pointer.digest, pointer);
-                }
                 Reference::Tag(tag) => {
-                    repo.tags.insert(tag, pointer.digest);
+                    if !graph.tags.contains_key(tag) {
+                        return Err(unknown());
+                    }
+                    doomed.tags.insert(tag.clone());
+                    if graph.needed_by(&root, &doomed).is_none() {
+                        graph.doom_below(root, &mut doomed);
+                    }
                 }
                 Reference::Digest(digest) => {
-                    let manifest = match self.manifest(&pointer).await {
-                        Err(error @ TreeError::Damaged { .. }) => {
-                            damage.push((digest, error));
-                            None
-                        }
-                        other => other?,
-                    };
-                    repo.manifests.insert(digest, (pointer, manifest));
+                    if !graph.manifests.contains_key(digest) {
+                        return Err(unknown());
+                    }
+                    let by_tag = graph.tagged(digest).first().map(|tag| format!("tag {tag}"));
+                    let needed_by = if force { by_tag } else { graph.needed_by(digest, &doomed) };
+                    if let Some(needed_by) = needed_by {
+                        return Err(TreeError::Needed { what: display(repository, Some(reference)), needed_by });
+                    }
+                    graph.doom_below(*digest, &mut doomed);
                 }
             }
-        }
-        let meant = match removed {
-            None => return Ok(repo.without_lists()),
-            Some(Reference::Digest(digest)) => Some(*digest),
-            Some(Reference::Tag(tag)) => repo.tags.get(tag).copied(),
-        };
-        match damage.into_iter().find(|(digest, _)| Some(*digest) != meant) {
-            Some((_, error)) => Err(error),
-            None => Ok(repo.without_lists()),
+            let mut more = About::clone(&about);
+            let news = doomed.manifests.iter().filter(|digest| more.add(digest, graph.needs(digest))).count();
+            if news == 0 {
+                return Ok((graph, doomed));
+            }
+            about = Arc::new(more);
         }
     }
 
+    /// Removes names, the names of the blobs that only they need, and the bytes that no repository names then.
     async fn take_away(
         &self,
         repository: &Repository,
-        repo: &Repo,
-        doomed: &BTreeSet<Digest>,
-        removed: &mut Removed,
-    ) -> Result<(), TreeError> {
+        graph: &Graph,
+        mut doomed: Doomed,
+    ) -> Result<Removed, TreeError> {
+        doomed.manifests.extend(graph.superseded_by(&doomed));
+        doomed.blobs = if graph.is_all(&doomed) {
+            // What an interrupted copy left, and what somebody else put there, goes with its repository.
+            self.blob_names(repository).await?
+        } else {
+            graph.blobs_only_of(&doomed.manifests)
+        };
+        let Released { mut contents, mut bytes } = self.remove_names(repository, graph, &doomed).await?;
+        if self.0.store.naming() == Naming::Links {
+            self.retain_unnamed(Some(repository), &mut contents).await?;
+            for content in contents.values() {
+                bytes += self.0.store.head(content).await?.map_or(0, |entry| entry.size);
+                self.0.store.delete(content).await?;
+            }
+        }
+        let Doomed { tags, manifests, .. } = doomed;
+        Ok(Removed { tags: tags.into_iter().collect(), manifests: manifests.into_iter().collect(), bytes })
+    }
+
+    /// The blobs that a repository names.
+    pub(super) async fn blob_names(&self, repository: &Repository) -> Result<BTreeSet<Digest>, TreeError> {
+        let names = self.0.store.list(&keys::folder(repository, keys::BLOBS)).map_err(TreeError::from);
+        let digests = names.try_filter_map(async |listed| match listed {
+            Listed::Object(key) => Ok(key.name().parse::<Digest>().ok()),
+            Listed::Prefix(_) => Ok(None),
+        });
+        digests.try_collect().await
+    }
+
+    /// Removes names of a repository in the order of removals. Whoever calls holds [`WRITERS`] alone.
+    pub(super) async fn remove_names(
+        &self,
+        repository: &Repository,
+        graph: &Graph,
+        doomed: &Doomed,
+    ) -> Result<Released, TreeError> {
         let store = &self.0.store;
-        let last = repo.manifests.keys().all(|digest| doomed.contains(digest));
-        let tags = removed.tags.iter().cloned().collect();
+        let mut released = Released::default();
+        let last = graph.is_all(doomed);
         if last {
             self.delete_lists(repository).await?;
-        } else {
-            self.write_lists(&BTreeSet::from([repository.clone()]), &tags).await?;
+        } else if !doomed.tags.is_empty() {
+            self.write_lists(&BTreeSet::from([repository.clone()]), &doomed.tags).await?;
         }
-        store.sync().await?;
-        for tag in &tags {
+        if last || !doomed.tags.is_empty() {
+            store.sync().await?;
+        }
+        for tag in &doomed.tags {
             store.delete(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
         }
-        store.sync().await?;
-
-        // What nothing names any more, in a store with links.
-        let mut contents = BTreeMap::new();
-        let mut give_up = |pointer: &Pointer| {
-            contents.insert(Content::Manifest(pointer.media_type.clone(), pointer.digest), pointer.at.clone());
-        };
-        // A parent goes before its children: the order in which they are named, turned round, a level at a time.
-        let mut levels: BTreeMap<Reverse<usize>, Vec<(&Pointer, Option<&Manifest>)>> = BTreeMap::new();
-        for (pointer, manifest) in doomed.iter().filter_map(|digest| repo.manifests.get(digest)) {
-            let height = manifest.as_ref().map_or(0, |manifest| repo.height(manifest, 0));
-            levels.entry(Reverse(height)).or_default().push((pointer, manifest.as_ref()));
+        if !doomed.tags.is_empty() {
+            store.sync().await?;
         }
-        let order = || levels.values().flatten();
+
+        let nodes = || doomed.manifests.iter().filter_map(|digest| Some((digest, graph.manifests.get(digest)?)));
         let mut referrers: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
-        for (pointer, manifest) in order() {
-            if let Some(subject) = manifest.and_then(Manifest::subject) {
-                referrers.entry(subject.digest).or_default().insert(pointer.digest);
+        for (digest, node) in nodes() {
+            if let Some(subject) = node.needs.as_ref().and_then(|needs| needs.subject) {
+                referrers.entry(subject).or_default().insert(*digest);
             }
         }
         let walked = Walked::default();
         for (subject, referrers) in &referrers {
-            let change = Change::Remove(referrers);
-            let orphan = self.change_referrers(repository, subject, change, &walked).await?;
-            orphan.iter().for_each(&mut give_up);
+            let orphan = self.change_referrers(repository, subject, Change::Remove(referrers), &walked).await?;
+            orphan.iter().for_each(|pointer| released.manifest(pointer));
+        }
+        // A parent goes before its children: the order in which they are named, turned round, a level at a time.
+        let mut levels: BTreeMap<Reverse<usize>, Vec<&Node>> = BTreeMap::new();
+        for (digest, node) in nodes() {
+            levels.entry(Reverse(graph.height(digest, 0))).or_default().push(node);
         }
         for level in levels.values() {
-            for (pointer, _) in level {
-                store.delete(&keys::manifest(repository, &Reference::Digest(pointer.digest))).await?;
+            for Node { pointer, needs } in level {
+                store.delete(&keys::manifest(repository, &pointer.digest.into())).await?;
                 store.delete(&keys::left_out(repository, &pointer.digest)).await?;
-                give_up(pointer);
+                match store.naming() {
+                    Naming::Links => released.manifest(pointer),
+                    Naming::Copies => released.bytes += needs.as_ref().map_or(0, |needs| needs.size),
+                }
             }
             store.sync().await?;
         }
-        let kept: BTreeSet<&Digest> = repo
-            .manifests
-            .iter()
-            .filter(|(digest, _)| !doomed.contains(digest))
-            .filter_map(|(_, (_, manifest))| manifest.as_ref())
-            .flat_map(|manifest| manifest.blobs().map(|blob| &blob.digest))
-            .collect();
-        let mut blobs: BTreeSet<Digest> = { order() }
-            .filter_map(|(_, manifest)| *manifest)
-            .flat_map(|manifest| manifest.blobs().map(|blob| blob.digest))
-            .collect();
         if last {
-            // What an interrupted copy left, and what somebody else put there, goes with its repository.
-            repo.lists.values().for_each(&mut give_up);
+            graph.lists.values().for_each(|pointer| released.manifest(pointer));
             for folder in [keys::MANIFESTS, keys::REFERRERS] {
                 let names: Vec<Listed> = store.list(&keys::folder(repository, folder)).try_collect().await?;
                 for name in names {
@@ -196,104 +247,98 @@ impl Tree {
                     }
                 }
             }
-            let mut names = store.list(&keys::folder(repository, keys::BLOBS));
-            while let Some(listed) = names.try_next().await? {
-                if let Listed::Object(key) = listed
-                    && let Ok(digest) = key.name().parse()
-                {
-                    blobs.insert(digest);
-                }
-            }
         }
-        blobs.retain(|digest| !kept.contains(digest));
-        for digest in &blobs {
+        self.remove_blob_names(repository, &doomed.blobs, &mut released).await?;
+        Ok(released)
+    }
+
+    /// Removes names of blobs. Whoever calls holds [`WRITERS`] alone.
+    pub(super) async fn remove_blob_names(
+        &self,
+        repository: &Repository,
+        blobs: &BTreeSet<Digest>,
+        released: &mut Released,
+    ) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        for digest in blobs {
             let name = keys::blob(repository, digest);
-            if store.naming() == Naming::Copies {
-                removed.bytes += store.head(&name).await?.map_or(0, |entry| entry.size);
-                store.delete(&keys::hint(repository, digest)).await?;
+            match store.naming() {
+                Naming::Links => {
+                    released.contents.insert(Content::Blob(*digest), keys::blob_content(digest));
+                }
+                Naming::Copies => {
+                    released.bytes += store.head(&name).await?.map_or(0, |entry| entry.size);
+                    store.delete(&keys::hint(repository, digest)).await?;
+                }
             }
             store.delete(&name).await?;
         }
-        store.sync().await?;
-
-        if store.naming() == Naming::Links {
-            contents.extend(blobs.iter().map(|digest| (Content::Blob(*digest), keys::blob_content(digest))));
-            self.retain_unnamed_elsewhere(repository, &mut contents).await?;
-            for content in contents.values() {
-                removed.bytes += store.head(content).await?.map_or(0, |entry| entry.size);
-                store.delete(content).await?;
-            }
-        } else {
-            removed.bytes += order().filter_map(|(_, m)| *m).map(|manifest| manifest.bytes().len() as u64).sum::<u64>();
+        if !blobs.is_empty() {
+            store.sync().await?;
         }
         Ok(())
     }
 }
 
-impl Repo {
-    /// The repository without the lists of referrers, which are no images. One that a tag names as well is.
-    fn without_lists(mut self) -> Self {
-        let tagged: BTreeSet<Digest> = self.tags.values().copied().collect();
-        self.lists.retain(|digest, _| !tagged.contains(digest));
-        self.manifests.retain(|digest, _| !self.lists.contains_key(digest));
-        self
+impl Released {
+    fn manifest(&mut self, pointer: &Pointer) {
+        self.contents.insert(Content::Manifest(pointer.media_type.clone(), pointer.digest), pointer.at.clone());
+    }
+}
+
+impl Graph {
+    /// Whether no manifest of the repository stays, and no tag.
+    pub(super) fn is_all(&self, doomed: &Doomed) -> bool {
+        self.manifests.keys().all(|digest| doomed.manifests.contains(digest))
+            && self.tags.keys().all(|tag| doomed.tags.contains(tag))
     }
 
-    /// The manifests that can be read.
-    fn readable(&self) -> impl Iterator<Item = (&Digest, &Manifest)> {
-        self.manifests.iter().filter_map(|(digest, (_, manifest))| Some((digest, manifest.as_ref()?)))
-    }
-
-    /// The tag or index that needs a manifest, among the tags that `counts` says count and the manifests that stay.
-    fn needed_by(&self, digest: &Digest, counts: &dyn Fn(&Tag) -> bool, doomed: &BTreeSet<Digest>) -> Option<String> {
-        let tag = self.tags.iter().find(|(tag, named)| *named == digest && counts(tag));
-        let index = || {
-            self.readable().find(|(parent, manifest)| {
-                !doomed.contains(parent) && manifest.children().any(|child| child.digest == *digest)
-            })
-        };
-        tag.map(|(tag, _)| format!("tag {tag}")).or_else(|| index().map(|(digest, _)| format!("index {digest}")))
-    }
-
-    /// Dooms what only `tag` needs.
-    fn doom(&self, digest: Digest, tag: &Tag, doomed: &mut BTreeSet<Digest>) {
-        if self.needed_by(&digest, &|other| other != tag, doomed).is_none() {
-            self.doom_below(digest, doomed);
-        }
+    /// The tag or index that needs a manifest, among those that stay.
+    fn needed_by(&self, digest: &Digest, doomed: &Doomed) -> Option<String> {
+        let tag = self.tagged(digest).iter().find(|tag| !doomed.tags.contains(*tag));
+        let index = || self.parents(digest).iter().find(|parent| !doomed.manifests.contains(parent));
+        tag.map(|tag| format!("tag {tag}")).or_else(|| index().map(|digest| format!("index {digest}")))
     }
 
     /// Dooms a manifest, and of its children and of what refers to it those that nothing else needs.
-    fn doom_below(&self, root: Digest, doomed: &mut BTreeSet<Digest>) {
+    fn doom_below(&self, root: Digest, doomed: &mut Doomed) {
         let mut next = vec![root];
         while let Some(digest) = next.pop() {
-            let Some((_, manifest)) = self.manifests.get(&digest) else { continue };
-            if !doomed.insert(digest) {
+            if !self.manifests.contains_key(&digest) || !doomed.manifests.insert(digest) {
                 continue;
             }
-            let children = { manifest.iter() }.flat_map(|manifest| manifest.children().map(|child| child.digest));
-            let referrers = self
-                .readable()
-                .filter(|(_, manifest)| manifest.subject().is_some_and(|subject| subject.digest == digest));
-            for below in { children }.chain(referrers.map(|(digest, _)| *digest)) {
-                // A tag that is being removed names a root, which is doomed already; every other tag counts.
-                if self.needed_by(&below, &|_| true, doomed).is_none() {
-                    next.push(below);
+            let children = self.needs(&digest).into_iter().flat_map(|needs| needs.children.iter());
+            for below in children.chain(self.referrers(&digest)) {
+                if self.needed_by(below, doomed).is_none() {
+                    next.push(*below);
                 }
             }
         }
     }
 
-    /// How many levels of manifests are below one; a digest can't be part of itself, but a limit costs nothing.
-    fn height(&self, manifest: &Manifest, depth: usize) -> usize {
-        if manifest.kind() != Kind::Index || depth > MAX_DEPTH {
-            return 0;
+    /// Earlier lists of referrers that name what goes.
+    fn superseded_by(&self, doomed: &Doomed) -> Vec<Digest> {
+        let names_doomed = |list: &&Digest| {
+            self.needs(list).is_some_and(|needs| needs.children.iter().any(|child| doomed.manifests.contains(child)))
+        };
+        self.superseded.iter().filter(names_doomed).copied().collect()
+    }
+
+    /// The blobs that some manifests need, and none of the others.
+    pub(super) fn blobs_only_of(&self, manifests: &BTreeSet<Digest>) -> BTreeSet<Digest> {
+        let needed = |digest: &Digest| self.needs(digest).into_iter().flat_map(|needs| needs.blobs.iter().copied());
+        let mut blobs: BTreeSet<Digest> = manifests.iter().flat_map(needed).collect();
+        for kept in self.manifests.keys().filter(|digest| !manifests.contains(digest)) {
+            for blob in needed(kept) {
+                blobs.remove(&blob);
+            }
         }
-        let below = { manifest.children() }.filter_map(|child| self.manifests.get(&child.digest)?.1.as_ref());
-        below.map(|child| 1 + self.height(child, depth + 1)).max().unwrap_or(0)
+        blobs
     }
 }
 
-fn display(repository: &Repository, what: Option<&Reference>) -> String {
+/// A name as people write it.
+pub(super) fn display(repository: &Repository, what: Option<&Reference>) -> String {
     match what {
         None => repository.to_string(),
         Some(Reference::Tag(tag)) => format!("{repository}:{tag}"),

@@ -71,6 +71,13 @@ impl Tree {
         Ok(())
     }
 
+    /// Says that a repository holds a blob, in a store with copies.
+    pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
+        let hint = keys::hint(repository, digest);
+        let _ = self.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
+        Ok(())
+    }
+
     fn collision(&self, key: &Key) -> TreeError {
         StoreError::Collision { what: format!("{}/{key}", self.0.store.describe()) }.into()
     }
@@ -234,7 +241,7 @@ impl TreeSink {
                     if store.head(&theirs).await?.is_some_and(|entry| fits(entry.size)) {
                         let headers = Headers { digest: Some(blob.digest), ..Headers::default() };
                         store.link(&own, &theirs, &headers).await?;
-                        self.put_hint(&blob.digest).await?;
+                        self.tree.put_hint(&self.repository, &blob.digest).await?;
                         return Ok(Claim::Linked);
                     }
                 }
@@ -254,14 +261,8 @@ impl TreeSink {
                 self.queue().blobs.insert(digest);
                 Ok(())
             }
-            Naming::Copies => self.put_hint(&digest).await.map_err(|e| self.failed(e).into()),
+            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await.map_err(|e| self.failed(e).into()),
         }
-    }
-
-    async fn put_hint(&self, digest: &Digest) -> Result<(), TreeError> {
-        let hint = keys::hint(&self.repository, digest);
-        let _ = self.tree.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
-        Ok(())
     }
 
     /// Whether a name leads where it should. One that somebody else led astray is made anew.
@@ -318,7 +319,7 @@ impl TreeSink {
             // been visible since, so what is less than that is said only when the children are there.
             let key = keys::left_out(&self.repository, index);
             if !children.is_empty() && store.head(&key).await?.is_none() {
-                self.put_left_out(&key, children).await?;
+                self.tree.put_left_out(&key, &children.iter().copied().collect()).await?;
             } else {
                 records.insert(key, children);
             }
@@ -341,7 +342,7 @@ impl TreeSink {
             if children.is_empty() {
                 store.delete(&key).await?;
             } else {
-                self.put_left_out(&key, children).await?;
+                self.tree.put_left_out(&key, &children.iter().copied().collect()).await?;
             }
         }
         let queue = std::mem::take(&mut taken.queue);
@@ -363,14 +364,6 @@ impl TreeSink {
             Headers { content_type: Some(pointer.media_type), digest: Some(pointer.digest), cache_control: None };
         let name = keys::manifest(&self.repository, &Reference::Tag(tag.clone()));
         Ok(store.link(&name, &pointer.at, &headers).await?)
-    }
-
-    async fn put_left_out(&self, key: &Key, children: &[Digest]) -> Result<(), TreeError> {
-        let mut children: Vec<Digest> = children.to_vec();
-        children.sort_unstable();
-        let note = serde_json::to_vec(&children);
-        let note = note.map_err(|source| TreeError::DamagedList { key: key.clone(), source })?;
-        self.tree.put_if_changed(key, note.into(), &Headers::default()).await
     }
 }
 

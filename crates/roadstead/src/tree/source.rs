@@ -3,22 +3,17 @@
 //! What a tree lacks on purpose is told by its record, so that a copy can carry the record on; whoever asks for it by digest
 //! learns that it was left out.
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::lists::Walked;
-use super::{Tree, TreeError, is_permission_denied, keys};
+use super::{Tree, TreeError, keys};
 use crate::image::{ByteStream, RepositorySource, Source, SourceError};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Kind, MAX_MANIFEST_SIZE, Manifest, ManifestError, Reference, Repository, Tag,
 };
-use crate::store::{Listed, StoreError};
-
-/// The largest record of what was left out that is read: room for more digests than an index may have entries.
-const MAX_RECORD_SIZE: u64 = 4 << 20;
+use crate::store::Listed;
 
 /// A tree to read from. It is a type of its own, since a [`Tree`] is a [`Sink`](crate::image::Sink), and both have repositories.
 #[derive(Clone)]
@@ -41,55 +36,6 @@ impl Source for TreeSource {
 
     fn repository(&self, name: &Repository) -> Box<dyn RepositorySource> {
         Box::new(TreeRepository { tree: self.0.clone(), repository: name.clone(), walked: Walked::default() })
-    }
-}
-
-impl Tree {
-    /// The children of an index that the record says were left out, and that are absent.
-    pub(super) async fn left_out(
-        &self,
-        repository: &Repository,
-        index: &Digest,
-    ) -> Result<BTreeSet<Digest>, TreeError> {
-        let mut absent = BTreeSet::new();
-        for child in self.left_out_record(repository, index).await? {
-            // It is shortened only after a child came back.
-            if self.resolve(repository, &child.into()).await?.is_none() {
-                absent.insert(child);
-            }
-        }
-        Ok(absent)
-    }
-
-    async fn left_out_record(&self, repository: &Repository, index: &Digest) -> Result<BTreeSet<Digest>, TreeError> {
-        let key = keys::left_out(repository, index);
-        let object = match self.0.store.get(&key, None).await {
-            // The private folder is closed to other users, who then learn of what was left out only that it is absent.
-            Err(StoreError::Io { source, .. }) if is_permission_denied(&*source) => None,
-            other => other?.filter(|object| object.entry.target.is_none()),
-        };
-        let Some(object) = object else { return Ok(BTreeSet::new()) };
-        let bytes = object.body.into_bytes(MAX_RECORD_SIZE, &key).await?;
-        serde_json::from_slice(&bytes).map_err(|source| TreeError::DamagedList { key, source })
-    }
-
-    /// The index of which a manifest was left out on purpose, if the repository has one.
-    async fn left_out_of(&self, repository: &Repository, child: &Digest) -> Result<Option<Digest>, TreeError> {
-        let mut records = self.0.store.list(&keys::left_out_folder(repository));
-        loop {
-            match records.try_next().await {
-                Ok(Some(Listed::Object(key))) => {
-                    let Ok(index) = key.name().parse() else { continue };
-                    if self.left_out_record(repository, &index).await?.contains(child) {
-                        return Ok(Some(index));
-                    }
-                }
-                Ok(Some(Listed::Prefix(_))) => {}
-                Err(StoreError::Io { source, .. }) if is_permission_denied(&*source) => return Ok(None),
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
     }
 }
 
@@ -233,7 +179,7 @@ impl RepositorySource for TreeRepository {
     }
 
     async fn left_out(&self, index: &Digest) -> Result<Vec<Digest>, SourceError> {
-        let left_out = self.tree.left_out(&self.repository, index).await;
+        let left_out = self.tree.lacking(&self.repository, index).await;
         let left_out = left_out.map_err(|error| failed(self.describe(&(*index).into()), error))?;
         Ok(left_out.into_iter().collect())
     }

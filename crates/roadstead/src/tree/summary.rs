@@ -1,7 +1,8 @@
 //! What a list says about an image.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use super::graph::spread;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, Manifest, MediaType, Platform, Reference, Repository};
@@ -61,6 +62,24 @@ impl Tree {
             size: sum.size,
             absent: sum.absent,
         })
+    }
+
+    /// What many pointers lead to, in short, by digest: on all threads of the runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`summary`](Self::summary).
+    pub async fn summaries(
+        &self,
+        repository: &Repository,
+        pointers: Vec<Pointer>,
+    ) -> Result<BTreeMap<Digest, Summary>, TreeError> {
+        let (tree, repository) = (self.clone(), repository.clone());
+        let summaries = spread(pointers, move |pointer: Pointer| {
+            let (tree, repository) = (tree.clone(), repository.clone());
+            async move { Ok((pointer.digest, tree.summary(&repository, &pointer).await?)) }
+        });
+        Ok(summaries.await?.into_iter().collect())
     }
 
     async fn add_up(

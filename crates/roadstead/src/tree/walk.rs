@@ -7,8 +7,27 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::keys::Content;
 use super::{Pointer, Tree, TreeError, keys};
-use crate::oci::{Reference, Repository};
+use crate::oci::{Digest, Reference, Repository};
 use crate::store::{Key, Listed, Naming, StoreError};
+
+/// What a walk over a tree comes upon.
+pub(super) enum Found {
+    /// A repository: a folder below which names lie, though perhaps none of a manifest.
+    Repository {
+        name: Repository,
+        /// Whether it has the name of a manifest. If not, an interrupted copy or removal left the others.
+        has_manifests: bool,
+    },
+    /// Something where a tree has nothing.
+    Stray(Key),
+}
+
+/// A folder that is yet to be looked into.
+struct Unvisited {
+    folder: Key,
+    /// Whether what lies directly in it has been judged, since it is one of a repository's own folders.
+    judged: bool,
+}
 
 impl Tree {
     /// The repositories, in no promised order: every folder whose `manifests` holds a name.
@@ -16,46 +35,107 @@ impl Tree {
     /// Reads folders, not the catalogue, so that it finds what a lagging list doesn't show. Holds as many names as the
     /// folders on the way down have.
     pub fn repositories(&self) -> BoxStream<'_, Result<Repository, TreeError>> {
-        stream::try_unfold(vec![keys::root()], move |mut open| async move {
-            while let Some(folder) = open.pop() {
-                if self.visit(&folder, &mut open).await? {
-                    let name = folder.as_str().strip_prefix("v2/").unwrap_or_default();
-                    if let Ok(repository) = name.parse() {
-                        return Ok(Some((Some(repository), open)));
-                    }
+        let named = async |found| match found {
+            Found::Repository { name, has_manifests: true } => Ok(Some(name)),
+            _ => Ok(None),
+        };
+        self.walk().try_filter_map(named).boxed()
+    }
+
+    /// The repositories, also those of which only names of blobs or lists are left.
+    pub(super) fn holders(&self) -> BoxStream<'_, Result<Repository, TreeError>> {
+        let held = async |found| match found {
+            Found::Repository { name, .. } => Ok(Some(name)),
+            Found::Stray(_) => Ok(None),
+        };
+        self.walk().try_filter_map(held).boxed()
+    }
+
+    /// Everything below `v2/`, a repository at a time.
+    pub(super) fn walk(&self) -> BoxStream<'_, Result<Found, TreeError>> {
+        let top = Unvisited { folder: keys::root(), judged: false };
+        stream::try_unfold((vec![top], Vec::new()), move |(mut open, mut found)| async move {
+            loop {
+                if let Some(next) = found.pop() {
+                    return Ok::<_, TreeError>(Some((next, (open, found))));
                 }
+                let Some(folder) = open.pop() else { return Ok(None) };
+                self.visit(folder, &mut open, &mut found).await?;
             }
-            Ok::<_, TreeError>(None)
         })
-        .try_filter_map(async |found| Ok(found))
         .boxed()
     }
 
-    /// Adds the folders below `folder` that repositories may be in, and says whether it is itself one.
-    async fn visit(&self, folder: &Key, open: &mut Vec<Key>) -> Result<bool, TreeError> {
-        let mut is_repository = false;
-        let mut below = self.0.store.list(folder);
+    async fn visit(
+        &self,
+        Unvisited { folder, judged }: Unvisited,
+        open: &mut Vec<Unvisited>,
+        found: &mut Vec<Found>,
+    ) -> Result<(), TreeError> {
+        let is_root = folder == keys::root();
+        let repository: Option<Repository> = folder.as_str().strip_prefix("v2/").and_then(|name| name.parse().ok());
+        let (mut has_manifests, mut has_names) = (false, false);
+        let mut below = self.0.store.list(&folder);
         while let Some(listed) = below.try_next().await? {
-            let Listed::Prefix(child) = listed else { continue };
-            match child.name() {
-                keys::MANIFESTS => {
-                    // A repository's own folder, a component of another's name, or both.
-                    let mut names = self.0.store.list(&child);
-                    let mut passes_through = false;
-                    while let Some(name) = names.try_next().await? {
-                        match name {
-                            Listed::Object(_) => is_repository = true,
-                            Listed::Prefix(_) => passes_through = true,
-                        }
-                    }
-                    if passes_through {
-                        open.push(child);
-                    }
+            let child = match listed {
+                Listed::Object(key) => {
+                    let known = judged || is_root && (key == keys::ping() || key == keys::catalog());
+                    found.extend((!known).then_some(Found::Stray(key)));
+                    continue;
                 }
-                _ => open.push(child),
+                Listed::Prefix(child) => child,
+            };
+            let own = [keys::MANIFESTS, keys::BLOBS, keys::TAGS, keys::REFERRERS].contains(&child.name());
+            if !own || repository.is_none() {
+                open.push(Unvisited { folder: child, judged: false });
+                continue;
+            }
+            // A repository's own folder, a component of another's name, or both.
+            let mut names = self.0.store.list(&child);
+            let mut passes_through = false;
+            while let Some(listed) = names.try_next().await? {
+                match listed {
+                    Listed::Prefix(_) => passes_through = true,
+                    Listed::Object(name) if belongs(child.name(), name.name()) => {
+                        has_names = true;
+                        has_manifests |= child.name() == keys::MANIFESTS;
+                    }
+                    Listed::Object(name) => found.push(Found::Stray(name)),
+                }
+            }
+            if passes_through {
+                open.push(Unvisited { folder: child, judged: true });
             }
         }
-        Ok(is_repository)
+        if let Some(name) = repository.filter(|_| has_names) {
+            found.push(Found::Repository { name, has_manifests });
+        }
+        Ok(())
+    }
+
+    /// The bytes that lie in `content/`, in a store with links, and what lies there else.
+    pub(super) fn contents(&self) -> BoxStream<'_, Result<Key, TreeError>> {
+        self.below(keys::contents())
+    }
+
+    /// All objects below a key, in no promised order.
+    pub(super) fn below(&self, key: Key) -> BoxStream<'_, Result<Key, TreeError>> {
+        let begin: (Vec<Key>, Option<BoxStream<'_, _>>) = (vec![key], None);
+        stream::try_unfold(begin, move |(mut open, mut listing)| async move {
+            loop {
+                let Some(list) = &mut listing else {
+                    let Some(folder) = open.pop() else { return Ok::<_, TreeError>(None) };
+                    listing = Some(self.0.store.list(&folder));
+                    continue;
+                };
+                match list.try_next().await? {
+                    Some(Listed::Object(key)) => return Ok(Some((key, (open, listing)))),
+                    Some(Listed::Prefix(folder)) => open.push(folder),
+                    None => listing = None,
+                }
+            }
+        })
+        .boxed()
     }
 
     /// The names of a repository's manifests, tags and digests alike, in no promised order, and what each leads to.
@@ -78,18 +158,18 @@ impl Tree {
             .boxed()
     }
 
-    /// Takes out of `contents` what a repository other than this one names, in one walk over the tree.
-    pub(super) async fn retain_unnamed_elsewhere(
+    /// Takes out of `contents` what a repository names, other than `but`, in one walk over the tree.
+    pub(super) async fn retain_unnamed(
         &self,
-        repository: &Repository,
+        but: Option<&Repository>,
         contents: &mut BTreeMap<Content, Key>,
     ) -> Result<(), TreeError> {
         debug_assert_eq!(self.0.store.naming(), Naming::Links, "copies are shared by nobody");
-        let mut others = self.repositories();
+        let mut others = self.holders();
         while !contents.is_empty()
             && let Some(other) = others.try_next().await?
         {
-            if other == *repository {
+            if Some(&other) == but {
                 continue;
             }
             let mut named = Vec::new();
@@ -110,5 +190,14 @@ impl Tree {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether a name may lie in one of a repository's own folders.
+fn belongs(folder: &str, name: &str) -> bool {
+    match folder {
+        keys::MANIFESTS => name.parse::<Reference>().is_ok(),
+        keys::TAGS => name == "list",
+        _ => name.parse::<Digest>().is_ok(),
     }
 }

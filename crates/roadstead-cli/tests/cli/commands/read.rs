@@ -358,6 +358,10 @@ fn help() {
               list        List what the tree holds [alias: ls]
               inspect     Show what a name in the tree leads to
               remove      Remove tags, manifests or repositories [alias: rm]
+              prune       Remove what nothing reaches, and the tags that a rule lets go
+              verify      Check every byte, name and list of the tree
+              diff        Compare what two trees name
+              du          Show how much space repositories take
               config      Print the configuration with which a host serves the tree
               serve       Answer pulls from the tree
               quickstart  See it work: an image in a tree, served, pulled and verified
@@ -366,7 +370,7 @@ fn help() {
               help        Print this message or the help of the given subcommand(s)
 
             Options:
-              -h, --help     Print help
+              -h, --help     Print help (see more with '--help')
               -V, --version  Print version
 
             Global options:

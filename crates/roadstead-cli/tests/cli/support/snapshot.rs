@@ -8,6 +8,7 @@ use roadstead::testing::Image;
 use super::{Place, Ran};
 
 /// What stands for what differs from run to run: digests, addresses, folders, durations.
+#[derive(Clone)]
 pub(crate) struct Words(BTreeMap<String, String>);
 
 impl Words {

@@ -107,13 +107,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 fn remove_left_overs(tmp: &Path) -> io::Result<()> {
     for entry in fs::read_dir(tmp)? {
         let lock = entry?.path();
-        if lock.extension().is_none_or(|extension| extension != "lock") {
-            continue;
-        }
-        // Open for writing, since network file systems lock nothing else exclusively; and without waiting for the other end
-        // of a pipe.
-        let Ok(file) = open_no_links(&lock, OFlags::WRONLY | OFlags::NONBLOCK) else { continue };
-        if file.try_lock().is_ok() && is_at(&file, &lock) {
+        if let Some(_dead) = dead(&lock) {
             match fs::remove_dir_all(lock.with_extension("")) {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => fs::remove_file(&lock)?,
@@ -121,6 +115,54 @@ fn remove_left_overs(tmp: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The temporary files that killed processes left: how many, and their bytes.
+pub(super) fn count_left_overs(tmp: &Path) -> io::Result<(u64, u64)> {
+    let (mut files, mut bytes) = (0, 0);
+    if leads_through_link(tmp) {
+        return Ok((0, 0));
+    }
+    let entries = match fs::read_dir(tmp) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((0, 0)),
+        other => other?,
+    };
+    for entry in entries {
+        let lock = entry?.path();
+        let folder = lock.with_extension("");
+        if let Some(_dead) = dead(&lock)
+            && !leads_through_link(&folder)
+            && let Ok(entries) = fs::read_dir(&folder)
+        {
+            for metadata in entries.filter_map(|entry| entry.ok()?.metadata().ok()) {
+                files += 1;
+                bytes += metadata.len();
+            }
+        }
+    }
+    Ok((files, bytes))
+}
+
+/// Removes what killed processes left, if there is a folder for it.
+pub(super) fn clear_left_overs(tmp: &Path) -> io::Result<()> {
+    if leads_through_link(tmp) {
+        return Ok(());
+    }
+    match remove_left_overs(tmp) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// The lock of a process that is dead, held as long as the value.
+fn dead(lock: &Path) -> Option<File> {
+    if lock.extension().is_none_or(|extension| extension != "lock") {
+        return None;
+    }
+    // Open for writing, since network file systems lock nothing else exclusively; and without waiting for the other end
+    // of a pipe.
+    let file = open_no_links(lock, OFlags::WRONLY | OFlags::NONBLOCK).ok()?;
+    (file.try_lock().is_ok() && is_at(&file, lock)).then_some(file)
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ pub async fn run_all(store: &Subject, contents: &dyn Fn() -> Vec<String>) {
     keeps!(
         absence,
         what_is_put_is_read,
+        times_are_those_of_the_last_write,
         headers_are_kept_where_there_are_any,
         ranges_are_cut_to_what_there_is,
         a_put_replaces_in_one_instant,

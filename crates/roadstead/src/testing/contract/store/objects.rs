@@ -28,6 +28,20 @@ pub async fn what_is_put_is_read(store: &Subject) {
     }
 }
 
+/// A store that can tell when something was written tells so of objects and links, and says nothing of what isn't there.
+pub async fn times_are_those_of_the_last_write(store: &Subject) {
+    let (object, name, nothing) = (key("times/object"), key("times/name"), key("times/nothing"));
+    put(store, &object, "content").await;
+    link(store, &name, &object).await;
+    let modified = async |key: &Key| good(store, "modified", store.modified(key).await);
+    assert_eq!(modified(&nothing).await, None, "{}: nothing was never written", store.describe());
+    if let (Some(first), Some(then)) = (modified(&object).await, modified(&name).await) {
+        assert!(first <= then, "{}: the name came after what it names", store.describe());
+        put(store, &object, "other").await;
+        assert!(modified(&object).await >= Some(first), "{}: it was written again", store.describe());
+    }
+}
+
 /// Where names are copies, each keeps its own headers, however it was written.
 pub async fn headers_are_kept_where_there_are_any(store: &Subject) {
     let headers = |content: &[u8], cache_control| Headers {

@@ -1,0 +1,386 @@
+//! What a repository's names lead to, and what each manifest needs: read once, and then asked by whoever removes or checks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::task::JoinSet;
+
+use super::{Pointer, Tree, TreeError, keys};
+use crate::image::MAX_DEPTH;
+use crate::oci::{Digest, Kind, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag};
+use crate::store::{Listed, StoreError};
+
+/// How many manifests one task reads.
+const CHUNK: usize = 256;
+/// How many such tasks there are at once; the runtime has as many threads for them as the machine has processors.
+const CHUNKS_AT_ONCE: usize = 8;
+/// How many questions each task asks at once, for stores that are far away.
+const QUESTIONS_AT_ONCE: usize = 16;
+
+/// A repository's manifests: what its tags and digests lead to, and what each needs. A few hundred bytes for each manifest.
+#[derive(Default)]
+pub(super) struct Graph {
+    pub(super) tags: BTreeMap<Tag, Digest>,
+    /// Without those that are [lists](Self::lists) and nothing else.
+    pub(super) manifests: BTreeMap<Digest, Node>,
+    /// What the fallback tags name: lists of referrers, which go with their subjects and need nothing.
+    pub(super) lists: BTreeMap<Digest, Pointer>,
+    /// Of the manifests, earlier lists of referrers, whose writers were killed before they took the names away.
+    pub(super) superseded: BTreeSet<Digest>,
+    /// Manifests whose bytes are others than their name says. They may need what can't be known.
+    pub(super) damage: Vec<(Digest, TreeError)>,
+    parents: BTreeMap<Digest, Vec<Digest>>,
+    referrers: BTreeMap<Digest, Vec<Digest>>,
+    tagged: BTreeMap<Digest, Vec<Tag>>,
+}
+
+/// A manifest by its digest.
+pub(super) struct Node {
+    pub(super) pointer: Pointer,
+    /// Nothing is known where the bytes are gone or damaged.
+    pub(super) needs: Option<Needs>,
+}
+
+/// A name, and what it leads to.
+enum Read {
+    Tag(Tag, Pointer),
+    Manifest(Node, Option<TreeError>),
+}
+
+/// What a manifest names.
+pub(super) struct Needs {
+    pub(super) children: Box<[Digest]>,
+    /// Those that may be passed on.
+    pub(super) blobs: Box<[Digest]>,
+    pub(super) subject: Option<Digest>,
+    pub(super) size: u64,
+    /// Whether all of it is known. Else it is an image that names none of the manifests that were [asked for](About), and of
+    /// the blobs only those that were.
+    whole: bool,
+    /// An index that says nothing of its own, as lists of referrers do.
+    bare_index: bool,
+}
+
+impl Needs {
+    fn of(manifest: &Manifest) -> Self {
+        let bare_index = manifest.kind() == Kind::Index
+            && manifest.subject().is_none()
+            && manifest.artifact_type().is_none()
+            && manifest.annotations().is_empty();
+        Self {
+            children: manifest.children().map(|child| child.digest).collect(),
+            blobs: { manifest.blobs() }.filter(|blob| !blob.is_nondistributable()).map(|blob| blob.digest).collect(),
+            subject: manifest.subject().map(|subject| subject.digest),
+            size: manifest.bytes().len() as u64,
+            whole: true,
+            bare_index,
+        }
+    }
+}
+
+/// What somebody wants to know who needs it.
+#[derive(Default, Clone, PartialEq, Eq)]
+pub(super) struct About {
+    pub(super) manifests: BTreeSet<Digest>,
+    pub(super) blobs: BTreeSet<Digest>,
+}
+
+impl About {
+    /// Adds what a manifest is and names. Returns whether that was new.
+    pub(super) fn add(&mut self, digest: &Digest, needs: Option<&Needs>) -> bool {
+        let mut new = self.manifests.insert(*digest);
+        if let Some(needs) = needs {
+            needs.children.iter().for_each(|child| new |= self.manifests.insert(*child));
+            needs.blobs.iter().for_each(|blob| new |= self.blobs.insert(*blob));
+        }
+        new
+    }
+
+    /// What a manifest needs of this, without parsing it: an image whose text has none of the manifests' digests refers to
+    /// none of them, and what it needs of the blobs is among the digests that it has. `None` if that can't be said.
+    fn needs_of(&self, pointer: &Pointer, bytes: &Bytes) -> Option<Needs> {
+        const IMAGES: [MediaType; 2] = [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST];
+        let is_image = IMAGES.contains(&pointer.media_type) && !self.manifests.contains(&pointer.digest);
+        // What is escaped may be a digest.
+        if !is_image || bytes.contains(&b'\\') || pointer.digest.algorithm().digest(bytes) != pointer.digest {
+            return None;
+        }
+        let found: BTreeSet<Digest> = digests_in(bytes).collect();
+        if !found.is_disjoint(&self.manifests) {
+            return None;
+        }
+        let blobs = found.intersection(&self.blobs).copied().collect();
+        let size = bytes.len() as u64;
+        Some(Needs { children: Box::default(), blobs, subject: None, size, whole: false, bare_index: false })
+    }
+}
+
+/// Everything in a text that is a digest.
+fn digests_in(text: &[u8]) -> impl Iterator<Item = Digest> {
+    let colons = text.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(position, _)| position);
+    colons.filter_map(|colon| {
+        let begin = colon.checked_sub(6)?;
+        let digits = text[colon + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        std::str::from_utf8(&text[begin..=colon + digits]).ok()?.parse().ok()
+    })
+}
+
+impl Tree {
+    /// Everything that a repository names. A name that leads nowhere, or astray, is left out.
+    pub(super) async fn graph(&self, repository: &Repository) -> Result<Graph, TreeError> {
+        self.graph_about(repository, None).await
+    }
+
+    /// Everything that a repository names, and who needs some manifests and blobs of it: most of the others are not parsed.
+    pub(super) async fn graph_about(
+        &self,
+        repository: &Repository,
+        about: Option<&Arc<About>>,
+    ) -> Result<Graph, TreeError> {
+        let mut graph = Graph::default();
+        let mut references = Vec::new();
+        let mut names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS));
+        while let Some(listed) = names.try_next().await? {
+            let Listed::Object(key) = listed else { continue };
+            references.extend(key.name().parse::<Reference>());
+        }
+        let (tree, repository, about) = (self.clone(), repository.clone(), about.cloned());
+        let read = spread(references, move |reference: Reference| {
+            let (tree, repository, about) = (tree.clone(), repository.clone(), about.clone());
+            async move {
+                let Some(pointer) = tree.resolve_sound(&repository, &reference).await? else { return Ok(None) };
+                match reference {
+                    Reference::Tag(tag) => Ok(Some(Read::Tag(tag, pointer))),
+                    Reference::Digest(_) => tree.node(pointer, about.as_deref()).await.map(Some),
+                }
+            }
+        });
+        for name in read.await?.into_iter().flatten() {
+            match name {
+                Read::Tag(tag, pointer) if tag.is_referrers_fallback() => {
+                    graph.lists.insert(pointer.digest, pointer);
+                }
+                Read::Tag(tag, pointer) => {
+                    graph.tags.insert(tag, pointer.digest);
+                }
+                Read::Manifest(node, damage) => {
+                    let digest = node.pointer.digest;
+                    graph.damage.extend(damage.map(|damage| (digest, damage)));
+                    graph.manifests.insert(digest, node);
+                }
+            }
+        }
+        graph.connect();
+        Ok(graph)
+    }
+
+    async fn node(&self, pointer: Pointer, about: Option<&About>) -> Result<Read, TreeError> {
+        if let Some(about) = about
+            && let Some(object) = self.0.store.get(&pointer.at, None).await?
+            && object.entry.size <= MAX_MANIFEST_SIZE
+            && let Some(needs) =
+                about.needs_of(&pointer, &object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?)
+        {
+            return Ok(Read::Manifest(Node { pointer, needs: Some(needs) }, None));
+        }
+        let (needs, damage) = match self.manifest(&pointer).await {
+            Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
+            other => (other?.as_ref().map(Needs::of), None),
+        };
+        Ok(Read::Manifest(Node { pointer, needs }, damage))
+    }
+
+    /// What manifests below and including one name.
+    pub(super) async fn about(&self, repository: &Repository, root: Digest) -> Result<About, TreeError> {
+        let mut about = About::default();
+        let mut next = vec![root];
+        while let Some(digest) = next.pop() {
+            let manifest = self.find_sound(repository, &digest).await?;
+            let needs = manifest.as_ref().map(Needs::of);
+            if about.add(&digest, needs.as_ref()) {
+                next.extend(needs.iter().flat_map(|needs| needs.children.iter()));
+            }
+        }
+        Ok(about)
+    }
+
+    /// What a reference leads to; `None` also where it leads astray.
+    pub(super) async fn resolve_sound(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<Option<Pointer>, TreeError> {
+        match self.resolve(repository, reference).await {
+            Err(TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => Ok(None),
+            other => other,
+        }
+    }
+}
+
+impl Graph {
+    fn connect(&mut self) {
+        let tagged: BTreeSet<Digest> = self.tags.values().copied().collect();
+        // A list that a tag names as well is an image.
+        self.lists.retain(|digest, _| !tagged.contains(digest));
+        self.manifests.retain(|digest, _| !self.lists.contains_key(digest));
+        for (tag, digest) in &self.tags {
+            self.tagged.entry(*digest).or_default().push(tag.clone());
+        }
+        let superseded = self
+            .manifests
+            .iter()
+            .filter(|(digest, node)| node.needs.as_ref().is_some_and(|needs| self.is_superseded_list(digest, needs)));
+        self.superseded = superseded.map(|(digest, _)| *digest).collect();
+        for (digest, node) in &self.manifests {
+            let Some(needs) = node.needs.as_ref().filter(|_| !self.superseded.contains(digest)) else { continue };
+            for child in &needs.children {
+                self.parents.entry(*child).or_default().push(*digest);
+            }
+            if let Some(subject) = needs.subject {
+                self.referrers.entry(subject).or_default().push(*digest);
+            }
+        }
+    }
+
+    /// Whether a digest names something here: a manifest, or a list of referrers.
+    pub(super) fn is_named(&self, digest: &Digest) -> bool {
+        self.manifests.contains_key(digest) || self.lists.contains_key(digest)
+    }
+
+    pub(super) fn needs(&self, digest: &Digest) -> Option<&Needs> {
+        self.manifests.get(digest)?.needs.as_ref()
+    }
+
+    /// The indexes that name a manifest.
+    pub(super) fn parents(&self, digest: &Digest) -> &[Digest] {
+        self.parents.get(digest).map_or(&[], Vec::as_slice)
+    }
+
+    /// What refers to a manifest.
+    pub(super) fn referrers(&self, digest: &Digest) -> &[Digest] {
+        self.referrers.get(digest).map_or(&[], Vec::as_slice)
+    }
+
+    /// By subject, what refers to it.
+    pub(super) fn subjects(&self) -> &BTreeMap<Digest, Vec<Digest>> {
+        &self.referrers
+    }
+
+    /// The tags that name a manifest.
+    pub(super) fn tagged(&self, digest: &Digest) -> &[Tag] {
+        self.tagged.get(digest).map_or(&[], Vec::as_slice)
+    }
+
+    /// Everything that is needed by some manifests: themselves, their children, and what refers to any of these.
+    pub(super) fn reach(&self, roots: impl IntoIterator<Item = Digest>) -> BTreeSet<Digest> {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<Digest> = roots.into_iter().collect();
+        while let Some(digest) = next.pop() {
+            if self.manifests.contains_key(&digest) && reached.insert(digest) {
+                next.extend(self.needs(&digest).into_iter().flat_map(|needs| needs.children.iter()));
+                next.extend(self.referrers(&digest));
+            }
+        }
+        reached
+    }
+
+    /// Whether a manifest is an earlier list of referrers, whose writer was killed before it took the name away: an index
+    /// by digest alone that says nothing of its own, and whose entries, as far as they are there, all refer to one subject.
+    fn is_superseded_list(&self, digest: &Digest, needs: &Needs) -> bool {
+        if !needs.bare_index || !self.tagged(digest).is_empty() {
+            return false;
+        }
+        let mut subjects = { needs.children.iter() }.filter_map(|child| {
+            let child = self.needs(child).filter(|child| child.whole)?;
+            Some(child.subject)
+        });
+        let first = subjects.next().flatten();
+        first.is_some() && subjects.all(|subject| subject == first)
+    }
+
+    /// How many levels of manifests are below one; a digest can't be part of itself, but a limit costs nothing.
+    pub(super) fn height(&self, digest: &Digest, depth: usize) -> usize {
+        let Some(needs) = self.needs(digest).filter(|_| depth <= MAX_DEPTH) else { return 0 };
+        let below = needs.children.iter().filter(|child| self.manifests.contains_key(child));
+        below.map(|child| 1 + self.height(child, depth + 1)).max().unwrap_or(0)
+    }
+}
+
+/// Does `work` on each item, on all threads of the runtime: questions to a directory are answered where they are asked, so
+/// one task alone would do them one by one.
+pub(super) async fn spread<T, R, F>(
+    items: Vec<T>,
+    work: impl Fn(T) -> F + Clone + Send + 'static,
+) -> Result<Vec<R>, TreeError>
+where
+    T: Send + 'static,
+    R: Send + 'static,
+    F: Future<Output = Result<R, TreeError>> + Send + 'static,
+{
+    let mut results = Vec::with_capacity(items.len());
+    let mut items = items.into_iter().peekable();
+    // Who stops waiting stops the tasks.
+    let mut tasks = JoinSet::new();
+    loop {
+        while tasks.len() < CHUNKS_AT_ONCE && items.peek().is_some() {
+            let chunk: Vec<T> = items.by_ref().take(CHUNK).collect();
+            let work = work.clone();
+            tasks.spawn(async move {
+                stream::iter(chunk).map(work).buffer_unordered(QUESTIONS_AT_ONCE).try_collect::<Vec<R>>().await
+            });
+        }
+        match tasks.join_next().await {
+            None => return Ok(results),
+            Some(Ok(done)) => results.extend(done?),
+            Some(Err(e)) => match e.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(e) => {
+                    let (operation, what) = ("running", "a task".to_owned());
+                    return Err(StoreError::Io { operation, what, source: e.into() }.into());
+                }
+            },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Algorithm;
+
+    #[test]
+    fn digests_are_found_in_any_text() {
+        let [short, long] = Algorithm::ALL.map(|algorithm| algorithm.digest(b"x"));
+        let text =
+            format!(r#"{{"a":"{short}","b":["{long}"],"c":"sha256:0","d":"md5:{}","e":"{short}f"}}:"#, short.hex());
+        assert_eq!(digests_in(text.as_bytes()).collect::<Vec<_>>(), [short, long]);
+        assert_eq!(digests_in(b":").count(), 0);
+        assert_eq!(digests_in(short.to_string().as_bytes()).collect::<Vec<_>>(), [short]);
+    }
+
+    #[test]
+    fn what_is_not_parsed_still_tells_what_it_needs() {
+        use crate::testing::{ImageBuilder, Layer};
+        let base = Layer::new().file("base", "base", 0o644);
+        let image = ImageBuilder::new().layer(base.clone()).layer("other").build();
+        let subject = ImageBuilder::new().layer("subject").build();
+        let referrer = ImageBuilder::new().layer(base).subject(&subject.descriptor()).build();
+        let pointer = |image: &crate::testing::Image| Pointer {
+            media_type: image.manifest.media_type().clone(),
+            digest: image.digest(),
+            at: "content".parse().unwrap(),
+        };
+        let shared = image.manifest.layers()[0].digest;
+        let mut about = About::default();
+        about.blobs.extend([shared, Algorithm::Sha256.digest(b"another")]);
+        let needs = about.needs_of(&pointer(&image), image.manifest.bytes()).unwrap();
+        assert_eq!((&*needs.blobs, needs.whole), (&[shared][..], false));
+        // Other bytes than those of its digest are looked at closely, and so is what names a manifest that is asked for.
+        assert!(about.needs_of(&pointer(&image), referrer.manifest.bytes()).is_none());
+        about.manifests.insert(subject.digest());
+        assert!(about.needs_of(&pointer(&referrer), referrer.manifest.bytes()).is_none());
+        assert!(about.needs_of(&pointer(&image), image.manifest.bytes()).is_some());
+    }
+}

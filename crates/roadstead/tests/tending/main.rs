@@ -1,0 +1,9 @@
+//! Tending a tree: what is removed, what is found, what is mended.
+
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail it, too")]
+
+mod beside;
+mod compared;
+mod pruned;
+mod support;
+mod verified;
