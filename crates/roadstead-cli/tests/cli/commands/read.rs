@@ -357,6 +357,8 @@ fn help() {
               save        Write images of the tree into an archive, for `docker load`
               list        List what the tree holds [alias: ls]
               inspect     Show what a name in the tree leads to
+              tag         Give an image of the tree another name
+              index       Make one image of several platforms out of images for one each
               remove      Remove tags, manifests or repositories [alias: rm]
               prune       Remove what nothing reaches, and the tags that a rule lets go
               verify      Check every byte, name and list of the tree
