@@ -372,7 +372,7 @@ fn help() {
               help        Print this message or the help of the given subcommand(s)
 
             Options:
-              -h, --help     Print help (see more with '--help')
+              -h, --help     Print help
               -V, --version  Print version
 
             Global options:
@@ -385,7 +385,7 @@ fn help() {
 
             Exit codes:
                 0  done
-                1  failed in a way that has no code of its own
+                1  failed in a way that has no code of its own; of `diff`: the trees differ
                 2  the command line can't be read
                 3  an image, tag, platform, tree or file isn't there
                 4  the registry wants a login, or refuses the one it got
