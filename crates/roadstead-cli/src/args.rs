@@ -1,9 +1,9 @@
 //! What can be typed.
 
-use std::path::PathBuf;
-
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::bucket_args::{BucketArgs, TreePlace};
 use crate::commands;
 
 /// What `exit` says, for people.
@@ -33,9 +33,16 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The registry tree
-    #[arg(long, global = true, value_name = "DIR", env = "ROADSTEAD_TREE", default_value = "registry")]
-    pub(crate) tree: PathBuf,
+    /// The registry tree: a folder, or s3://BUCKET[/PREFIX]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ROADSTEAD_TREE",
+        default_value = "registry",
+        value_parser = OsStringValueParser::new().try_map(TreePlace::try_from)
+    )]
+    pub(crate) tree: TreePlace,
 
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
@@ -48,6 +55,9 @@ pub(crate) struct Global {
     /// How results are printed
     #[arg(long, global = true, value_enum, default_value_t = Format::Text)]
     pub(crate) format: Format,
+
+    #[command(flatten)]
+    pub(crate) bucket: BucketArgs,
 }
 
 /// How results are printed.

@@ -14,17 +14,34 @@ use std::sync::Arc;
 
 use anyhow::anyhow;
 use roadstead::oci::{Reference, Repository};
-use roadstead::store::LocalStore;
+use roadstead::store::{LocalStore, Store};
 use roadstead::tree::{Tree, TreeError};
 
 use crate::args::Global;
+use crate::bucket_args::TreePlace;
 
 /// The tree, which must be there.
 async fn open(global: &Global) -> anyhow::Result<Tree> {
-    if !global.tree.exists() {
-        return Err(TreeError::Absent(global.tree.display().to_string()).into());
-    }
-    Ok(Tree::open(Arc::new(LocalStore::open(&global.tree)?)).await?)
+    let store: Arc<dyn Store> = match &global.tree {
+        TreePlace::Folder(folder) if !folder.exists() => {
+            return Err(TreeError::Absent(folder.display().to_string()).into());
+        }
+        TreePlace::Folder(folder) => Arc::new(LocalStore::open(folder)?),
+        TreePlace::Bucket(at) => Arc::new(global.bucket.open(at)?),
+    };
+    Ok(Tree::open(store).await?)
+}
+
+/// The tree, which is made if it isn't there.
+async fn create(global: &Global, no_sync: bool) -> anyhow::Result<Tree> {
+    let store: Arc<dyn Store> = match &global.tree {
+        TreePlace::Folder(folder) => {
+            let store = LocalStore::create(folder)?;
+            Arc::new(if no_sync { store.without_sync() } else { store })
+        }
+        TreePlace::Bucket(at) => Arc::new(global.bucket.create(at).await?),
+    };
+    Ok(Tree::create(store).await?)
 }
 
 /// A name in a tree: a repository, and perhaps a tag or a digest. Nothing is added to it, since a tree knows no registry.

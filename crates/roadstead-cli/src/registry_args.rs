@@ -3,8 +3,8 @@
 //! The variables, files and folders are those of docker and podman, so that whoever can pull with them needs to set up
 //! nothing. The library reads none of this: it gets the values.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
 use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -99,30 +99,43 @@ impl FromStr for Mirror {
 }
 
 /// The variables of the environment, so that tests have their own.
-struct Environment<F>(F);
+pub(crate) struct Environment(HashMap<OsString, OsString>);
 
-impl Environment<fn(&str) -> Option<OsString>> {
+impl Environment {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read for the library")]
-    fn of_this_process() -> Self {
-        Self(|name| std::env::var_os(name))
+    pub(crate) fn of_this_process() -> Self {
+        Self(std::env::vars_os().collect())
     }
-}
 
-impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.0)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    fn get(&self, name: &str) -> Option<OsString> {
+        self.0.get(OsStr::new(name)).cloned()
+    }
+
+    /// Everything that is text.
+    pub(crate) fn all(&self) -> HashMap<String, String> {
+        let text = |(name, value): (&OsString, &OsString)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()));
+        self.0.iter().filter_map(text).collect()
+    }
+
+    /// A variable that is text.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.get(name)?.into_string().ok()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
     /// The first of several spellings that is set, be it to nothing: an empty variable switches off.
-    fn text(&self, names: [&str; 2]) -> Option<String> {
-        names.into_iter().find_map(|name| (self.0)(name)?.into_string().ok())
+    fn either(&self, names: [&str; 2]) -> Option<String> {
+        names.into_iter().find_map(|name| self.text(name))
     }
 
     fn folders(&self, name: &str) -> Vec<PathBuf> {
-        (self.0)(name).map(|list| std::env::split_paths(&list).collect()).unwrap_or_default()
+        self.get(name).map(|list| std::env::split_paths(&list).collect()).unwrap_or_default()
     }
 
-    fn home(&self) -> Option<PathBuf> {
+    pub(crate) fn home(&self) -> Option<PathBuf> {
         self.path("HOME")
     }
 
@@ -143,17 +156,17 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
         [runtime, settings, self.docker_file()].into_iter().flatten().collect()
     }
 
-    fn proxies(&self) -> Proxies {
-        let proxy = |names| self.text(names).map(Secret::from);
+    pub(crate) fn proxies(&self) -> Proxies {
+        let proxy = |names| self.either(names).map(Secret::from);
         Proxies {
             http: proxy(["HTTP_PROXY", "http_proxy"]),
             https: proxy(["HTTPS_PROXY", "https_proxy"]),
             all: proxy(["ALL_PROXY", "all_proxy"]),
-            except: self.text(["NO_PROXY", "no_proxy"]).unwrap_or_default(),
+            except: self.either(["NO_PROXY", "no_proxy"]).unwrap_or_default(),
         }
     }
 
-    fn roots(&self) -> Roots {
+    pub(crate) fn roots(&self) -> Roots {
         let (file, directories) = (self.path("SSL_CERT_FILE"), self.folders("SSL_CERT_DIR"));
         if file.is_none() && directories.is_empty() { Roots::System } else { Roots::Paths { file, directories } }
     }
@@ -342,10 +355,8 @@ pub(crate) fn password_for(username: &str, from_stdin: bool) -> anyhow::Result<S
 mod tests {
     use super::*;
 
-    fn environment(variables: &[(&'static str, &'static str)]) -> Environment<impl Fn(&str) -> Option<OsString>> {
-        Environment(move |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
-        })
+    fn environment(variables: &[(&'static str, &'static str)]) -> Environment {
+        Environment(variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
     fn texts(paths: &[PathBuf]) -> Vec<&str> {

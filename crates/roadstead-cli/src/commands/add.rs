@@ -3,7 +3,6 @@
 mod names;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
@@ -13,7 +12,6 @@ use roadstead::image::{
 };
 use roadstead::medium::registry::RegistrySource;
 use roadstead::oci::{ImageReference, Platform, Registry, Repository, Tag};
-use roadstead::store::LocalStore;
 use roadstead::tree::Tree;
 use tokio::io::AsyncBufReadExt as _;
 
@@ -134,7 +132,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         }
     }
 
-    let tree = create(&global.tree, args.no_sync).await?;
+    let tree = super::create(global, args.no_sync).await?;
     let progress = Arc::new(Progress::new(output));
     let platforms = match (args.platforms.is_empty(), args.strip_removed_platforms) {
         (true, _) => Platforms::All,
@@ -177,13 +175,6 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
     let last = errors.pop();
     errors.iter().for_each(|error| output.error(error));
     last.map_or(Ok(()), Err)
-}
-
-/// The tree, which is made if it isn't there.
-pub(super) async fn create(path: &Path, no_sync: bool) -> anyhow::Result<Tree> {
-    let store = LocalStore::create(path)?;
-    let store = if no_sync { store.without_sync() } else { store };
-    Ok(Tree::create(Arc::new(store)).await?)
 }
 
 /// What became of the images of one repository.

@@ -11,7 +11,7 @@ use super::sink::WRITERS;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, Manifest, Reference, Repository, Tag};
-use crate::store::{Listed, LockMode, Naming, StoreError};
+use crate::store::{Listed, LockMode, Naming, Reach, StoreError};
 
 /// What a removal took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -42,8 +42,12 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Unknown`] if there is no such thing, [`TreeError::Needed`] if a tag or an index needs the manifest.
+    /// [`TreeError::Unknown`] if there is no such thing, [`TreeError::Needed`] if a tag or an index needs the manifest,
+    /// [`TreeError::Unlocked`] if the store can't keep writers away.
     pub async fn remove(&self, repository: &Repository, what: Option<&Reference>) -> Result<Removed, TreeError> {
+        if self.0.store.reach() == Reach::Process {
+            return Err(TreeError::Unlocked(self.0.store.describe()));
+        }
         let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
         let repo = self.read_repo(repository, what).await?;
         let unknown = || TreeError::Unknown(display(repository, what));

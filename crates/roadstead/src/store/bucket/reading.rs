@@ -1,0 +1,91 @@
+//! Objects as they come. A connection that breaks is replaced by one for the rest, of the same version.
+
+use std::ops::Range;
+
+use ::http::Method;
+use ::http::header::{IF_MATCH, RANGE};
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::stream::{self, BoxStream};
+
+use super::client::{Call, Calls};
+use super::{BucketError, BucketStore, Key, StoreError, Version};
+use crate::http::Response;
+
+/// Beyond this nothing lies, and some services take no larger number.
+const ENDLESS: u64 = 1 << 53;
+
+/// The call for an object, or for a range of it that is not empty.
+pub(super) fn call(object: &str, range: Option<Range<u64>>) -> Call<'_> {
+    let call = Call::new(Method::GET, Some(object), "s3:GetObject");
+    match range {
+        None => call,
+        Some(Range { start, end }) if end > ENDLESS => call.header(RANGE, format!("bytes={start}-")),
+        Some(Range { start, end }) => call.header(RANGE, format!("bytes={start}-{}", end - 1)),
+    }
+}
+
+struct Reading {
+    store: BucketStore,
+    key: Key,
+    version: Version,
+    /// What is still to come.
+    range: Range<u64>,
+    response: Option<Response>,
+    failures: u32,
+}
+
+/// The bytes of `range`, which `response` begins with.
+pub(super) fn stream(
+    store: BucketStore,
+    key: Key,
+    version: Version,
+    range: Range<u64>,
+    response: Response,
+) -> BoxStream<'static, Result<Bytes, StoreError>> {
+    let reading = Reading { store, key, version, range, response: Some(response), failures: 0 };
+    stream::try_unfold(reading, |mut reading| async move {
+        let piece = reading.next().await.map_err(|error| reading.store.failed("reading", reading.key.as_str(), error))?;
+        Ok(piece.map(|piece| (piece, reading)))
+    })
+    .boxed()
+}
+
+impl Reading {
+    async fn next(&mut self) -> Result<Option<Bytes>, BucketError> {
+        loop {
+            if self.range.is_empty() {
+                return Ok(None);
+            }
+            let response = match &mut self.response {
+                Some(response) => response,
+                None => {
+                    let object = self.store.0.at.object(&self.key);
+                    let call = call(&object, Some(self.range.clone())).header(IF_MATCH, &self.version.0);
+                    let answer = self.store.0.calls.send(&call).await.map_err(|failed| failed.error)?;
+                    self.response.insert(answer.response)
+                }
+            };
+            match response.chunk().await {
+                Ok(Some(piece)) if piece.is_empty() => {}
+                Ok(Some(mut piece)) => {
+                    let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
+                    piece.truncate(left);
+                    self.range.start += piece.len() as u64;
+                    self.failures = 0;
+                    return Ok(Some(piece));
+                }
+                Ok(None) => {
+                    let left = self.range.end - self.range.start;
+                    return Err(BucketError::Answer(format!("{} ends {left} bytes too early", response.shown())));
+                }
+                Err(error) => {
+                    self.response = None;
+                    if !Calls::is_transient(&error) || !self.store.0.calls.pause(&mut self.failures).await {
+                        return Err(BucketError::Http(error));
+                    }
+                }
+            }
+        }
+    }
+}
