@@ -131,7 +131,8 @@ impl BucketArgs {
     }
 
     fn resolve(&self, environment: &Environment) -> anyhow::Result<(Client, BucketOptions)> {
-        let variable = |names: &[&str]| names.iter().find_map(|name| environment.text(name)).filter(|text| !text.is_empty());
+        let variable =
+            |names: &[&str]| names.iter().find_map(|name| environment.text(name)).filter(|text| !text.is_empty());
         let named = self.profile.clone().or_else(|| variable(&["AWS_PROFILE"]));
         let profile = Profile::read(environment, named.as_deref())?;
         let ca_bundle = self.ca_bundle.clone().or_else(|| environment.path("AWS_CA_BUNDLE"));

@@ -113,7 +113,8 @@ impl Environment {
 
     /// Everything that is text.
     pub(crate) fn all(&self) -> HashMap<String, String> {
-        let text = |(name, value): (&OsString, &OsString)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()));
+        let text =
+            |(name, value): (&OsString, &OsString)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()));
         self.0.iter().filter_map(text).collect()
     }
 

@@ -289,8 +289,8 @@ pub trait Store: Send + Sync {
     async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError>;
 
     /// Begins an upload as [`begin_upload`](Self::begin_upload) does, of which is known where it will end if all goes well: a store
-    /// that has to name an object before its bytes come needn't copy it afterwards. [`Upload::finish`] has the last word all the
-    /// same, and until then nothing shows.
+    /// that has to name an object before its bytes come needn't copy it afterwards. Nothing shows before [`Upload::finish`], which
+    /// has to say the same key and headers again.
     ///
     /// # Errors
     ///
@@ -432,7 +432,10 @@ impl StoreError {
         let Self::Io { source, .. } = self else { return false };
         match (source.downcast_ref::<std::io::Error>(), source.downcast_ref::<bucket::BucketError>()) {
             (Some(error), _) => error.kind() == std::io::ErrorKind::PermissionDenied,
-            (_, Some(bucket::BucketError::Refused { status, .. })) => *status == http::StatusCode::FORBIDDEN,
+            // Other reasons have words of their own; answers to HEAD have no word at all.
+            (_, Some(bucket::BucketError::Refused { status, code, .. })) => {
+                *status == http::StatusCode::FORBIDDEN && matches!(code.as_str(), "AccessDenied" | "")
+            }
             _ => false,
         }
     }

@@ -11,7 +11,10 @@ use anyhow::Context as _;
 use async_trait::async_trait;
 use bytes::Bytes;
 use reqsign_aws_core::{Credential, DefaultCredentialProvider};
-use reqsign_core::{CommandExecute, CommandOutput, Context, Env, Error, FileRead, HttpSend, ProvideCredential as _, SigningCredential as _};
+use reqsign_core::{
+    CommandExecute, CommandOutput, Context, Env, Error, FileRead, HttpSend, ProvideCredential as _,
+    SigningCredential as _,
+};
 use roadstead::http::{BoxError, Client, ClientOptions, RetryPolicy, Timeouts};
 use roadstead::store::bucket::{CredentialSource, Keys};
 use tokio::sync::Mutex;

@@ -68,9 +68,9 @@ fn bucket(error: &BucketError) -> Option<String> {
         (_, "NoSuchBucket", _) => Some("there is no such bucket: make it first".to_owned()),
         (_, "AccessControlListNotSupported", _) => Some("this bucket takes no ACL: leave --acl out".to_owned()),
         (_, "RequestTimeTooSkewed", _) => Some("the clock of this machine is wrong".to_owned()),
-        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken", _) => {
-            Some("the access keys are wrong, expired, or for another service: see --profile and --endpoint-url".to_owned())
-        }
+        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken", _) => Some(
+            "the access keys are wrong, expired, or for another service: see --profile and --endpoint-url".to_owned(),
+        ),
         (403, ..) => Some(format!(
             "the access keys lack {action} on this bucket, or s3:ListBucket, without which what is missing looks forbidden"
         )),

@@ -12,9 +12,7 @@ use super::{Pointer, Tree, TreeError, derived, keys, manifest_headers};
 use crate::oci::{
     Algorithm, Digest, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag,
 };
-use crate::store::{
-    Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, Small, StoreError, Written,
-};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, Small, StoreError, Written};
 
 /// The largest list that is read. A tag has 128 bytes at most; this is a million tags and more.
 const MAX_LIST_SIZE: u64 = 256 << 20;

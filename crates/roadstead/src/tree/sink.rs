@@ -391,11 +391,8 @@ impl RepositorySink for TreeSink {
     async fn put_blob(&self, expected: &Descriptor, mut bytes: ByteStream) -> Result<(), PutError> {
         let store = &self.tree.0.store;
         let failed = |e| PutError::Sink(self.failed(TreeError::Store(e)));
-        let aim = Aim {
-            key: self.blob_key(&expected.digest),
-            headers: blob_headers(&expected.digest),
-            size: expected.size,
-        };
+        let aim =
+            Aim { key: self.blob_key(&expected.digest), headers: blob_headers(&expected.digest), size: expected.size };
         let upload = store.begin_upload_to(expected.digest.algorithm().hasher(), aim).await;
         let mut upload = upload.map_err(failed)?;
         let limit = expected.size.unwrap_or(MAX_BLOB_SIZE);

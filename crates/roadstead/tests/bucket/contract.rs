@@ -92,7 +92,7 @@ async fn minio_keeps_the_promises_of_a_sink() {
     keeps_the_promises_of_a_sink(BucketServer::Minio).await;
 }
 
-/// Uploads of several parts: aimed well, aimed elsewhere, not aimed, and given up.
+/// Uploads of several parts: aimed well, aimed badly, not aimed, and given up.
 async fn takes_large_objects(server: BucketServer) {
     let buckets = server.start(&["large"]);
     let store = open("s3://large", options(&buckets.url()));
@@ -117,19 +117,20 @@ async fn takes_large_objects(server: BucketServer) {
     let upload = write(&store, Some(aim())).await;
     assert!(store.head(&key("aimed")).await.unwrap().is_none(), "{server:?}: it shows before it is finished");
     upload.finish(&key("aimed"), &headers).await.unwrap();
-    write(&store, Some(aim())).await.finish(&key("elsewhere"), &headers).await.unwrap();
+    assert!(write(&store, Some(aim())).await.finish(&key("elsewhere"), &headers).await.is_err(), "{server:?}");
+    assert!(store.head(&key("elsewhere")).await.unwrap().is_none(), "{server:?}");
     write(&store, None).await.finish(&key("not/aimed"), &headers).await.unwrap();
-    for name in ["aimed", "elsewhere", "not/aimed"] {
+    for name in ["aimed", "not/aimed"] {
         let object = store.get(&key(name), None).await.unwrap().unwrap_or_else(|| panic!("{server:?}: {name} is gone"));
         assert_eq!(object.entry.headers, headers, "{server:?}: {name}");
         assert_eq!(bytes_of(object).await, content, "{server:?}: {name}");
         let part = store.get(&key(name), Some(9_000_000..9_000_010)).await.unwrap().unwrap();
         assert_eq!(bytes_of(part).await, content[9_000_000..9_000_010], "{server:?}: {name}");
     }
-    assert!(!store.link(&key("aimed"), &key("elsewhere"), &headers).await.unwrap(), "{server:?}: the same digest");
+    assert!(!store.link(&key("aimed"), &key("not/aimed"), &headers).await.unwrap(), "{server:?}: the same digest");
     assert!(store.list(&key(".roadstead/uploads")).try_next().await.unwrap().is_none(), "{server:?}");
 
-    for name in ["aimed", "elsewhere", "not/aimed"] {
+    for name in ["aimed", "not/aimed"] {
         assert!(store.delete(&key(name)).await.unwrap());
     }
     drop(write(&store, Some(aim())).await);
@@ -154,10 +155,10 @@ async fn refusals_are_named_and_keep_secrets() {
     let key: Key = "some/key".parse().unwrap();
     let told = async |at: &str, secret: &str| {
         let keys = roadstead::store::bucket::Keys { secret: secret.into(), ..keys() };
-        let store = open(at, roadstead::store::bucket::BucketOptions {
-            credentials: Some(Arc::new(keys)),
-            ..options(&buckets.url())
-        });
+        let store = open(
+            at,
+            roadstead::store::bucket::BucketOptions { credentials: Some(Arc::new(keys)), ..options(&buckets.url()) },
+        );
         let error = store.get(&key, None).await.err().expect("it is refused");
         let cause = std::error::Error::source(&error).unwrap().to_string();
         (error.to_string(), cause)

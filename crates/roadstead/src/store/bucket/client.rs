@@ -131,10 +131,8 @@ impl Calls {
     pub(super) async fn ask(&self, call: &Call<'_>) -> Result<(Bytes, bool), Failed> {
         let (mut failures, mut repeated) = (0, false);
         loop {
-            let Answer { response, doubtful } = self.send(call).await.map_err(|failed| Failed {
-                doubtful: failed.doubtful || repeated,
-                ..failed
-            })?;
+            let Answer { response, doubtful } =
+                self.send(call).await.map_err(|failed| Failed { doubtful: failed.doubtful || repeated, ..failed })?;
             let (status, shown) = (response.status(), response.shown());
             let failed = |error| Failed { error, doubtful: true };
             let answer = response.bytes(xml::MAX_ANSWER).await.map_err(|e| failed(BucketError::Http(e)))?;
@@ -188,7 +186,9 @@ async fn refused(response: Response, action: &'static str) -> BucketError {
     let (status, url) = (response.status(), response.shown().to_string());
     let region = response.header("x-amz-bucket-region").map(str::to_owned);
     let said = response.bytes(MAX_FAULT).await.ok().and_then(|body| xml::fault(&body)).unwrap_or_default();
-    let clean = |text: &str| crate::oci::excerpt(&text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>());
+    let clean = |text: &str| {
+        crate::oci::excerpt(&text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
+    };
     BucketError::Refused {
         url,
         status,

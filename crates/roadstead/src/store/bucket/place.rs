@@ -86,12 +86,7 @@ impl Base {
     /// # Errors
     ///
     /// What is wrong with the endpoint or the region.
-    pub(super) fn new(
-        at: &BucketUrl,
-        endpoint: Option<&str>,
-        region: &str,
-        style: Addressing,
-    ) -> Result<Self, String> {
+    pub(super) fn new(at: &BucketUrl, endpoint: Option<&str>, region: &str, style: Addressing) -> Result<Self, String> {
         let bucket = &at.bucket;
         let amazon = || {
             let country = if region.starts_with("cn-") { ".cn" } else { "" };
@@ -99,7 +94,8 @@ impl Base {
         };
         let text = endpoint.map_or_else(amazon, str::to_owned);
         let problem = || format!("{text:?} is no endpoint: expected http(s)://HOST[:PORT]");
-        if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) || region.is_empty() {
+        if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) || region.is_empty()
+        {
             return Err(format!("{region:?} is no region"));
         }
         let mut url: Url = text.parse().map_err(|_| problem())?;
@@ -153,7 +149,8 @@ mod tests {
         ] {
             assert_eq!(text.parse::<BucketUrl>().unwrap().to_string(), shown);
         }
-        for bad in ["", "s3:", "s3://", "s3:///p", "s3://ab", "s3://b@d/p", "s3://bucket//", "s3://bucket/../x", "gs://bucket"]
+        for bad in
+            ["", "s3:", "s3://", "s3:///p", "s3://ab", "s3://b@d/p", "s3://bucket//", "s3://bucket/../x", "gs://bucket"]
         {
             assert!(bad.parse::<BucketUrl>().is_err(), "{bad:?} was accepted");
         }
@@ -179,7 +176,12 @@ mod tests {
             ("s3://b-1", None, Addressing::Auto, "https://b-1.s3.eu-west-1.amazonaws.com/v2/a%3Ab?uploads="),
             ("s3://b.1", None, Addressing::Auto, "https://s3.eu-west-1.amazonaws.com/b.1/v2/a%3Ab?uploads="),
             ("s3://b-1", None, Addressing::Path, "https://s3.eu-west-1.amazonaws.com/b-1/v2/a%3Ab?uploads="),
-            ("s3://b-1", Some("http://localhost:9000/"), Addressing::Auto, "http://localhost:9000/b-1/v2/a%3Ab?uploads="),
+            (
+                "s3://b-1",
+                Some("http://localhost:9000/"),
+                Addressing::Auto,
+                "http://localhost:9000/b-1/v2/a%3Ab?uploads=",
+            ),
             ("s3://b-1", Some("https://r2.example"), Addressing::Virtual, "https://b-1.r2.example/v2/a%3Ab?uploads="),
             ("s3://b-1", Some("https://h/x"), Addressing::Auto, "https://h/x/b-1/v2/a%3Ab?uploads="),
         ] {

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use ::http::Method;
 use ::http::header::{IF_MATCH, RANGE};
-use bytes::Bytes;
+use ::http::{Method, StatusCode};
+use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
@@ -31,11 +31,19 @@ struct Reading {
     version: Version,
     /// What is still to come.
     range: Range<u64>,
+    /// How many bytes come before that.
+    skip: u64,
     response: Option<Response>,
     failures: u32,
 }
 
-/// The bytes of `range`, which `response` begins with.
+/// How many bytes of an answer come before the first that was asked for: whoever is asked for everything, or knows no ranges,
+/// begins at the beginning.
+fn skipped(response: &Response, start: u64) -> u64 {
+    if response.status() == StatusCode::PARTIAL_CONTENT { 0 } else { start }
+}
+
+/// The bytes of `range`, out of the answer to a [`call`] for it.
 pub(super) fn stream(
     store: BucketStore,
     key: Key,
@@ -43,9 +51,11 @@ pub(super) fn stream(
     range: Range<u64>,
     response: Response,
 ) -> BoxStream<'static, Result<Bytes, StoreError>> {
-    let reading = Reading { store, key, version, range, response: Some(response), failures: 0 };
+    let skip = skipped(&response, range.start);
+    let reading = Reading { store, key, version, range, skip, response: Some(response), failures: 0 };
     stream::try_unfold(reading, |mut reading| async move {
-        let piece = reading.next().await.map_err(|error| reading.store.failed("reading", reading.key.as_str(), error))?;
+        let piece =
+            reading.next().await.map_err(|error| reading.store.failed("reading", reading.key.as_str(), error))?;
         Ok(piece.map(|piece| (piece, reading)))
     })
     .boxed()
@@ -63,12 +73,18 @@ impl Reading {
                     let object = self.store.0.at.object(&self.key);
                     let call = call(&object, Some(self.range.clone())).header(IF_MATCH, &self.version.0);
                     let answer = self.store.0.calls.send(&call).await.map_err(|failed| failed.error)?;
+                    self.skip = skipped(&answer.response, self.range.start);
                     self.response.insert(answer.response)
                 }
             };
             match response.chunk().await {
-                Ok(Some(piece)) if piece.is_empty() => {}
                 Ok(Some(mut piece)) => {
+                    let skipped = usize::try_from(self.skip).map_or(piece.len(), |skip| skip.min(piece.len()));
+                    self.skip -= skipped as u64;
+                    piece.advance(skipped);
+                    if piece.is_empty() {
+                        continue;
+                    }
                     let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
                     piece.truncate(left);
                     self.range.start += piece.len() as u64;

@@ -122,11 +122,8 @@ pub(super) fn sign(
     for part in [day, region, "s3", "aws4_request", &text] {
         key = hmac(&key, part);
     }
-    let authorization = format!(
-        "AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}",
-        keys.id,
-        hex(&key)
-    );
+    let authorization =
+        format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}", keys.id, hex(&key));
     let mut authorization = HeaderValue::try_from(authorization)?;
     authorization.set_sensitive(true);
     headers.insert(::http::header::AUTHORIZATION, authorization);
@@ -158,7 +155,10 @@ mod tests {
     #[test]
     fn texts_are_encoded() {
         assert_eq!(encode("v2/a b/sha256:0+~*é", true), "v2/a%20b/sha256%3A0%2B~%2A%C3%A9");
-        assert_eq!(query(&[("prefix", "a/b"), ("delimiter", "/"), ("uploads", "")]), "delimiter=%2F&prefix=a%2Fb&uploads=");
+        assert_eq!(
+            query(&[("prefix", "a/b"), ("delimiter", "/"), ("uploads", "")]),
+            "delimiter=%2F&prefix=a%2Fb&uploads="
+        );
     }
 
     /// The examples of the S3 documentation, "Examples: Signature Calculations".

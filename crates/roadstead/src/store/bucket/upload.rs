@@ -15,7 +15,9 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 
 use super::client::{Call, Failed};
-use super::{Aim, BucketError, BucketStore, COPY_SOURCE, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml};
+use super::{
+    Aim, BucketError, BucketStore, COPY_SOURCE, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml,
+};
 use crate::oci::{Digest, Hasher};
 
 /// The size of a part, and so what is put in one request. Services take no less than 5 MiB.
@@ -37,7 +39,6 @@ const COPIED_PART: u64 = 1 << 30;
 struct Parts {
     store: BucketStore,
     object: Arc<str>,
-    headers: Headers,
     id: Arc<str>,
     /// The tags of the parts that are there, by number less one.
     etags: Vec<Option<String>>,
@@ -55,7 +56,6 @@ impl Parts {
         Ok(Self {
             store: store.clone(),
             object: object.into(),
-            headers: headers.clone(),
             id: upload_id.into(),
             etags: Vec::new(),
             under_way: JoinSet::new(),
@@ -157,7 +157,8 @@ impl Drop for Parts {
             runtime.spawn(async move {
                 // One that arrives after the end of its upload would stay.
                 under_way.shutdown().await;
-                let call = Call::new(Method::DELETE, Some(&object), "s3:AbortMultipartUpload").parameter("uploadId", &id);
+                let call =
+                    Call::new(Method::DELETE, Some(&object), "s3:AbortMultipartUpload").parameter("uploadId", &id);
                 if let Err(failed) = store.0.calls.send(&call).await {
                     tracing::warn!(error = %failed.error, "an upload could not be called off");
                 }
@@ -269,11 +270,17 @@ impl Upload for BucketUpload {
             self.flush().await?;
         }
         let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        if let Some(aim) = &self.aim
+            && (&aim.key, &aim.headers) != (key, headers)
+        {
+            let problem = format!("its parts were sent for {}, and can go nowhere else", aim.key);
+            return Err(self.store.failed("writing", key.as_str(), BucketError::Answer(problem)));
+        }
         parts.complete(self.written).await.map_err(|e| self.failed(e))?;
-        let object = self.store.0.at.object(key);
-        if *parts.object == *object && parts.headers == *headers {
+        if self.aim.is_some() {
             return Ok(());
         }
+        let object = self.store.0.at.object(key);
         let copied = if self.written <= self.store.0.copy_limit {
             self.store.copy(&object, &parts.object, headers).await
         } else {
@@ -282,5 +289,40 @@ impl Upload for BucketUpload {
         let removed = self.store.0.calls.send(&Call::new(Method::DELETE, Some(&parts.object), "s3:DeleteObject")).await;
         copied.map_err(|e| self.store.failed("writing", key.as_str(), e.error))?;
         removed.map(drop).map_err(|e| self.store.failed("deleting", &parts.object, e.error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead_parts::{BucketServer, Buckets};
+
+    use super::*;
+    use crate::http::{Client, ClientOptions};
+    use crate::store::bucket::{BucketOptions, Keys};
+    use crate::testing::noise;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_too_large_for_one_copy_is_copied_in_parts() {
+        let buckets = BucketServer::Versitygw.start(&["copies"]);
+        let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
+        let options = BucketOptions {
+            endpoint: Some(buckets.url()),
+            credentials: Some(Arc::new(keys)),
+            ..BucketOptions::default()
+        };
+        let client = Client::new(ClientOptions::default()).unwrap();
+        let store = BucketStore::open("s3://copies".parse().unwrap(), client, options).unwrap();
+        let mut inner = Arc::into_inner(store.0).unwrap();
+        inner.copy_limit = 6 << 20;
+        let store = BucketStore(Arc::new(inner));
+        let (content, from): (_, Key) = (noise(4, 13 << 20), "from here".parse().unwrap());
+        let _ = store.put(&from, content.clone(), &Headers::default(), Condition::Always).await.unwrap();
+        let headers = Headers { cache_control: Some("max-age=1".into()), ..Headers::default() };
+        let copied = copy_in_parts(&store, "to", "from here", 13 << 20, &headers).await;
+        copied.unwrap_or_else(|failed| panic!("{failed:?}"));
+        let object = store.get(&"to".parse().unwrap(), None).await.unwrap().unwrap();
+        assert_eq!(object.entry.headers, headers);
+        assert!(object.entry.version.0.contains("-3"), "three parts: {:?}", object.entry.version);
+        assert_eq!(object.body.into_bytes(1 << 30, &from).await.unwrap(), content);
     }
 }

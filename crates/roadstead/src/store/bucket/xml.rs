@@ -101,7 +101,8 @@ pub(super) fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, St
 /// began to work.
 pub(super) fn fault(bytes: &[u8]) -> Option<Fault> {
     let text = std::str::from_utf8(bytes).ok()?;
-    let root = text.trim_start().strip_prefix("<?xml").map_or(text, |rest| rest.split_once("?>").map_or("", |(_, b)| b));
+    let root =
+        text.trim_start().strip_prefix("<?xml").map_or(text, |rest| rest.split_once("?>").map_or("", |(_, b)| b));
     root.trim_start().starts_with("<Error").then(|| quick_xml::de::from_str(text).unwrap_or_default())
 }
 
@@ -147,7 +148,8 @@ mod tests {
 
     #[test]
     fn faults_are_told_from_answers() {
-        let said = fault(b"<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>less</Message></Error>").unwrap();
+        let said =
+            fault(b"<?xml version=\"1.0\"?>\n<Error><Code>SlowDown</Code><Message>less</Message></Error>").unwrap();
         assert_eq!((said.code.as_str(), said.message.as_str()), ("SlowDown", "less"));
         assert!(fault(b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>").is_none());
         assert!(fault(b"").is_none());
