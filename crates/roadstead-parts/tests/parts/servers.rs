@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::image::Image;
 use roadstead_parts::{
-    BucketServer, Certificates, Client, Crane, Folder, Generation, Invocation, Isolation, Nginx, Port, Served, Skopeo, part,
+    BucketServer, Certificates, Client, Crane, Folder, Generation, Invocation, Isolation, Nginx, Port, Served, Skopeo,
+    part,
 };
 
 fn curl(arguments: &[&str]) -> Invocation {

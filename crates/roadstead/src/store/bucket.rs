@@ -247,16 +247,7 @@ impl BucketStore {
     /// What went wrong with an object or, without a name, with the bucket.
     fn failed(&self, operation: &'static str, key: &str, error: BucketError) -> StoreError {
         let what = if key.is_empty() { self.describe() } else { format!("{}/{key}", self.0.at) };
-        // Services that keep objects in folders can't have `a` beside `a/b` either.
-        if let BucketError::Refused { code, .. } = &error
-            && matches!(
-                code.as_str(),
-                "ObjectParentIsFile"
-                    | "ExistingObjectIsDirectory"
-                    | "XMinioParentIsObject"
-                    | "XMinioObjectExistsAsDirectory"
-            )
-        {
+        if is_collision(&error) {
             return StoreError::Collision { what };
         }
         StoreError::Io { operation, what, source: error.into() }
@@ -319,6 +310,22 @@ impl BucketStore {
         })
     }
 
+    /// Whether anything is in the way of a key. A service that keeps objects in folders may say so, too, when a folder is just
+    /// being removed with its last object.
+    async fn is_obstructed(&self, key: &Key) -> Result<bool, StoreError> {
+        for above in std::iter::successors(key.parent(), Key::parent) {
+            if self.head(&above).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(self.list(key).try_next().await?.is_some())
+    }
+
+    /// Whether to write a key again, since nothing is in the way that was said to be.
+    async fn is_misled(&self, key: &Key, failed: &Failed, failures: &mut u32) -> Result<bool, StoreError> {
+        Ok(is_collision(&failed.error) && !self.is_obstructed(key).await? && self.0.calls.pause(failures).await)
+    }
+
     /// Makes an object of another one's bytes.
     async fn copy(&self, object: &str, from: &str, headers: &Headers) -> Result<(), Failed> {
         let source = self.0.at.source(from);
@@ -331,6 +338,15 @@ impl BucketStore {
 }
 
 const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
+
+/// Whether a service that keeps objects in folders says that it can't have `a` beside `a/b`.
+fn is_collision(error: &BucketError) -> bool {
+    let BucketError::Refused { code, .. } = error else { return false };
+    matches!(
+        code.as_str(),
+        "ObjectParentIsFile" | "ExistingObjectIsDirectory" | "XMinioParentIsObject" | "XMinioObjectExistsAsDirectory"
+    )
+}
 
 /// Whether a call failed since there is no such object. That there is no such bucket is another matter.
 fn is_absent(failed: &Failed) -> bool {
@@ -416,22 +432,21 @@ impl Store for BucketStore {
                 Ok(_) => return Ok(Written::Done),
                 Err(failed) => failed,
             };
+            if self.is_misled(key, &failed, &mut failures).await? {
+                continue;
+            }
             match failed.status() {
                 Some(StatusCode::PRECONDITION_FAILED) if conditional => {}
                 Some(StatusCode::NOT_FOUND) if conditional && is_absent(&failed) => {}
                 Some(StatusCode::NOT_IMPLEMENTED) if conditional => return Err(self.unconditional("does not know")),
                 // Another write to the key is under way, and nobody knows yet what will come of it. (Or that is how the service
                 // says that the condition doesn't hold.)
-                Some(StatusCode::CONFLICT) if conditional => {
-                    let collision = self.failed("writing", key.as_str(), failed.error);
-                    if matches!(collision, StoreError::Collision { .. }) {
-                        return Err(collision);
-                    }
+                Some(StatusCode::CONFLICT) if conditional && !is_collision(&failed.error) => {
                     if self.allows(key, &condition).await? {
                         if self.0.calls.pause(&mut failures).await {
                             continue;
                         }
-                        return Err(collision);
+                        return Err(self.failed("writing", key.as_str(), failed.error));
                     }
                 }
                 _ => return Err(self.failed("writing", key.as_str(), failed.error)),
@@ -466,20 +481,28 @@ impl Store for BucketStore {
                 size = Some(target.size);
             }
         }
-        let failed = |failed: Failed| self.failed("copying", target.as_str(), failed.error);
+        let failed = |failed: Failed| {
+            let what = if is_collision(&failed.error) { key } else { target };
+            self.failed("copying", what.as_str(), failed.error)
+        };
         let (object, from) = (self.0.at.object(key), self.0.at.object(target));
-        if size.is_none_or(|size| size <= self.0.copy_limit) {
-            match self.copy(&object, &from, headers).await {
+        let mut failures = 0;
+        while size.is_none_or(|size| size <= self.0.copy_limit) {
+            let refused = match self.copy(&object, &from, headers).await {
                 Ok(()) => return Ok(true),
-                Err(refused) if refused.status() == Some(StatusCode::BAD_REQUEST) && size.is_none() => {
-                    // Perhaps it is too large for that.
-                    size = self.head(target).await?.map(|entry| entry.size);
-                    if size.is_none_or(|size| size <= self.0.copy_limit) {
-                        return Err(failed(refused));
-                    }
-                }
-                Err(refused) => return Err(failed(refused)),
+                Err(refused) => refused,
+            };
+            if self.is_misled(key, &refused, &mut failures).await? {
+                continue;
             }
+            if refused.status() == Some(StatusCode::BAD_REQUEST) && size.is_none() {
+                // Perhaps it is too large for that.
+                size = self.head(target).await?.map(|entry| entry.size);
+                if size.is_some_and(|size| size > self.0.copy_limit) {
+                    break;
+                }
+            }
+            return Err(failed(refused));
         }
         let Some(size) = size.or(self.head(target).await?.map(|entry| entry.size)) else {
             let gone = std::io::Error::from(std::io::ErrorKind::NotFound);

@@ -32,8 +32,10 @@ impl FromStr for BucketUrl {
             if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(legal) || bucket.starts_with('.') {
                 return None;
             }
-            let prefix = prefix.strip_suffix('/').unwrap_or(prefix);
-            let prefix = if prefix.is_empty() { None } else { Some(prefix.parse().ok()?) };
+            let prefix = match prefix {
+                "" => None,
+                prefix => Some(prefix.strip_suffix('/').unwrap_or(prefix).parse().ok()?),
+            };
             Some(Self { bucket: bucket.into(), prefix })
         };
         parse().ok_or_else(|| BucketUrlError(crate::oci::excerpt(text)))

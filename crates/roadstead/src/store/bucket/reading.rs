@@ -25,6 +25,9 @@ pub(super) fn call(object: &str, range: Option<Range<u64>>) -> Call<'_> {
     }
 }
 
+/// How many bytes must come before earlier failures are forgotten: a service that cuts every answer after a few is given up.
+const FORGIVE_AFTER: u64 = 1 << 20;
+
 struct Reading {
     store: BucketStore,
     key: Key,
@@ -35,6 +38,7 @@ struct Reading {
     skip: u64,
     response: Option<Response>,
     failures: u32,
+    since_failure: u64,
 }
 
 /// How many bytes of an answer come before the first that was asked for: whoever is asked for everything, or knows no ranges,
@@ -52,7 +56,7 @@ pub(super) fn stream(
     response: Response,
 ) -> BoxStream<'static, Result<Bytes, StoreError>> {
     let skip = skipped(&response, range.start);
-    let reading = Reading { store, key, version, range, skip, response: Some(response), failures: 0 };
+    let reading = Reading { store, key, version, range, skip, response: Some(response), failures: 0, since_failure: 0 };
     stream::try_unfold(reading, |mut reading| async move {
         let piece =
             reading.next().await.map_err(|error| reading.store.failed("reading", reading.key.as_str(), error))?;
@@ -88,7 +92,10 @@ impl Reading {
                     let left = usize::try_from(self.range.end - self.range.start).unwrap_or(usize::MAX);
                     piece.truncate(left);
                     self.range.start += piece.len() as u64;
-                    self.failures = 0;
+                    self.since_failure += piece.len() as u64;
+                    if self.since_failure >= FORGIVE_AFTER {
+                        self.failures = 0;
+                    }
                     return Ok(Some(piece));
                 }
                 Ok(None) => {
@@ -96,7 +103,7 @@ impl Reading {
                     return Err(BucketError::Answer(format!("{} ends {left} bytes too early", response.shown())));
                 }
                 Err(error) => {
-                    self.response = None;
+                    (self.response, self.since_failure) = (None, 0);
                     if !Calls::is_transient(&error) || !self.store.0.calls.pause(&mut self.failures).await {
                         return Err(BucketError::Http(error));
                     }

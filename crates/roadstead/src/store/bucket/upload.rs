@@ -155,8 +155,8 @@ impl Drop for Parts {
             let mut under_way = std::mem::take(&mut self.under_way);
             let (store, object, id) = (self.store.clone(), Arc::clone(&self.object), Arc::clone(&self.id));
             runtime.spawn(async move {
-                // One that arrives after the end of its upload would stay.
-                under_way.shutdown().await;
+                // One that arrives after the end of its upload would stay, and one that is broken off may still arrive.
+                while under_way.join_next().await.is_some() {}
                 let call =
                     Call::new(Method::DELETE, Some(&object), "s3:AbortMultipartUpload").parameter("uploadId", &id);
                 if let Err(failed) = store.0.calls.send(&call).await {
