@@ -13,10 +13,10 @@ const EXIT_CODES: &str = "Exit codes:
     2  the command line can't be read
     3  an image, tag, platform, tree or file isn't there
     4  the registry wants a login, or refuses the one it got
-    5  the registry denies access
-    6  the registry can't be reached, or its certificate isn't trusted
-    7  content is not what its digest says, or no manifest
-    8  the tree can't be read or written
+    5  the registry or the engine denies access
+    6  the registry or the engine can't be reached, or its certificate isn't trusted
+    7  content is not what its digest says, or no manifest, or an archive is none
+    8  the tree can't be read or written, or another destination can't
   130  interrupted";
 
 /// A container registry made of plain files.
@@ -73,6 +73,9 @@ pub(crate) enum Format {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Add(commands::add::Add),
+    #[command(visible_alias = "cp")]
+    Copy(commands::copy::Copy),
+    Save(commands::save::Save),
     #[command(visible_alias = "ls")]
     List(commands::list::List),
     Inspect(commands::inspect::Inspect),

@@ -15,7 +15,7 @@ use roadstead::http::{Client, ClientOptions, RetryPolicy, Roots, TlsOptions};
 use roadstead::store::BucketStore;
 use roadstead::store::bucket::{Addressing, BucketOptions, BucketUrl, CredentialSource};
 
-use crate::registry_args::Environment;
+use crate::environment::Environment;
 use chain::Chain;
 use profile::Profile;
 

@@ -2,12 +2,14 @@
 
 pub(crate) mod add;
 pub(crate) mod config;
+pub(crate) mod copy;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod quickstart;
 pub(crate) mod remove;
+pub(crate) mod save;
 pub(crate) mod serve;
 
 use std::sync::Arc;
@@ -18,28 +20,33 @@ use roadstead::store::{LocalStore, Store};
 use roadstead::tree::{Tree, TreeError};
 
 use crate::args::Global;
-use crate::bucket_args::TreePlace;
+use crate::bucket_args::{BucketArgs, TreePlace};
 
-/// The tree, which must be there.
+/// The tree of `--tree`, which must be there.
 async fn open(global: &Global) -> anyhow::Result<Tree> {
-    let store: Arc<dyn Store> = match &global.tree {
+    open_tree(&global.tree, &global.bucket).await
+}
+
+/// The tree at a place, which must be there.
+pub(crate) async fn open_tree(at: &TreePlace, buckets: &BucketArgs) -> anyhow::Result<Tree> {
+    let store: Arc<dyn Store> = match at {
         TreePlace::Folder(folder) if !folder.exists() => {
             return Err(TreeError::Absent(folder.display().to_string()).into());
         }
         TreePlace::Folder(folder) => Arc::new(LocalStore::open(folder)?),
-        TreePlace::Bucket(at) => Arc::new(global.bucket.open(at)?),
+        TreePlace::Bucket(at) => Arc::new(buckets.open(at)?),
     };
     Ok(Tree::open(store).await?)
 }
 
-/// The tree, which is made if it isn't there.
-async fn create(global: &Global, no_sync: bool) -> anyhow::Result<Tree> {
-    let store: Arc<dyn Store> = match &global.tree {
+/// The tree at a place, which is made if it isn't there.
+pub(crate) async fn create_tree(at: &TreePlace, buckets: &BucketArgs, no_sync: bool) -> anyhow::Result<Tree> {
+    let store: Arc<dyn Store> = match at {
         TreePlace::Folder(folder) => {
             let store = LocalStore::create(folder)?;
             Arc::new(if no_sync { store.without_sync() } else { store })
         }
-        TreePlace::Bucket(at) => Arc::new(global.bucket.create(at).await?),
+        TreePlace::Bucket(at) => Arc::new(buckets.create(at).await?),
     };
     Ok(Tree::create(store).await?)
 }

@@ -1,7 +1,7 @@
 //! The exit codes, a part of the interface that scripts may rely on.
 
 use roadstead::http::HttpError;
-use roadstead::image::{CopyError, Side, SourceError};
+use roadstead::image::{CopyError, Side, SinkError, SourceError};
 use roadstead::store::StoreError;
 use roadstead::tree::TreeError;
 
@@ -18,13 +18,13 @@ pub(crate) const USAGE: Code = 2;
 pub(crate) const NOT_FOUND: Code = 3;
 /// The registry wants a login, or refuses the one it got.
 pub(crate) const UNAUTHORIZED: Code = 4;
-/// The registry knows who asks, and says no.
+/// The registry knows who asks, and says no; or the engine's socket is for others.
 pub(crate) const DENIED: Code = 5;
 /// No such host, no connection, no valid certificate, or no answer.
 pub(crate) const UNREACHABLE: Code = 6;
 /// Content that is not what its name says, or that can't be a manifest.
 pub(crate) const INVALID: Code = 7;
-/// The tree can't be read or written: no space, no permission, a file system that can't hold one.
+/// The tree, or another destination, can't be read or written: no space, no permission, a file system that can't hold it.
 pub(crate) const UNWRITABLE: Code = 8;
 /// Ctrl-C, or a request to terminate.
 pub(crate) const INTERRUPTED: Code = 130;
@@ -48,7 +48,21 @@ pub(crate) fn usage(problem: impl Into<String>) -> anyhow::Error {
 
 /// The code for an error: what its chain says first.
 pub(crate) fn code(error: &anyhow::Error) -> Code {
-    error.chain().find_map(specific).unwrap_or(FAILURE)
+    let Some(at) = error.chain().position(is_about_a_sink) else {
+        return error.chain().find_map(specific).unwrap_or(FAILURE);
+    };
+    // Registries and engines refuse what is sent to them as they refuse to hand something out.
+    let remote = |cause: &(dyn std::error::Error + 'static)| cause.is::<HttpError>() || cause.is::<SourceError>();
+    error.chain().skip(at).filter(|cause| remote(*cause)).find_map(specific).unwrap_or(UNWRITABLE)
+}
+
+/// Whether an error says that something can't be written.
+fn is_about_a_sink(error: &(dyn std::error::Error + 'static)) -> bool {
+    match error.downcast_ref::<CopyError>() {
+        // What a referrer failed of is its cause.
+        Some(CopyError::Referrer { .. }) | None => error.is::<SinkError>(),
+        Some(error) => error.side() == Side::Sink,
+    }
 }
 
 fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
@@ -64,13 +78,11 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     }
     if let Some(error) = error.downcast_ref::<CopyError>() {
         return match error {
-            CopyError::NoPlatform { .. } => Some(NOT_FOUND),
+            CopyError::NoPlatform { .. } | CopyError::Sparse { .. } => Some(NOT_FOUND),
             CopyError::Mismatch { .. } | CopyError::TooDeep { .. } | CopyError::TooManyReferrers { .. } => {
                 Some(INVALID)
             }
             // Its cause says.
-            CopyError::Referrer { .. } => None,
-            error if error.side() == Side::Sink => Some(UNWRITABLE),
             _ => None,
         };
     }

@@ -7,9 +7,13 @@
 mod args;
 mod bucket_args;
 mod commands;
+mod copy_args;
+mod environment;
 mod exit;
 mod output;
 mod registry_args;
+mod transfer;
+mod transport;
 
 use clap::Parser as _;
 
@@ -39,6 +43,8 @@ async fn run(args: Args, output: &Output) -> exit::Code {
     let command = async {
         match args.command {
             Command::Add(add) => commands::add::run(add, global, output).await,
+            Command::Copy(copy) => commands::copy::run(copy, global, output).await,
+            Command::Save(save) => commands::save::run(save, global, output).await,
             Command::List(list) => commands::list::run(list, global, output).await,
             Command::Inspect(inspect) => commands::inspect::run(inspect, global, output).await,
             Command::Remove(remove) => commands::remove::run(remove, global, output).await,

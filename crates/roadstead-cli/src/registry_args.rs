@@ -3,8 +3,7 @@
 //! The variables, files and folders are those of docker and podman, so that whoever can pull with them needs to set up
 //! nothing. The library reads none of this: it gets the values.
 
-use std::collections::{BTreeMap, HashMap};
-use std::ffi::{OsStr, OsString};
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -12,9 +11,11 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use roadstead::http::credentials::{Credential, CredentialFile, Credentials, Helpers};
-use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, Proxies, Roots, Secret, TlsOptions};
-use roadstead::medium::registry::RegistrySource;
+use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, Secret, TlsOptions};
+use roadstead::medium::registry::{RegistrySink, RegistrySource};
 use roadstead::oci::Registry;
+
+use crate::environment::Environment;
 
 /// The longest password that is read from standard input. Some are tokens of a few kilobytes.
 const MAX_PASSWORD: u64 = 64 << 10;
@@ -95,88 +96,6 @@ impl FromStr for Mirror {
             None => (false, host.strip_prefix("https://").unwrap_or(host)),
         };
         Ok(Self { of, host: host.strip_suffix('/').unwrap_or(host).parse()?, plain_http })
-    }
-}
-
-/// The variables of the environment, so that tests have their own.
-pub(crate) struct Environment(HashMap<OsString, OsString>);
-
-impl Environment {
-    #[expect(clippy::disallowed_methods, reason = "this is where the environment is read for the library")]
-    pub(crate) fn of_this_process() -> Self {
-        Self(std::env::vars_os().collect())
-    }
-
-    fn get(&self, name: &str) -> Option<OsString> {
-        self.0.get(OsStr::new(name)).cloned()
-    }
-
-    /// Everything that is text.
-    pub(crate) fn all(&self) -> HashMap<String, String> {
-        let text =
-            |(name, value): (&OsString, &OsString)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()));
-        self.0.iter().filter_map(text).collect()
-    }
-
-    /// A variable that is text.
-    pub(crate) fn text(&self, name: &str) -> Option<String> {
-        self.get(name)?.into_string().ok()
-    }
-
-    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
-        self.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
-    }
-
-    /// The first of several spellings that is set, be it to nothing: an empty variable switches off.
-    fn either(&self, names: [&str; 2]) -> Option<String> {
-        names.into_iter().find_map(|name| self.text(name))
-    }
-
-    fn folders(&self, name: &str) -> Vec<PathBuf> {
-        self.get(name).map(|list| std::env::split_paths(&list).collect()).unwrap_or_default()
-    }
-
-    pub(crate) fn home(&self) -> Option<PathBuf> {
-        self.path("HOME")
-    }
-
-    /// `~/.config`, or where it has been moved to.
-    fn settings(&self) -> Option<PathBuf> {
-        self.path("XDG_CONFIG_HOME").or_else(|| Some(self.home()?.join(".config")))
-    }
-
-    fn docker_file(&self) -> Option<PathBuf> {
-        let folder = self.path("DOCKER_CONFIG").or_else(|| Some(self.home()?.join(".docker")))?;
-        Some(folder.join("config.json"))
-    }
-
-    /// The files of credentials in the order in which podman looks: its own, then docker's.
-    fn credential_files(&self) -> Vec<PathBuf> {
-        let runtime = self.path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
-        let settings = self.settings().map(|folder| folder.join("containers/auth.json"));
-        [runtime, settings, self.docker_file()].into_iter().flatten().collect()
-    }
-
-    pub(crate) fn proxies(&self) -> Proxies {
-        let proxy = |names| self.either(names).map(Secret::from);
-        Proxies {
-            http: proxy(["HTTP_PROXY", "http_proxy"]),
-            https: proxy(["HTTPS_PROXY", "https_proxy"]),
-            all: proxy(["ALL_PROXY", "all_proxy"]),
-            except: self.either(["NO_PROXY", "no_proxy"]).unwrap_or_default(),
-        }
-    }
-
-    pub(crate) fn roots(&self) -> Roots {
-        let (file, directories) = (self.path("SSL_CERT_FILE"), self.folders("SSL_CERT_DIR"));
-        if file.is_none() && directories.is_empty() { Roots::System } else { Roots::Paths { file, directories } }
-    }
-
-    /// The folders of certificates by host, one's own before the machine's.
-    fn certificate_folders(&self) -> Vec<PathBuf> {
-        let own = self.settings().into_iter().flat_map(|folder| ["containers", "docker"].map(|who| folder.join(who)));
-        let system = ["/etc/containers", "/etc/docker"].map(PathBuf::from);
-        own.chain(system).map(|folder| folder.join("certs.d")).collect()
     }
 }
 
@@ -268,6 +187,24 @@ impl RegistryArgs {
         })
     }
 
+    /// The same for one side of a copy, for which other words may have been typed.
+    #[must_use]
+    pub(crate) fn for_side(&self, creds: Option<&str>, tls_verify: Option<bool>) -> Self {
+        let mut side = self.clone();
+        if let Some(creds) = creds {
+            (side.creds, side.username, side.password_stdin) = (Some(creds.to_owned()), None, false);
+        }
+        if let Some(verify) = tls_verify {
+            side.connection.tls_verify = verify;
+        }
+        side
+    }
+
+    /// Whether a credential was typed.
+    pub(crate) const fn has_credential(&self) -> bool {
+        self.creds.is_some() || self.username.is_some()
+    }
+
     /// Whether standard input holds the password, and so nothing else.
     pub(crate) const fn takes_stdin(&self) -> bool {
         self.password_stdin
@@ -296,8 +233,8 @@ impl RegistryArgs {
 }
 
 impl Registries {
-    /// A registry as a source of images, the same one every time.
-    pub(crate) fn source(&self, registry: &Registry) -> anyhow::Result<RegistrySource> {
+    /// A registry as a source of images, the same one every time; without TLS if either the arguments or `plain_http` say so.
+    pub(crate) fn source(&self, registry: &Registry, plain_http: bool) -> anyhow::Result<RegistrySource> {
         let mut sources = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(source) = sources.get(registry) {
             return Ok(source.clone());
@@ -319,10 +256,20 @@ impl Registries {
             self.client.endpoint(&mirror.host, options)
         });
         let mirrors: Vec<Endpoint> = mirrors.collect::<Result<_, _>>()?;
-        let credentials = self.given.clone().map_or_else(|| self.stored.clone(), Credentials::only);
-        let source = RegistrySource::new(self.args.endpoint(&self.client, registry, credentials)?, mirrors);
+        let source = RegistrySource::new(self.endpoint(registry, plain_http)?, mirrors);
         sources.insert(registry.clone(), source.clone());
         Ok(source)
+    }
+
+    /// A registry to push to. Mirrors have no part in that.
+    pub(crate) fn sink(&self, registry: &Registry) -> anyhow::Result<RegistrySink> {
+        Ok(RegistrySink::new(self.endpoint(registry, false)?))
+    }
+
+    fn endpoint(&self, registry: &Registry, plain_http: bool) -> anyhow::Result<Endpoint> {
+        let credentials = self.given.clone().map_or_else(|| self.stored.clone(), Credentials::only);
+        let plain_http = plain_http || self.args.plain_http;
+        Ok(self.client.endpoint(registry, EndpointOptions { credentials, plain_http })?)
     }
 }
 
@@ -355,42 +302,6 @@ pub(crate) fn password_for(username: &str, from_stdin: bool) -> anyhow::Result<S
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn environment(variables: &[(&'static str, &'static str)]) -> Environment {
-        Environment(variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
-    }
-
-    fn texts(paths: &[PathBuf]) -> Vec<&str> {
-        paths.iter().map(|path| path.to_str().unwrap()).collect()
-    }
-
-    #[test]
-    fn files_of_credentials() {
-        let plain = environment(&[("HOME", "/h"), ("XDG_RUNTIME_DIR", "/run/user/7")]);
-        assert_eq!(
-            texts(&plain.credential_files()),
-            ["/run/user/7/containers/auth.json", "/h/.config/containers/auth.json", "/h/.docker/config.json"]
-        );
-        let moved = environment(&[("HOME", "/h"), ("XDG_CONFIG_HOME", "/c"), ("DOCKER_CONFIG", "/d")]);
-        assert_eq!(texts(&moved.credential_files()), ["/c/containers/auth.json", "/d/config.json"]);
-        assert_eq!(
-            texts(&moved.certificate_folders()),
-            ["/c/containers/certs.d", "/c/docker/certs.d", "/etc/containers/certs.d", "/etc/docker/certs.d"]
-        );
-    }
-
-    #[test]
-    fn proxies_and_roots() {
-        let set =
-            environment(&[("https_proxy", "http://p:1"), ("HTTP_PROXY", ""), ("http_proxy", "x"), ("NO_PROXY", "a,b")]);
-        let proxies = set.proxies();
-        assert_eq!(proxies.https.unwrap().reveal(), "http://p:1");
-        assert_eq!(proxies.http.unwrap().reveal(), "", "an empty variable switches off");
-        assert_eq!(proxies.except, "a,b");
-        assert_eq!(set.roots(), Roots::System);
-        let set = environment(&[("SSL_CERT_FILE", "/f"), ("SSL_CERT_DIR", "/a:/b")]);
-        assert_eq!(set.roots(), Roots::Paths { file: Some("/f".into()), directories: vec!["/a".into(), "/b".into()] });
-    }
 
     #[test]
     fn mirrors() {

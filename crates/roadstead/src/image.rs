@@ -9,13 +9,15 @@ mod checked;
 mod copy;
 mod events;
 mod greeting;
+mod join;
 mod sink;
 mod source;
 mod strip;
 
 pub(crate) use checked::Checked;
-pub use copy::{Copied, Copier, CopyError, CopyOptions, MAX_DEPTH, MAX_REFERRERS, Platforms, Side};
+pub use copy::{Copied, Copier, CopyError, CopyOptions, Joined, MAX_DEPTH, MAX_REFERRERS, Platforms, Side};
 pub use events::{BlobOutcome, Event, Events, NotAReferrer, Silent};
 pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
+pub use join::{JoinError, Part, join};
 pub use sink::{Claim, PutError, RepositorySink, Sink, SinkError};
 pub use source::{ByteStream, Collection, Held, RepositorySource, Source, SourceError};

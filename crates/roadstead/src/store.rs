@@ -21,11 +21,12 @@ mod task_locks;
 use std::borrow::Cow;
 use std::error::Error;
 use std::ops::Range;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::TryStreamExt as _;
-use futures::stream::BoxStream;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
 
 pub use bucket::BucketStore;
 pub use key::{Key, KeyError};
@@ -87,6 +88,9 @@ pub enum Body {
     Stream(BoxStream<'static, Result<Bytes, StoreError>>),
 }
 
+/// How many bytes of a file are read at once. Two such pieces are in memory for each stream.
+const PIECE: u64 = 256 << 10;
+
 /// `range`, or everything, cut to an object of `size` bytes.
 fn clamp(range: Option<Range<u64>>, size: u64) -> Range<u64> {
     let Range { start, end } = range.unwrap_or(0..size);
@@ -124,6 +128,26 @@ impl Body {
                 Ok(whole.freeze())
             }
         }
+    }
+
+    /// The bytes in order, as they are read. A file that has become shorter meanwhile ends them with an error that names `what`.
+    #[must_use]
+    pub fn into_stream(self, what: &Key) -> BoxStream<'static, Result<Bytes, StoreError>> {
+        let (file, range) = match self {
+            Self::Bytes(bytes) => return stream::iter([Ok(bytes)]).boxed(),
+            Self::Stream(stream) => return stream,
+            Self::File { file, range } => (Arc::new(file), range),
+        };
+        let what = what.clone();
+        let pieces = range.clone().step_by(PIECE as usize).map(move |start| {
+            let (file, what, piece) = (file.clone(), what.to_string(), start..range.end.min(start + PIECE));
+            local::blocking(move || {
+                let failed = |e: std::io::Error| StoreError::Io { operation: "reading", what, source: e.into() };
+                local::read_range(&file, piece).map_err(failed)
+            })
+        });
+        // One piece is read while the one before it is hashed and written.
+        stream::iter(pieces).buffered(2).boxed()
     }
 }
 

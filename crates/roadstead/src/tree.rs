@@ -25,6 +25,7 @@ pub mod keys;
 mod lists;
 mod remove;
 mod sink;
+mod source;
 mod summary;
 mod walk;
 
@@ -40,6 +41,7 @@ use crate::oci::{
 use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
 use keys::Content;
 pub use remove::Removed;
+pub use source::TreeSource;
 pub use summary::Summary;
 
 /// The version of the format that this code reads and writes.

@@ -19,7 +19,7 @@ use roadstead::http::{BoxError, Client, ClientOptions, RetryPolicy, Timeouts};
 use roadstead::store::bucket::{CredentialSource, Keys};
 use tokio::sync::Mutex;
 
-use crate::registry_args::Environment;
+use crate::environment::Environment;
 
 /// The largest file, answer or output of a program that credentials are looked for in.
 const MAX_SIZE: u64 = 1 << 20;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 
-use crate::registry_args::Environment;
+use crate::environment::Environment;
 
 /// The largest file that is read: people write these by hand.
 const MAX_SIZE: u64 = 1 << 20;

@@ -1,26 +1,26 @@
 //! `roadstead add`
 
+mod list;
 mod names;
+mod plan;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail};
-use futures::stream::{StreamExt as _, TryStreamExt as _};
-use roadstead::image::{
-    Copied, Copier, CopyOptions, Platforms, RepositorySink, RepositorySource, Sink as _, Source as _,
-};
-use roadstead::medium::registry::RegistrySource;
-use roadstead::oci::{ImageReference, Platform, Registry, Repository, Tag};
+use futures::stream::{self, StreamExt as _};
+use roadstead::image::{Copier, RepositorySink, Sink as _};
+use roadstead::oci::{Repository, Tag};
 use roadstead::tree::Tree;
-use tokio::io::AsyncBufReadExt as _;
 
-use crate::args::{Format, Global};
+use crate::args::Global;
+use crate::copy_args::CopyArgs;
 use crate::exit;
 use crate::output::Output;
+use crate::output::copied::Report;
 use crate::output::progress::Progress;
 use crate::registry_args::RegistryArgs;
+use crate::transport::{InEngine, Place, Readable, Reader};
 use names::{Naming, Target};
+use plan::{Plan, Planned, Planner};
 
 /// How many images are worked on at once; their blobs wait for `--jobs`.
 const IMAGES_AT_ONCE: usize = 16;
@@ -28,25 +28,39 @@ const IMAGES_AT_ONCE: usize = 16;
 /// How many repositories get their lists at once: they are written together, and the catalogue once for them all.
 const REPOSITORIES_AT_ONCE: usize = 256;
 
-/// The longest line of a list of images on standard input.
-const MAX_LINE: usize = 4096;
+/// How many archives, layouts and the like are open at once. Compressed ones take room on the disk as long as they are.
+const PLACES_AT_ONCE: usize = 4;
 
-/// Copy images from registries into the tree
+/// How many images of such places are named before they are copied.
+const IMAGES_IN_A_BATCH: usize = 1024;
+
+/// Copy images into the tree, from registries, engines, archives, layouts, folders and other trees
 ///
 /// All platforms come unless --platform says otherwise. What the tree has is not fetched again: adding an image that has not
 /// changed costs one request.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Sources:
+  [docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]
+  docker-daemon:IMAGE                  an image of the Docker engine; with --all, `docker-daemon:` is every one that has a name
+  docker-archive:FILE[:IMAGE]          what `docker save` wrote; all images in it, or one
+  oci-archive:FILE[:IMAGE]             an OCI layout in a tar archive
+  oci:FOLDER[:IMAGE]                   an OCI layout
+  dir:FOLDER                           skopeo's folder
+  tree:FOLDER-OR-URL//[REPOSITORY[:TAG]]   another tree, all of it or a part
+FILE may be compressed, a folder of archives, a pattern such as 'images/*.tar', or - for standard input.
+
+Examples:
   roadstead add alpine:3.20 ghcr.io/org/app:1.2
   roadstead add localhost:5000/app:dev -t app:dev -t app:latest
   roadstead add --platform linux/amd64,linux/arm64 debian:12
   roadstead add --referrers ghcr.io/org/signed:1
+  docker save app:1 | roadstead add docker-archive:-
+  roadstead add docker-daemon:app:1 oci:build/layout:edge 'oci-archive:images/*.tar.gz'
   roadstead add - < images.txt")]
 pub(crate) struct Add {
-    /// Images as docker names them, [docker://][REGISTRY/]REPOSITORY[:TAG][@DIGEST]; `-` reads more from standard input, one
-    /// a line
-    #[arg(required = true, value_name = "IMAGE")]
-    images: Vec<Typed>,
+    /// Where images come from; `-` reads more of these from standard input, one a line
+    #[arg(required = true, value_name = "SOURCE")]
+    sources: Vec<Typed>,
 
     /// What one image is called in the tree, instead of its own name
     #[arg(short, long = "tag", value_name = "REPOSITORY[:TAG]")]
@@ -55,21 +69,12 @@ pub(crate) struct Add {
     #[command(flatten)]
     naming: Naming,
 
-    /// Copy only these platforms; the index stays as it is, and the tree records what was left out
-    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_delimiter = ',')]
-    platforms: Vec<Platform>,
+    /// With docker-daemon: every image of the engine that has a name
+    #[arg(short, long)]
+    all: bool,
 
-    /// With --platform: write a new index that names only them (it has another digest)
-    #[arg(long, requires = "platforms")]
-    strip_removed_platforms: bool,
-
-    /// Copy also what refers to the images: signatures, attestations, SBOMs
-    #[arg(long)]
-    referrers: bool,
-
-    /// How many blobs are copied at once
-    #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
+    #[command(flatten)]
+    copy: CopyArgs,
 
     /// Don't wait until the disk has everything: faster, but a power cut may lose what was added
     #[arg(long)]
@@ -79,10 +84,10 @@ pub(crate) struct Add {
     registry: RegistryArgs,
 }
 
-/// What is typed for an image.
+/// What is typed for a source.
 #[derive(Debug, Clone)]
 enum Typed {
-    Image(ImageReference),
+    Place(Place),
     StandardInput,
 }
 
@@ -90,91 +95,146 @@ impl std::str::FromStr for Typed {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
+        if text == "-" {
+            return Ok(Self::StandardInput);
+        }
         // In one line, since the parser of the command line shows no causes.
-        if text == "-" { Ok(Self::StandardInput) } else { image(text).map(Self::Image).map_err(|e| format!("{e:#}")) }
+        text.parse().map(Self::Place).map_err(|e| format!("{:#}", anyhow::Error::new(e)))
     }
-}
-
-/// One image to copy, and the names that it gets.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Planned {
-    image: ImageReference,
-    tags: BTreeSet<Tag>,
-}
-
-#[derive(serde::Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Report {
-    image: String,
-    /// What names it in the tree.
-    names: Vec<String>,
-    digest: String,
-    media_type: String,
-    /// Another digest than at its source, since platforms were stripped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    source_digest: Option<String>,
-    /// Whether a name leads to something else than before.
-    changed: bool,
 }
 
 pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::Result<()> {
-    if args.registry.takes_stdin() && args.images.iter().any(|typed| matches!(typed, Typed::StandardInput)) {
-        return Err(exit::usage(
-            "standard input can't hold both a list of images (-) and a password (--password-stdin)",
-        ));
-    }
-    let plan = plan(&args).await?;
+    let places = places(&args).await?;
     let registries = args.registry.registries()?;
-    let mut sources: HashMap<Registry, RegistrySource> = HashMap::new();
-    for image in plan.values().flatten().map(|planned| &planned.image) {
-        if !sources.contains_key(&image.registry) {
-            sources.insert(image.registry.clone(), registries.source(&image.registry)?);
+    let reader = Reader { registries: Some(&registries), global };
+    let mut planner = Planner::new(&args.naming, &args.tags, output);
+
+    // Images of registries have the names that were typed: whether they go together shows before anything is asked.
+    let (images, places): (Vec<Place>, Vec<Place>) =
+        places.into_iter().partition(|place| matches!(place, Place::Registry(_)));
+    let mut plan = Plan::new();
+    for image in &images {
+        let opened = reader.open(image).await?;
+        let mut offers = opened.offers();
+        while let Some(offer) = offers.next().await {
+            planner.add(&mut plan, offer?)?;
         }
     }
 
-    let tree = super::create(global, args.no_sync).await?;
+    let mut errors = Vec::new();
+    let mut waiting = Vec::new();
+    for place in places.into_iter().flat_map(Reader::expand) {
+        match place {
+            Ok(place) => waiting.push(place),
+            Err(e) => errors.push(e.into()),
+        }
+    }
     let progress = Arc::new(Progress::new(output));
-    let platforms = match (args.platforms.is_empty(), args.strip_removed_platforms) {
-        (true, _) => Platforms::All,
-        (false, false) => Platforms::Keep(args.platforms),
-        (false, true) => Platforms::Strip(args.platforms),
+    let mut adding = Adding {
+        tree: super::create_tree(&global.tree, &global.bucket, args.no_sync).await?,
+        copier: Copier::new(args.copy.options(), progress.clone()),
+        slots: tokio::sync::Semaphore::new(IMAGES_AT_ONCE),
+        reports: Vec::new(),
+        errors,
     };
-    let options = CopyOptions { jobs: usize::from(args.jobs), platforms, referrers: args.referrers };
-    let copier = Copier::new(options, progress.clone());
-    let slots = tokio::sync::Semaphore::new(IMAGES_AT_ONCE);
-
-    let mut added = futures::stream::iter(plan)
-        .map(|(repository, images)| add(&tree, repository, images, &sources, &copier, &slots))
-        .buffered(IMAGES_AT_ONCE)
-        .chunks(REPOSITORIES_AT_ONCE);
-    let (mut reports, mut errors) = (Vec::new(), Vec::new());
-    while let Some(repositories) = added.next().await {
-        for repository in futures::future::join_all(repositories.into_iter().map(finish)).await {
-            reports.extend(repository.reports);
-            errors.extend(repository.errors);
+    adding.copy(plan).await;
+    for some in waiting.chunks(PLACES_AT_ONCE) {
+        let opened: Vec<_> =
+            stream::iter(some).map(|place| reader.open(place)).buffered(PLACES_AT_ONCE).collect().await;
+        let mut readable = Vec::new();
+        for place in opened {
+            match place {
+                Ok(place) => readable.push(place),
+                Err(e) => adding.errors.push(e),
+            }
+        }
+        if !args.tags.is_empty() {
+            expect_one(&readable)?;
+        }
+        let mut batches = stream::iter(&readable).flat_map(Readable::offers).chunks(IMAGES_IN_A_BATCH);
+        while let Some(offers) = batches.next().await {
+            let mut plan = Plan::new();
+            for offer in offers {
+                let planned = offer.and_then(|offer| planner.add(&mut plan, offer));
+                adding.errors.extend(planned.err());
+            }
+            adding.copy(plan).await;
         }
     }
     progress.finish();
 
-    for report in &reports {
-        if let Some(source) = &report.source_digest {
-            output.note(&format!("{} has a new index: {} was {source}", report.image, report.digest));
+    output.note_new_digests(&adding.reports);
+    output.copied(&adding.reports)?;
+    // The last one decides the exit code, and is printed by whoever turns it into one.
+    let last = adding.errors.pop();
+    adding.errors.iter().for_each(|error| output.error(error));
+    last.map_or(Ok(()), Err)
+}
+
+/// What was typed, also on standard input.
+async fn places(args: &Add) -> anyhow::Result<Vec<Place>> {
+    let takers = args.sources.iter().filter(|typed| match typed {
+        Typed::Place(place) => place.reads_stdin(),
+        Typed::StandardInput => true,
+    });
+    match (takers.count(), args.registry.takes_stdin()) {
+        (0, _) | (1, false) => {}
+        (1, true) => {
+            return Err(exit::usage(
+                "standard input can't hold both what is added (-) and a password (--password-stdin)",
+            ));
         }
+        _ => return Err(exit::usage("standard input can be read only once")),
     }
-    match output.format {
-        Format::Json => output.json(&reports)?,
-        Format::Text => {
-            let names = reports.iter().flat_map(|report| report.names.iter().map(move |name| (name, &report.digest)));
-            for (name, digest) in names {
-                let tagged = if name.contains('@') { name.clone() } else { format!("{name}@{digest}") };
-                output.result(&tagged)?;
+    let mut places = Vec::new();
+    for typed in &args.sources {
+        match typed {
+            Typed::Place(place) => places.push(place.clone()),
+            Typed::StandardInput => {
+                let typed = places.len();
+                list::read(&mut places).await?;
+                if places[typed..].iter().any(Place::reads_stdin) {
+                    return Err(exit::usage("standard input can't hold both a list of images and one of them"));
+                }
             }
         }
     }
-    // The last one decides the exit code, and is printed by whoever turns it into one.
-    let last = errors.pop();
-    errors.iter().for_each(|error| output.error(error));
-    last.map_or(Ok(()), Err)
+    if !args.tags.is_empty() && places.len() != 1 {
+        return Err(exit::usage(format!("--tag names one image, and there are {}", places.len())));
+    }
+    if !args.all && places.contains(&Place::Engine(InEngine::All)) {
+        return Err(exit::usage("docker-daemon: names no image; with --all it is every image that has a name"));
+    }
+    Ok(places)
+}
+
+/// Refuses to give several images one name.
+fn expect_one(places: &[Readable]) -> anyhow::Result<()> {
+    let mut images = Vec::new();
+    for place in places {
+        let Readable::Images(offers) = place else {
+            return Err(exit::usage(
+                "--tag names one image, and a whole tree has many: write REPOSITORY:TAG behind it",
+            ));
+        };
+        images.extend(offers.iter().map(|offer| (offer.identity(), &offer.shown)));
+    }
+    images.sort_unstable();
+    images.dedup_by(|a, b| a.0 == b.0);
+    if images.len() > 1 {
+        let names: Vec<&str> = images.iter().map(|(_, shown)| shown.as_str()).collect();
+        return Err(exit::usage(format!("--tag names one image, and there are {}: {}", names.len(), names.join(", "))));
+    }
+    Ok(())
+}
+
+/// Images on their way into the tree, and what became of those before.
+struct Adding {
+    tree: Tree,
+    copier: Copier,
+    slots: tokio::sync::Semaphore,
+    reports: Vec<Report>,
+    errors: Vec<anyhow::Error>,
 }
 
 /// What became of the images of one repository.
@@ -186,46 +246,58 @@ struct Added {
     unfinished: Option<(Repository, Box<dyn RepositorySink>)>,
 }
 
-/// Copies the images of one repository. One that fails keeps none of the others back.
-async fn add(
-    tree: &Tree,
-    repository: Repository,
-    images: Vec<Planned>,
-    sources: &HashMap<Registry, RegistrySource>,
-    copier: &Copier,
-    slots: &tokio::sync::Semaphore,
-) -> Added {
-    let mut added = Added::default();
-    let opened = match tree.repository(&repository).await {
-        Ok(sink) => sink,
-        Err(e) => {
-            added.errors.push(e.into());
-            return added;
+impl Adding {
+    /// Copies images, and brings the lists up to date.
+    async fn copy(&mut self, plan: Plan) {
+        let (mut reports, mut errors) = (Vec::new(), Vec::new());
+        let mut added = stream::iter(plan)
+            .map(|(repository, images)| self.add(repository, images))
+            .buffered(IMAGES_AT_ONCE)
+            .chunks(REPOSITORIES_AT_ONCE);
+        while let Some(repositories) = added.next().await {
+            for repository in futures::future::join_all(repositories.into_iter().map(finish)).await {
+                reports.extend(repository.reports);
+                errors.extend(repository.errors);
+            }
         }
-    };
-    let (sink, name) = (&*opened, &repository);
-    let copies = images.into_iter().map(|Planned { image, tags }| {
-        let source: Option<Box<dyn RepositorySource>> =
-            sources.get(&image.registry).map(|source| source.repository(&image.repository));
-        async move {
-            let _slot = slots.acquire().await;
-            let source = source.context("the registry is not known")?;
+        drop(added);
+        self.reports.extend(reports);
+        self.errors.extend(errors);
+    }
+
+    /// Copies the images of one repository. One that fails keeps none of the others back.
+    async fn add(&self, repository: Repository, images: Vec<Planned>) -> Added {
+        let mut added = Added::default();
+        let opened = match self.tree.repository(&repository).await {
+            Ok(sink) => sink,
+            Err(e) => {
+                added.errors.push(e.into());
+                return added;
+            }
+        };
+        let (sink, name) = (&*opened, &repository);
+        let copies = images.into_iter().map(|Planned { offer, tags, .. }| async move {
+            let _slot = self.slots.acquire().await;
             let tags: Vec<Tag> = tags.into_iter().collect();
-            let copied = copier.copy(&*source, &image.reference(), sink, &tags).await?;
-            Ok(report(&image, name, &tags, &copied))
+            let copied = self.copier.copy(&*offer.from, &offer.reference, sink, &tags).await?;
+            let names = match &*tags {
+                [] => vec![format!("{name}@{}", copied.descriptor.digest)],
+                tags => tags.iter().map(|tag| format!("{name}:{tag}")).collect(),
+            };
+            Ok(Report::new(offer.shown.clone(), names, &copied))
+        });
+        let copied: Vec<anyhow::Result<Report>> = stream::iter(copies).buffered(IMAGES_AT_ONCE).collect().await;
+        for result in copied {
+            match result {
+                Ok(report) => added.reports.push(report),
+                Err(e) => added.errors.push(e),
+            }
         }
-    });
-    let copied: Vec<anyhow::Result<Report>> = futures::stream::iter(copies).buffered(IMAGES_AT_ONCE).collect().await;
-    for result in copied {
-        match result {
-            Ok(report) => added.reports.push(report),
-            Err(e) => added.errors.push(e),
+        if !added.reports.is_empty() {
+            added.unfinished = Some((repository, opened));
         }
+        added
     }
-    if !added.reports.is_empty() {
-        added.unfinished = Some((repository, opened));
-    }
-    added
 }
 
 /// Brings the lists of a repository up to date.
@@ -236,120 +308,4 @@ async fn finish(mut added: Added) -> Added {
         added.errors.push(anyhow::Error::new(e).context(format!("the lists of {repository} are not up to date")));
     }
     added
-}
-
-fn report(image: &ImageReference, repository: &Repository, tags: &[Tag], copied: &Copied) -> Report {
-    let digest = copied.descriptor.digest;
-    let names = match tags {
-        [] => vec![format!("{repository}@{digest}")],
-        tags => tags.iter().map(|tag| format!("{repository}:{tag}")).collect(),
-    };
-    Report {
-        image: image.to_string(),
-        names,
-        digest: digest.to_string(),
-        media_type: copied.descriptor.media_type.clone(),
-        source_digest: (copied.resolved.digest != digest).then(|| copied.resolved.digest.to_string()),
-        changed: copied.changed,
-    }
-}
-
-/// What to copy, by repository of the tree.
-async fn plan(args: &Add) -> anyhow::Result<BTreeMap<Repository, Vec<Planned>>> {
-    let mut images = Vec::new();
-    for typed in &args.images {
-        match typed {
-            Typed::Image(image) => images.push(image.clone()),
-            Typed::StandardInput => read_list(&mut images).await?,
-        }
-    }
-    if !args.tags.is_empty() && images.len() != 1 {
-        return Err(exit::usage(format!("--tag names one image, and there are {}", images.len())));
-    }
-    let mut plan: BTreeMap<Repository, Vec<Planned>> = BTreeMap::new();
-    for image in images {
-        let targets = match args.tags.as_slice() {
-            [] => vec![args.naming.target(&image)?],
-            targets => { targets.iter().map(|target| args.naming.below_prefix(target)) }.collect::<Result<_, _>>()?,
-        };
-        for Target { repository, tag } in targets {
-            let tag = tag.or_else(|| image.tag.clone()).or_else(|| (!args.tags.is_empty()).then(Tag::latest));
-            let planned = plan.entry(repository).or_default();
-            // The same image under several tags is copied once, and the same word twice is one word.
-            match planned.iter_mut().find(|planned| planned.image == image) {
-                Some(planned) => planned.tags.extend(tag),
-                None => planned.push(Planned { image: image.clone(), tags: tag.into_iter().collect() }),
-            }
-        }
-    }
-    for (repository, images) in &plan {
-        let mut seen: HashMap<&Tag, &ImageReference> = HashMap::new();
-        for planned in images {
-            for tag in &planned.tags {
-                if tag.is_referrers_fallback() {
-                    bail!(
-                        "{repository}:{tag} is where clients look for referrers, which the tree lists by itself; name the image \
-                         otherwise with --tag"
-                    );
-                }
-                if let Some(other) = seen.insert(tag, &planned.image) {
-                    bail!(
-                        "{other} and {} would both be {repository}:{tag}; use --keep-registry, or add them one by one with --tag",
-                        planned.image
-                    );
-                }
-            }
-        }
-    }
-    Ok(plan)
-}
-
-/// An image as people type it.
-fn image(typed: &str) -> anyhow::Result<ImageReference> {
-    let name = typed.strip_prefix("docker://").unwrap_or(typed);
-    const OTHERS: [&str; 7] =
-        ["docker-daemon:", "docker-archive:", "oci:", "oci-archive:", "dir:", "containers-storage:", "tree:"];
-    if let Some(transport) = OTHERS.iter().find(|transport| name.starts_with(*transport)) {
-        bail!("images come from registries (docker://), not from {transport}");
-    }
-    Ok(name.parse()?)
-}
-
-/// Images from standard input, one a line; empty lines and those that begin with # don't count.
-async fn read_list(images: &mut Vec<ImageReference>) -> anyhow::Result<()> {
-    let mut lines = tokio_lines();
-    while let Some(line) = lines.try_next().await? {
-        let line = line.trim();
-        if !line.is_empty() && !line.starts_with('#') {
-            images.push(image(line).with_context(|| format!("{line:?} on standard input names no image"))?);
-        }
-    }
-    Ok(())
-}
-
-/// The lines of standard input, each bounded.
-fn tokio_lines() -> futures::stream::BoxStream<'static, anyhow::Result<String>> {
-    let stdin = tokio::io::BufReader::new(tokio::io::stdin());
-    futures::stream::try_unfold(stdin, |mut stdin| async move {
-        let mut line = Vec::new();
-        loop {
-            let buffer = stdin.fill_buf().await.context("standard input can't be read")?;
-            if buffer.is_empty() {
-                break;
-            }
-            let end = buffer.iter().position(|byte| *byte == b'\n');
-            let taken = end.map_or(buffer.len(), |end| end + 1);
-            line.extend_from_slice(&buffer[..taken]);
-            stdin.consume(taken);
-            if line.len() > MAX_LINE {
-                bail!("standard input has a line of more than {MAX_LINE} bytes, which names no image");
-            }
-            if end.is_some() {
-                break;
-            }
-        }
-        let text = String::from_utf8(line).context("standard input is not text")?;
-        Ok((!text.is_empty()).then_some((text, stdin)))
-    })
-    .boxed()
 }

@@ -42,7 +42,7 @@ struct Report {
 }
 
 pub(crate) async fn run(args: Quickstart, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let tree = super::create(global, false).await?;
+    let tree = super::create_tree(&global.tree, &global.bucket, false).await?;
     let repository: Repository = NAME.parse().context("the image's name is a repository's")?;
     let added = add(&tree, &repository).await?;
     let shown = &global.tree;

@@ -1,12 +1,17 @@
 //! The way out of an error, where there is a known one.
 
-use roadstead::image::SourceError;
+use roadstead::image::{CopyError, SourceError};
+use roadstead::medium::daemon::DaemonError;
 use roadstead::store::StoreError;
 use roadstead::store::bucket::BucketError;
 use roadstead::tree::TreeError;
 
 /// A sentence that says what to do about an error.
 pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
+    // These say themselves what to do.
+    if error.chain().any(|cause| cause.is::<DaemonError>()) {
+        return None;
+    }
     error.chain().find_map(specific)
 }
 
@@ -22,6 +27,11 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             )),
             _ => None,
         };
+    }
+    if let Some(CopyError::Sparse { .. }) = error.downcast_ref::<CopyError>() {
+        return Some(
+            "copy what is there with --platform OS/ARCH, or complete the source with `roadstead add`".to_owned(),
+        );
     }
     // The TLS library's own words; its type is hidden behind two others.
     if error.to_string().starts_with("invalid peer certificate") {

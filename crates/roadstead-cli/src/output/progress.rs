@@ -25,6 +25,7 @@ struct State {
     copied: Tally,
     there: Tally,
     left_out: u64,
+    absent: u64,
     referrers: u64,
     nondistributable: u64,
 }
@@ -51,9 +52,9 @@ impl Progress {
         if let Some(total) = state.total.take() {
             total.finish_and_clear();
         }
-        let State { copied, there, left_out, referrers, nondistributable, .. } = *state;
+        let State { copied, there, left_out, absent, referrers, nondistributable, .. } = *state;
         drop(state);
-        if copied.blobs + there.blobs + left_out + nondistributable == 0 {
+        if copied.blobs + there.blobs + left_out + absent + nondistributable == 0 {
             return;
         }
         let seconds = self.started.elapsed().as_secs_f64();
@@ -71,8 +72,10 @@ impl Progress {
             self.output.note(&format!("with {referrers}"));
         }
         if left_out > 0 {
-            let manifests = if left_out == 1 { "manifest" } else { "manifests" };
-            self.output.note(&format!("left out, as asked: {left_out} {manifests} of other platforms"));
+            self.output.note(&format!("left out, as asked: {} of other platforms", manifests(left_out)));
+        }
+        if absent > 0 {
+            self.output.note(&format!("left out, as at the source: {}", manifests(absent)));
         }
         if nondistributable > 0 {
             self.output.note(&format!(
@@ -111,6 +114,10 @@ fn styled(template: &str) -> ProgressStyle {
 
 fn blobs(number: u64) -> String {
     if number == 1 { "1 blob".to_owned() } else { format!("{number} blobs") }
+}
+
+fn manifests(number: u64) -> String {
+    if number == 1 { "1 manifest".to_owned() } else { format!("{number} manifests") }
 }
 
 impl Events for Progress {
@@ -158,6 +165,7 @@ impl Events for Progress {
             }
             Event::BlobFailed { blob } => self.stop(blob),
             Event::ChildLeftOut { .. } => self.state().left_out += 1,
+            Event::ChildAbsent { .. } => self.state().absent += 1,
             _ => {}
         }
     }

@@ -4,9 +4,11 @@
 //! is complete costs one question about the tag and no other byte. How many blobs move at once is bounded for all images
 //! together; memory is bounded by that number, never by the size of a layer.
 
+mod join;
 mod referrers;
+mod sparse;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -15,10 +17,12 @@ use futures::stream::{self, StreamExt as _, TryStreamExt as _};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::events::{BlobOutcome, Event, Events};
+use super::join::JoinError;
 use super::sink::{Claim, PutError, RepositorySink, SinkError};
 use super::source::{RepositorySource, SourceError};
 use super::strip;
 use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, ManifestError, Platform, Reference, Tag};
+pub use join::Joined;
 pub use referrers::MAX_REFERRERS;
 
 /// How deep indexes may lie within indexes. Two levels occur; no end of them would be an attack.
@@ -160,6 +164,22 @@ pub enum CopyError {
         /// The image as people write it.
         image: String,
     },
+    /// Images don't make an index together.
+    #[error("no index can be made of the images")]
+    Join(#[source] JoinError),
+    /// The source lacks children of an index on purpose, and the sink has no place to say so.
+    #[error(
+        "{image} is not whole at the source, which left {absent} manifests of the index {index} out on purpose, and the destination \
+         can't record that"
+    )]
+    Sparse {
+        /// The image as people write it.
+        image: String,
+        /// The index.
+        index: Digest,
+        /// How many of its manifests are in neither place.
+        absent: usize,
+    },
     /// Platforms can't be taken out of the index.
     #[error("the index of {image} can't be written anew")]
     Strip {
@@ -179,9 +199,12 @@ impl CopyError {
             Self::Source { .. } | Self::Mismatch { .. } => Side::Source,
             Self::Sink { .. } => Side::Sink,
             Self::Referrer { source, .. } => source.side(),
-            Self::NoPlatform { .. } | Self::TooDeep { .. } | Self::TooManyReferrers { .. } | Self::Strip { .. } => {
-                Side::Request
-            }
+            Self::NoPlatform { .. }
+            | Self::TooDeep { .. }
+            | Self::TooManyReferrers { .. }
+            | Self::Join(_)
+            | Self::Sparse { .. }
+            | Self::Strip { .. } => Side::Request,
         }
     }
 }
@@ -227,23 +250,8 @@ impl Copier {
             what: "a tag".to_owned(),
             source: e,
         })?;
-        let copy = Copy {
-            copier: self,
-            image: from.describe(reference),
-            from,
-            to,
-            platforms: &self.options.platforms,
-            seen: Mutex::default(),
-            available: Mutex::default(),
-        };
-        let resolved = copy.from.resolve(reference).await.map_err(|e| copy.source_failed("the manifest", e))?;
-        if let Reference::Digest(wanted) = reference
-            && *wanted != resolved.digest
-        {
-            let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
-            return Err(CopyError::Mismatch { image: copy.image, problem });
-        }
-        self.events.event(Event::Resolved { image: &copy.image, descriptor: &resolved });
+        let copy = self.begin(from, reference, to);
+        let resolved = copy.resolve(reference).await?;
         let Some(descriptor) = copy.manifest(resolved.clone(), 0).await? else {
             return Err(copy.no_platform());
         };
@@ -258,6 +266,23 @@ impl Copier {
         }
         self.events.event(Event::ImageDone { image: &copy.image, descriptor: &descriptor });
         Ok(Copied { resolved, descriptor, changed })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        from: &'a dyn RepositorySource,
+        reference: &Reference,
+        to: &'a dyn RepositorySink,
+    ) -> Copy<'a> {
+        Copy {
+            copier: self,
+            image: from.describe(reference),
+            from,
+            to,
+            platforms: &self.options.platforms,
+            seen: Mutex::default(),
+            available: Mutex::default(),
+        }
     }
 
     /// What keeps others from moving the same blob at the same time.
@@ -296,6 +321,19 @@ impl Copy<'_> {
 
     fn event(&self, event: Event<'_>) {
         self.copier.events.event(event);
+    }
+
+    /// What a reference names at the source.
+    async fn resolve(&self, reference: &Reference) -> Result<Descriptor, CopyError> {
+        let resolved = self.from.resolve(reference).await.map_err(|e| self.source_failed("the manifest", e))?;
+        if let Reference::Digest(wanted) = reference
+            && *wanted != resolved.digest
+        {
+            let problem = format!("manifest {wanted} was asked for, and {} came", resolved.digest);
+            return Err(CopyError::Mismatch { image: self.image.clone(), problem });
+        }
+        self.event(Event::Resolved { image: &self.image, descriptor: &resolved });
+        Ok(resolved)
     }
 
     /// The manifest from the sink, if it has it, else from the source.
@@ -362,10 +400,13 @@ impl Copy<'_> {
     /// Copies the entries of an index that were asked for.
     async fn index(&self, manifest: Manifest, depth: usize) -> Result<Option<Manifest>, CopyError> {
         let wanted = self.platforms.wanted();
+        let lacking = self.lacking(&manifest).await?;
         if wanted.is_some() {
-            self.note(manifest.manifests().iter().filter_map(|entry| entry.platform.as_ref()));
+            let there = manifest.manifests().iter().filter(|entry| !lacking.contains(&entry.digest));
+            self.note(there.filter_map(|entry| entry.platform.as_ref()));
         }
         let (chosen, mut left_out) = choose(&manifest, wanted);
+        let (absent, chosen): (Vec<_>, Vec<_>) = chosen.into_iter().partition(|entry| lacking.contains(&entry.digest));
         let chosen: Vec<Descriptor> = chosen.into_iter().cloned().collect();
         let copies = stream::iter(chosen).map(|entry| self.entry(entry, depth));
         // An index within this one may turn out to have nothing that was asked for.
@@ -376,6 +417,10 @@ impl Copy<'_> {
         left_out.extend(copied.iter().filter(|(_, copy)| copy.is_none()).map(|(entry, _)| entry));
         for child in &left_out {
             self.event(Event::ChildLeftOut { child });
+        }
+        for child in absent {
+            self.event(Event::ChildAbsent { child });
+            left_out.push(child);
         }
         if let Platforms::Strip(_) = self.platforms {
             let kept = copied.iter().filter_map(|(entry, copy)| Some((entry.digest, copy.clone()?))).collect();
@@ -547,8 +592,7 @@ fn choose<'a>(index: &'a Manifest, wanted: Option<&[Platform]>) -> (Vec<&'a Desc
             None => !entry.is_manifest() || is_index(entry),
         }
     };
-    let chosen: std::collections::HashSet<Digest> =
-        { entries.clone() }.filter(|entry| direct(entry)).map(|entry| entry.digest).collect();
+    let chosen: HashSet<Digest> = { entries.clone() }.filter(|entry| direct(entry)).map(|entry| entry.digest).collect();
     entries.partition(|entry| {
         chosen.contains(&entry.digest) || entry.attests().is_some_and(|subject| chosen.contains(&subject))
     })

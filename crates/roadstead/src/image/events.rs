@@ -64,6 +64,11 @@ pub enum Event<'a> {
         /// The child.
         child: &'a Descriptor,
     },
+    /// A child of an index was left out, since the source lacks it on purpose.
+    ChildAbsent {
+        /// The child.
+        child: &'a Descriptor,
+    },
     /// A manifest is in the sink.
     ManifestDone {
         /// Its digest.

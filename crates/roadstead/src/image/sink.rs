@@ -84,6 +84,12 @@ pub trait RepositorySink: Send + Sync {
     /// If it can't be kept.
     async fn put_manifest(&self, manifest: &Manifest) -> Result<(), SinkError>;
 
+    /// Whether [`leave_out`](Self::leave_out) keeps anything. A copy to a medium that keeps nothing leaves out what it was asked
+    /// to leave out, and nothing else.
+    fn records_left_out(&self) -> bool {
+        false
+    }
+
     /// Records that these children of `index` are absent on purpose, so that nobody takes them for lost. An empty
     /// list takes an earlier record back. Media that have no place for such a note keep none.
     ///

@@ -74,6 +74,16 @@ pub trait RepositorySource: Send + Sync {
     ///
     /// As the medium fails.
     async fn referrers(&self, subject: &Digest) -> Result<Vec<Descriptor>, SourceError>;
+
+    /// The children of `index` that are absent here on purpose, so that a copy doesn't take them for lost. Most media have no
+    /// place for such a note: there whatever is absent is lost.
+    ///
+    /// # Errors
+    ///
+    /// As the medium fails.
+    async fn left_out(&self, _index: &Digest) -> Result<Vec<Digest>, SourceError> {
+        Ok(Vec::new())
+    }
 }
 
 /// A medium that holds a few images in one place: an archive, a layout, a folder, a daemon.

@@ -9,7 +9,7 @@ use tokio::sync::OnceCell;
 
 use super::section::{Section, blocking};
 use crate::image::{ByteStream, Held, RepositorySource, SourceError};
-use crate::oci::{Descriptor, Digest, ImageReference, MAX_MANIFEST_SIZE, Manifest, Reference, Tag};
+use crate::oci::{Descriptor, Digest, ImageReference, MAX_MANIFEST_SIZE, Manifest, Reference, Tag, excerpt};
 
 /// Files under names.
 pub(super) trait Files: Send + Sync {
@@ -143,7 +143,14 @@ impl RepositorySource for Content {
     fn describe(&self, reference: &Reference) -> String {
         match reference {
             Reference::Tag(tag) => format!("{}:{tag}", self.0.place),
-            Reference::Digest(digest) => format!("{}@{digest}", self.0.place),
+            Reference::Digest(digest) => {
+                let mut entries = self.0.entries.iter().filter(|entry| entry.descriptor.digest == *digest);
+                match entries.find_map(|entry| entry.name.as_deref()) {
+                    // As people know it.
+                    Some(name) => format!("{}:{}", self.0.place, excerpt(name).escape_debug()),
+                    None => format!("{}@{digest}", self.0.place),
+                }
+            }
         }
     }
 

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::io::AsyncRead;
 
 use super::content::{Content, Files, Locate};
 use super::folder::Folder;
@@ -58,7 +59,24 @@ impl ImageLayout {
     /// [`SourceError::NotFound`] if there is no such file, [`SourceError::Invalid`] if it is no layout, or an archive that no
     /// honest program writes.
     pub async fn open_archive(file: &Path, spool: &Path) -> Result<Self, SourceError> {
-        let tar = Tar::open(file, format!("oci-archive:{}", file.display()), spool).await?;
+        Self::new(Tar::open(file, format!("oci-archive:{}", file.display()), spool).await?).await
+    }
+
+    /// The layout in the tar archive that comes through `input`, such as standard input. It is written to a file without a
+    /// name in the folder `spool`. `place` says for messages where it comes from.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_archive`](Self::open_archive), and if `input` ends with an error.
+    pub async fn read_archive(
+        input: impl AsyncRead + Send + Unpin + 'static,
+        place: &str,
+        spool: &Path,
+    ) -> Result<Self, SourceError> {
+        Self::new(Tar::read(input, place.to_owned(), spool).await?).await
+    }
+
+    async fn new(tar: Tar) -> Result<Self, SourceError> {
         blocking(move || Ok(Self(content(Arc::new(tar))?))).await
     }
 }

@@ -103,6 +103,12 @@ pub(crate) fn left_out(repository: &Repository, index: &Digest) -> Key {
     key(&format!(".roadstead/left-out/{repository}/{index}"))
 }
 
+/// The folder of the records of a repository's indexes.
+#[must_use]
+pub(crate) fn left_out_folder(repository: &Repository) -> Key {
+    key(&format!(".roadstead/left-out/{repository}"))
+}
+
 /// Says that a repository holds a blob, in a store without links. A hint: it may be out of date. Its name is one
 /// component, so that one list shows all; a colon takes the slash's place, which no repository's name has.
 #[must_use]

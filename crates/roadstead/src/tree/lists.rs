@@ -298,7 +298,11 @@ impl Tree {
         Ok(())
     }
 
-    async fn walk_referrers(&self, repository: &Repository) -> Result<BTreeMap<Digest, BTreeSet<Digest>>, TreeError> {
+    /// What the manifests of a repository refer to.
+    pub(super) async fn walk_referrers(
+        &self,
+        repository: &Repository,
+    ) -> Result<BTreeMap<Digest, BTreeSet<Digest>>, TreeError> {
         let mut walked: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
         let names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS)).map_err(TreeError::from);
         let digests = names.try_filter_map(async |listed| match listed {

@@ -432,6 +432,10 @@ impl RepositorySink for TreeSink {
         self.put_manifest_now(manifest).await.map_err(|e| self.failed(e))
     }
 
+    fn records_left_out(&self) -> bool {
+        true
+    }
+
     async fn leave_out(&self, index: &Digest, children: &[Digest]) -> Result<(), SinkError> {
         // An index that never had a record needs none to say that nothing is absent.
         let key = keys::left_out(&self.repository, index);
