@@ -15,7 +15,7 @@ const EXIT_CODES: &str = "Exit codes:
     4  the registry wants a login, or refuses the one it got
     5  the registry or the engine denies access
     6  the registry or the engine can't be reached, or its certificate isn't trusted
-    7  content is not what its digest says, or no manifest, or an archive is none
+    7  content is not what its digest says, or no manifest, or no archive
     8  the tree can't be read or written, or another destination can't
   130  interrupted";
 
@@ -74,7 +74,7 @@ pub(crate) enum Format {
 pub(crate) enum Command {
     Add(commands::add::Add),
     #[command(visible_alias = "cp")]
-    Copy(commands::copy::Copy),
+    Copy(Box<commands::copy::Copy>),
     Save(commands::save::Save),
     #[command(visible_alias = "ls")]
     List(commands::list::List),

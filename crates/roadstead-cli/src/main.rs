@@ -43,7 +43,7 @@ async fn run(args: Args, output: &Output) -> exit::Code {
     let command = async {
         match args.command {
             Command::Add(add) => commands::add::run(add, global, output).await,
-            Command::Copy(copy) => commands::copy::run(copy, global, output).await,
+            Command::Copy(copy) => commands::copy::run(&copy, global, output).await,
             Command::Save(save) => commands::save::run(save, global, output).await,
             Command::List(list) => commands::list::run(list, global, output).await,
             Command::Inspect(inspect) => commands::inspect::run(inspect, global, output).await,

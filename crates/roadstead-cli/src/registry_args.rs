@@ -187,12 +187,13 @@ impl RegistryArgs {
         })
     }
 
-    /// The same for one side of a copy, for which other words may have been typed.
+    /// The same for one side of a copy, for which other words may have been typed. A side that is no registry needs no
+    /// credential, which may have to be asked for.
     #[must_use]
-    pub(crate) fn for_side(&self, creds: Option<&str>, tls_verify: Option<bool>) -> Self {
+    pub(crate) fn for_side(&self, is_registry: bool, creds: Option<&str>, tls_verify: Option<bool>) -> Self {
         let mut side = self.clone();
-        if let Some(creds) = creds {
-            (side.creds, side.username, side.password_stdin) = (Some(creds.to_owned()), None, false);
+        if creds.is_some() || !is_registry {
+            (side.creds, side.username, side.password_stdin) = (creds.map(str::to_owned), None, false);
         }
         if let Some(verify) = tls_verify {
             side.connection.tls_verify = verify;

@@ -39,6 +39,21 @@ impl Transfer<'_> {
         let named = self.named(images)?;
         let progress = Arc::new(Progress::new(output));
         let copier = Copier::new(self.copy.options(), progress.clone());
+        let copied = self.copy_all(images, &named, &copier, writer).await;
+        progress.finish();
+        let reports = copied?;
+        output.note_new_digests(&reports);
+        Ok(reports)
+    }
+
+    async fn copy_all(
+        &self,
+        images: &[Offer],
+        named: &[Destined],
+        copier: &Copier,
+        writer: Writer<'_>,
+    ) -> anyhow::Result<Vec<Report>> {
+        let Self { destination, output, .. } = self;
         let mut opened = writer.open(destination).await?;
         for offer in images {
             if let (Called::Image(image), Some(registry)) = (&offer.called, destination.registry())
@@ -48,16 +63,18 @@ impl Transfer<'_> {
             }
         }
         let mut reports = Vec::new();
-        for (offer, destined) in images.iter().zip(&named) {
+        for (offer, destined) in images.iter().zip(named) {
             let mut reference = offer.reference.clone();
             if destination.holds_one_platform()
                 && let Some((platform, image)) = self.choose(offer).await?
             {
-                output.note(&format!(
-                    "of {}, {platform} is taken: {} holds one platform of an image, and --platform chooses another",
-                    offer.shown,
-                    destination.transport()
-                ));
+                if self.copy.platforms().is_empty() {
+                    output.note(&format!(
+                        "of {}, {platform} is taken: {} holds one platform of an image, and --platform chooses another",
+                        offer.shown,
+                        destination.transport()
+                    ));
+                }
                 reference = image.into();
             }
             let sink = opened.image(&destined.at).await?;
@@ -67,8 +84,6 @@ impl Transfer<'_> {
             reports.push(Report::new(offer.shown.clone(), vec![destination.show(destined)], &copied));
         }
         opened.close().await?;
-        progress.finish();
-        output.note_new_digests(&reports);
         Ok(reports)
     }
 
@@ -88,18 +103,18 @@ impl Transfer<'_> {
     /// What each image is called where it goes.
     fn named(&self, images: &[Offer]) -> anyhow::Result<Vec<Destined>> {
         let mut named = Vec::new();
-        let mut taken: HashMap<Destined, String> = HashMap::new();
+        let mut taken: HashMap<Destined, (String, &str)> = HashMap::new();
         for offer in images {
             let destined = self.destination.name(offer)?;
-            let shown = offer.shown.clone();
+            let (identity, shown) = (offer.identity(), offer.shown.as_str());
             // Several without a name stand beside each other, except where there is room for one.
             let unique = destined.tag.is_some() || matches!(self.destination, Place::Dir(_));
             if unique
-                && let Some(other) = taken.insert(destined.clone(), shown.clone())
-                && other != shown
+                && let Some((other, before)) = taken.insert(destined.clone(), (identity.clone(), shown))
+                && other != identity
             {
                 bail!(
-                    "{other} and {shown} would both be {}: choose one, as SOURCE:NAME",
+                    "{before} and {shown} would both be {}: choose one, as SOURCE:NAME",
                     self.destination.show(&destined)
                 );
             }

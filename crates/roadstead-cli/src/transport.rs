@@ -12,6 +12,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use roadstead::http::{BaseUrl, BaseUrlError};
 use roadstead::oci::{Digest, ImageReference, NameError, Reference, Registry, Repository, Tag};
 
 use crate::bucket_args::TreePlace;
@@ -77,8 +78,32 @@ pub(crate) enum Medium {
     OwnTree,
     /// A tree in another folder, or in a bucket.
     Tree(TreePlace),
-    /// A tree that something serves, at the root of its host.
-    Served { registry: Registry, plain_http: bool },
+    /// A tree that something serves below a URL.
+    Served(BaseUrl),
+    /// What another registry keeps in a folder or, distribution, in a bucket.
+    Kept(Keeper, TreePlace),
+}
+
+/// Whose folder it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Keeper {
+    /// `registry:2`, `registry:3`
+    Distribution,
+    StaticContainerRegistry,
+    Registrish,
+}
+
+impl Keeper {
+    const ALL: [Self; 3] = [Self::Distribution, Self::StaticContainerRegistry, Self::Registrish];
+
+    /// The transport, as it is typed.
+    const fn transport(self) -> &'static str {
+        match self {
+            Self::Distribution => "distribution:",
+            Self::StaticContainerRegistry => "static-container-registry:",
+            Self::Registrish => "registrish:",
+        }
+    }
 }
 
 /// Why a text is no place.
@@ -92,12 +117,12 @@ pub(crate) enum PlaceError {
         "podman's storage is read by podman alone: run `podman save --format oci-archive {name} | roadstead add oci-archive:-`, or `podman push {name} oci-archive:{file}.tar:{name}` and take oci-archive:{file}.tar"
     )]
     Podman { name: String, file: String },
-    #[error(
-        "{0:?} is no URL of a tree: expected http[s]://HOST[:PORT]//REPOSITORY[:TAG]; for one below a path, write docker://HOST/PATH/REPOSITORY:TAG"
-    )]
+    #[error("{0:?} is no URL of a tree: expected http[s]://HOST[:PORT][/PATH]//[REPOSITORY[:TAG]]")]
     Url(String),
-    #[error("{0:?} is no bucket with a tree: expected s3://BUCKET[/PREFIX]//[REPOSITORY[:TAG]]")]
+    #[error("{0:?} names no bucket: expected s3://BUCKET[/PREFIX]//[REPOSITORY[:TAG]]")]
     Bucket(String),
+    #[error(transparent)]
+    BaseUrl(#[from] BaseUrlError),
 }
 
 impl FromStr for Place {
@@ -108,6 +133,9 @@ impl FromStr for Place {
             return Ok(Self::Registry(name.parse()?));
         }
         let Some((transport, rest)) = text.split_once(':') else { return Ok(Self::Registry(text.parse()?)) };
+        if let Some(keeper) = Keeper::ALL.into_iter().find(|keeper| text.starts_with(keeper.transport())) {
+            return kept(keeper, rest).map(Self::Repositories);
+        }
         let expect =
             |transport, what| if rest.is_empty() { Err(PlaceError::Incomplete(transport, what)) } else { Ok(()) };
         match transport {
@@ -173,10 +201,7 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
             let bucket = format!("s3://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?;
             Ok(Medium::Tree(TreePlace::Bucket(bucket)))
         }
-        Some(scheme) => {
-            let registry = at.parse().map_err(|_| PlaceError::Url(text.to_owned()))?;
-            Ok(Medium::Served { registry, plain_http: scheme == "http" })
-        }
+        Some(scheme) => Ok(Medium::Served(format!("{scheme}://{at}").parse()?)),
     };
     let (medium, name) = match rest.rsplit_once("//") {
         Some((at, name)) => (medium(at)?, name),
@@ -186,6 +211,22 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
     };
     let (repository, reference) = name_within(name)?;
     Ok(Within { medium, repository, reference })
+}
+
+/// A place in another registry's folder: `FOLDER[//[REPOSITORY[:TAG]]]`.
+fn kept(keeper: Keeper, text: &str) -> Result<Within, PlaceError> {
+    let bucket = if keeper == Keeper::Distribution { text.strip_prefix("s3://") } else { None };
+    let rest = bucket.unwrap_or(text);
+    let (at, name) = rest.rsplit_once("//").unwrap_or((rest, ""));
+    if at.is_empty() {
+        return Err(PlaceError::Incomplete(keeper.transport().trim_end_matches(':'), "FOLDER[//REPOSITORY[:TAG]]"));
+    }
+    let at = match bucket {
+        Some(_) => TreePlace::Bucket(format!("s3://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?),
+        None => TreePlace::Folder(at.into()),
+    };
+    let (repository, reference) = name_within(name)?;
+    Ok(Within { medium: Medium::Kept(keeper, at), repository, reference })
 }
 
 /// `[REPOSITORY[:TAG|@DIGEST]]`
@@ -227,12 +268,13 @@ impl Place {
     /// The transport, as it is typed.
     pub(crate) const fn transport(&self) -> &'static str {
         match self {
-            Self::Registry(_) => "docker:",
+            Self::Registry(_) => "docker://",
             Self::Engine(_) => "docker-daemon:",
             Self::DockerArchive(_) => "docker-archive:",
             Self::OciArchive(_) => "oci-archive:",
             Self::Layout { .. } => "oci:",
             Self::Dir(_) => "dir:",
+            Self::Repositories(Within { medium: Medium::Kept(keeper, _), .. }) => keeper.transport(),
             Self::Repositories(_) => "tree:",
         }
     }
@@ -246,7 +288,7 @@ impl Place {
     pub(crate) fn registry(&self) -> Option<&Registry> {
         match self {
             Self::Registry(image) => Some(&image.registry),
-            Self::Repositories(Within { medium: Medium::Served { registry, .. }, .. }) => Some(registry),
+            Self::Repositories(Within { medium: Medium::Served(url), .. }) => Some(url.registry()),
             _ => None,
         }
     }
@@ -300,10 +342,8 @@ impl fmt::Display for Medium {
         match self {
             Self::OwnTree => f.write_str("tree:"),
             Self::Tree(at) => write!(f, "tree:{at}//"),
-            Self::Served { registry, plain_http } => {
-                let scheme = if *plain_http { "http" } else { "https" };
-                write!(f, "tree:{scheme}://{registry}//")
-            }
+            Self::Served(url) => write!(f, "tree:{url}//"),
+            Self::Kept(keeper, at) => write!(f, "{}{at}//", keeper.transport()),
         }
     }
 }
@@ -335,6 +375,13 @@ mod tests {
             ("tree:http://r.io//", "tree:http://r.io//"),
             ("tree:s3://bucket/a/b//app:1", "tree:s3://bucket/a/b//app:1"),
             ("tree:s3://bucket//", "tree:s3://bucket//"),
+            ("tree:https://user.github.io/a/b//app:1", "tree:https://user.github.io/a/b//app:1"),
+            ("distribution:/var/lib/registry", "distribution:/var/lib/registry//"),
+            ("distribution:data//org/app", "distribution:data//org/app"),
+            ("distribution:s3://bucket/a", "distribution:s3://bucket/a//"),
+            ("distribution:s3://bucket//org/app:1", "distribution:s3://bucket//org/app:1"),
+            ("static-container-registry:.//app:1", "static-container-registry:.//app:1"),
+            ("registrish:v2//", "registrish:v2//"),
         ] {
             assert_eq!(place(typed).to_string(), meant);
             assert_eq!(place(meant), place(typed));
@@ -352,6 +399,9 @@ mod tests {
             "tree:https://r.io",
             "tree:s3://bucket",
             "tree:s3://b@d//app",
+            "tree:https://u:p@r.io//",
+            "distribution:",
+            "registrish://app",
             "docker://",
         ] {
             assert!(bad.parse::<Place>().is_err(), "{bad:?} was accepted");

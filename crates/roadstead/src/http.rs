@@ -14,6 +14,7 @@
 //! - **Everything is bounded**: redirects, retries, waits, bodies, and the time without a byte.
 
 mod auth;
+mod base_url;
 mod challenge;
 mod client;
 mod clock;
@@ -35,12 +36,12 @@ mod token;
 mod transport;
 
 pub use auth::Scope;
+pub use base_url::{BaseUrl, BaseUrlError};
 pub use client::{Client, ClientOptions, EndpointOptions, Timeouts};
 pub use clock::{Clock, SystemClock};
 pub use download::{Download, Progress};
 pub use endpoint::{Endpoint, Location, Request};
 pub use error::{BoxError, ErrorBody, HttpError};
-pub use link::next_page;
 pub use proxy::Proxies;
 pub use response::Response;
 pub(crate) use response::{Exchange, Wait};

@@ -13,19 +13,26 @@
 //!
 //! Their sinks gather everything in a *depot*, a folder of verified files, and write the table of contents last.
 //!
+//! What others' registries leave at rest has repositories again: [`distribution_disk`], [`static_container_registry`] and
+//! [`registrish`] say under which key things lie, and share a *shelf* below, which reads a store.
+//!
 //! A [`daemon`] hands out docker archives, and takes them.
 
 mod content;
 pub mod daemon;
 mod depot;
 pub mod dir;
+pub mod distribution_disk;
 pub mod docker_archive;
 mod folder;
 pub mod image_layout;
 mod output;
+pub mod registrish;
 pub mod registry;
 mod section;
+mod shelf;
 mod spool;
+pub mod static_container_registry;
 mod tar;
 
 pub use output::Output;

@@ -34,7 +34,7 @@ const PLACES_AT_ONCE: usize = 4;
 /// How many images of such places are named before they are copied.
 const IMAGES_IN_A_BATCH: usize = 1024;
 
-/// Copy images into the tree, from registries, engines, archives, layouts, folders and other trees
+/// Copy images into the tree: from registries, archives, layouts, engines, other trees
 ///
 /// All platforms come unless --platform says otherwise. What the tree has is not fetched again: adding an image that has not
 /// changed costs one request.
@@ -47,6 +47,8 @@ const IMAGES_IN_A_BATCH: usize = 1024;
   oci:FOLDER[:IMAGE]                   an OCI layout
   dir:FOLDER                           skopeo's folder
   tree:FOLDER-OR-URL//[REPOSITORY[:TAG]]   another tree, all of it or a part
+  distribution:FOLDER[//REPOSITORY[:TAG]]  what a registry:2 or registry:3 keeps, such as /var/lib/registry
+  static-container-registry:FOLDER, registrish:FOLDER    folders of these programs, likewise
 FILE may be compressed, a folder of archives, a pattern such as 'images/*.tar', or - for standard input.
 
 Examples:
@@ -55,6 +57,8 @@ Examples:
   roadstead add --platform linux/amd64,linux/arm64 debian:12
   roadstead add --referrers ghcr.io/org/signed:1
   docker save app:1 | roadstead add docker-archive:-
+  roadstead add distribution:/var/lib/registry
+  roadstead add tree:https://user.github.io/images//org/app:1
   roadstead add docker-daemon:app:1 oci:build/layout:edge 'oci-archive:images/*.tar.gz'
   roadstead add - < images.txt")]
 pub(crate) struct Add {
@@ -117,7 +121,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         let opened = reader.open(image).await?;
         let mut offers = opened.offers();
         while let Some(offer) = offers.next().await {
-            planner.add(&mut plan, offer?)?;
+            planner.add(&mut plan, &offer?)?;
         }
     }
 
@@ -155,7 +159,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
         while let Some(offers) = batches.next().await {
             let mut plan = Plan::new();
             for offer in offers {
-                let planned = offer.and_then(|offer| planner.add(&mut plan, offer));
+                let planned = offer.and_then(|offer| planner.add(&mut plan, &offer));
                 adding.errors.extend(planned.err());
             }
             adding.copy(plan).await;
@@ -221,11 +225,14 @@ fn expect_one(places: &[Readable]) -> anyhow::Result<()> {
     }
     images.sort_unstable();
     images.dedup_by(|a, b| a.0 == b.0);
-    if images.len() > 1 {
-        let names: Vec<&str> = images.iter().map(|(_, shown)| shown.as_str()).collect();
-        return Err(exit::usage(format!("--tag names one image, and there are {}: {}", names.len(), names.join(", "))));
+    match &*images {
+        [] | [_] => Ok(()),
+        [(_, first), (_, second), more @ ..] => {
+            let others = if more.is_empty() { "" } else { ", …" };
+            let number = images.len();
+            Err(exit::usage(format!("--tag names one image, and there are {number}: {first}, {second}{others}")))
+        }
     }
-    Ok(())
 }
 
 /// Images on their way into the tree, and what became of those before.

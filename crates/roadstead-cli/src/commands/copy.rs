@@ -91,8 +91,8 @@ fn place(text: &str) -> Result<Place, String> {
     text.parse().map_err(|e| format!("{:#}", anyhow::Error::new::<crate::transport::PlaceError>(e)))
 }
 
-pub(crate) async fn run(args: Copy, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let Copy { source, destination, .. } = &args;
+pub(crate) async fn run(args: &Copy, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let Copy { source, destination, .. } = args;
     destination.expect_writable()?;
     if *source == Place::Engine(InEngine::All) {
         return Err(exit::usage("docker-daemon: names no image"));
@@ -103,7 +103,7 @@ pub(crate) async fn run(args: Copy, global: &Global, output: &Output) -> anyhow:
     if args.all && destination.holds_one_platform() {
         return Err(exit::usage(format!("{destination} holds one platform: choose it with --platform")));
     }
-    let (from, to) = registries(&args)?;
+    let (from, to) = registries(args)?;
     let to = to.as_ref().unwrap_or(&from);
     let reader = Reader { registries: Some(&from), global };
     let writer = Writer { registries: Some(to), global, no_sync: args.no_sync };
@@ -136,7 +136,7 @@ fn registries(args: &Copy) -> anyhow::Result<(Registries, Option<Registries>)> {
     if alike {
         return Ok((args.registry.registries()?, None));
     }
-    let from = args.registry.for_side(src_creds.as_deref(), *src_tls_verify).registries()?;
-    let to = args.registry.for_side(dest_creds.as_deref(), *dest_tls_verify).registries()?;
+    let from = args.registry.for_side(source.is_some(), src_creds.as_deref(), *src_tls_verify).registries()?;
+    let to = args.registry.for_side(destination.is_some(), dest_creds.as_deref(), *dest_tls_verify).registries()?;
     Ok((from, Some(to)))
 }

@@ -1,5 +1,6 @@
 //! The way out of an error, where there is a known one.
 
+use roadstead::http::HttpError;
 use roadstead::image::{CopyError, SourceError};
 use roadstead::medium::daemon::DaemonError;
 use roadstead::store::StoreError;
@@ -12,10 +13,28 @@ pub(super) fn hint(error: &anyhow::Error) -> Option<String> {
     if error.chain().any(|cause| cause.is::<DaemonError>()) {
         return None;
     }
-    error.chain().find_map(specific)
+    error.chain().find_map(specific).or_else(|| {
+        let copies = error.chain().any(|cause| cause.is::<CopyError>());
+        let unauthorized = |cause: &HttpError| cause.status().is_some_and(|status| status.as_u16() == 401);
+        let refused = error.chain().filter_map(|cause| cause.downcast_ref()).any(unauthorized);
+        (copies && refused).then(|| "log in with `roadstead login`, or pass --creds USER[:PASSWORD]".to_owned())
+    })
 }
 
 fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    if let Some(error) = error.downcast_ref::<CopyError>() {
+        return match error {
+            CopyError::Sparse { .. } => Some(
+                "copy what is there with --platform OS/ARCH (with --strip-removed-platforms, where the destination wants all of an \
+                 index), or complete the source with `roadstead add`"
+                    .to_owned(),
+            ),
+            CopyError::Child { source, .. } if source.is_not_found() => {
+                Some("copy what is there with --platform OS/ARCH".to_owned())
+            }
+            _ => None,
+        };
+    }
     if let Some(error) = error.downcast_ref::<SourceError>() {
         return match error {
             SourceError::Unauthorized { place, .. } => {
@@ -27,11 +46,6 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             )),
             _ => None,
         };
-    }
-    if let Some(CopyError::Sparse { .. }) = error.downcast_ref::<CopyError>() {
-        return Some(
-            "copy what is there with --platform OS/ARCH, or complete the source with `roadstead add`".to_owned(),
-        );
     }
     // The TLS library's own words; its type is hidden behind two others.
     if error.to_string().starts_with("invalid peer certificate") {

@@ -61,7 +61,7 @@ pub(super) fn held(
     let known = list(&images);
     let images = match reference {
         None => images,
-        Some(reference) => choose(images, reference).map_err(|problem| {
+        Some(reference) => choose(&images, reference).map_err(|problem| {
             let cause = match problem {
                 Problem::Absent => known,
                 Problem::Ambiguous => format!("several images have that tag: {known}"),
@@ -118,7 +118,7 @@ enum Problem {
 }
 
 /// The image that somebody means: by its name as it is, by the same name in other words, or by its tag, if that is only one's.
-fn choose(images: Vec<Held>, reference: &str) -> Result<Vec<Held>, Problem> {
+fn choose(images: &[Held], reference: &str) -> Result<Vec<Held>, Problem> {
     let of = |is_meant: &dyn Fn(&str) -> bool| {
         let mut meant = images.iter().filter(|image| image.name.as_deref().is_some_and(is_meant));
         let first = meant.next()?;
@@ -159,7 +159,7 @@ mod tests {
             ("alpine", Err("absent")),
             ("3.21", Err("absent")),
         ] {
-            let found = match choose(images.to_vec(), typed) {
+            let found = match choose(&images, typed) {
                 Ok(found) => Ok(found[0].name.clone().unwrap()),
                 Err(Problem::Absent) => Err("absent"),
                 Err(Problem::Ambiguous) => Err("several"),

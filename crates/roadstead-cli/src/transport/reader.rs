@@ -7,14 +7,18 @@ use futures::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
 use roadstead::image::{Collection, RepositorySource, Source, SourceError};
 use roadstead::medium::daemon::Daemon;
 use roadstead::medium::dir::Dir;
+use roadstead::medium::distribution_disk::DistributionDisk;
 use roadstead::medium::docker_archive::DockerArchive;
 use roadstead::medium::image_layout::ImageLayout;
+use roadstead::medium::registrish::Registrish;
+use roadstead::medium::static_container_registry::StaticContainerRegistry;
 use roadstead::oci::{Reference, Repository, Tag};
 use roadstead::tree::TreeSource;
 
 use super::offer::held;
-use super::{Archive, Called, InEngine, Medium, Offer, Place, Within, files};
+use super::{Archive, Called, InEngine, Keeper, Medium, Offer, Place, Within, files};
 use crate::args::Global;
+use crate::bucket_args::TreePlace;
 use crate::environment::Environment;
 use crate::registry_args::Registries;
 use crate::{commands, exit};
@@ -156,7 +160,17 @@ impl Reader<'_> {
                 Arc::new(TreeSource::new(commands::open_tree(&self.global.tree, &self.global.bucket).await?))
             }
             Medium::Tree(at) => Arc::new(TreeSource::new(commands::open_tree(at, &self.global.bucket).await?)),
-            Medium::Served { registry, plain_http } => Arc::new(self.registries()?.source(registry, *plain_http)?),
+            Medium::Served(url) => Arc::new(self.registries()?.source(url.registry(), url.plain_http())?.below(url)),
+            Medium::Kept(keeper, TreePlace::Folder(folder)) => match keeper {
+                Keeper::Distribution => Arc::new(DistributionDisk::open(folder).await?),
+                Keeper::StaticContainerRegistry => Arc::new(StaticContainerRegistry::open(folder).await?),
+                Keeper::Registrish => Arc::new(Registrish::open(folder).await?),
+            },
+            // The others keep links and settings, which no bucket has.
+            Medium::Kept(_, TreePlace::Bucket(at)) => {
+                let store = Arc::new(self.global.bucket.open(at)?);
+                Arc::new(DistributionDisk::in_store(store, format!("distribution:{at}")).await?)
+            }
         })
     }
 }

@@ -3,7 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use roadstead::image::{RepositorySink, Sink as _, SinkError};
 use roadstead::medium::Output;
 use roadstead::medium::daemon::{Daemon, DaemonSink};
@@ -64,9 +64,13 @@ impl Place {
                 refused("an image is put under a tag, not under a digest")
             }
             Self::Engine(InEngine::All | InEngine::Id(_)) => refused("an image needs a name there"),
-            Self::Repositories(Within { medium: Medium::Served { registry, .. }, .. }) => refused(&format!(
-                "a tree is written in its folder; for a registry write docker://{registry}/REPOSITORY:TAG"
+            Self::Repositories(Within { medium: Medium::Served(url), .. }) => refused(&format!(
+                "a tree is written in its folder; for a registry write docker://{}/REPOSITORY:TAG",
+                url.registry()
             )),
+            Self::Repositories(Within { medium: Medium::Kept(..), .. }) => {
+                refused("what others keep is read and never written; for a tree write tree:FOLDER//REPOSITORY:TAG")
+            }
             Self::Repositories(Within { repository: None, .. }) => refused("the repository is missing"),
             Self::Repositories(Within { reference: Some(Reference::Digest(_)), .. }) => {
                 refused("an image is put under a tag, not under a digest")
@@ -93,8 +97,11 @@ impl Place {
         matches!(self, Self::DockerArchive(_) | Self::Engine(_))
     }
 
-    /// What an image is called here: as was typed, else as it is called where it comes from. `None` if the name that was
-    /// typed is for another kind of place.
+    /// What an image is called here: as was typed, else as it is called where it comes from.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be called so here.
     pub(crate) fn name(&self, offer: &Offer) -> anyhow::Result<Destined> {
         let latest = |tag: Option<&Tag>| tag.cloned().or_else(|| Some(Tag::latest()));
         Ok(match self {
@@ -188,7 +195,9 @@ impl Writer<'_> {
                 let at = match medium {
                     Medium::OwnTree => &self.global.tree,
                     Medium::Tree(at) => at,
-                    Medium::Served { .. } => return Err(exit::usage(format!("{place} is no destination"))),
+                    Medium::Served(_) | Medium::Kept(..) => {
+                        return Err(exit::usage(format!("{place} is no destination")));
+                    }
                 };
                 Opened::Tree(commands::create_tree(at, &self.global.bucket, self.no_sync).await?)
             }
@@ -225,7 +234,7 @@ impl Opened {
             (Self::DockerArchive(sink), _) => sink.image(name),
             (Self::Layout(sink), _) => sink.image(name),
             (Self::Dir(sink), _) => sink.image(name),
-            (Self::Registry(_) | Self::Tree(_), At::Name(_)) => None.context("an image needs a repository there")?,
+            (Self::Registry(_) | Self::Tree(_), At::Name(_)) => bail!("an image needs a repository there"),
         })
     }
 

@@ -1,12 +1,19 @@
 //! Trees in buckets: every command over a real server, and real clients pulling from `serve` over it.
 
 use std::ffi::OsStr;
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
 
+use roadstead::http::{Client as HttpClient, ClientOptions};
+use roadstead::store::bucket::{BucketOptions, Keys};
+use roadstead::store::{BucketStore, Condition, Headers, Store as _};
 use roadstead::testing::{ImageBuilder, IndexBuilder, MemorySource};
-use roadstead_parts::{BucketServer, Buckets, Client, Crane, Folder, Invocation, Isolation, Port, Served, Skopeo};
+use roadstead_parts::{
+    BucketServer, Buckets, Client, Crane, Folder, Generation, Invocation, Isolation, Port, Served, Skopeo,
+};
 
-use crate::support::{Place, Ran, write_tree};
+use crate::support::{Place, Ran, push, write_tree};
 
 const TREE: &str = "s3://images/tree";
 
@@ -133,4 +140,42 @@ fn profiles_and_refusals() {
     assert!(nowhere.stderr.contains("s3://no-such-bucket"), "{nowhere}");
     assert_eq!(scene.run(&["--tree", "gs://bucket", "list"]).code(), 2);
     assert_eq!(scene.run(&["config", "nginx"]).code(), 2, "a bucket is no folder");
+}
+
+/// Puts every file below a folder into a bucket, under its path.
+fn upload(buckets: &Buckets, at: &str, root: &Path) {
+    let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
+    let options =
+        BucketOptions { endpoint: Some(buckets.url()), credentials: Some(Arc::new(keys)), ..BucketOptions::default() };
+    let client = HttpClient::new(ClientOptions::default()).unwrap();
+    let store = BucketStore::open(at.parse().unwrap(), client, options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let key = path.strip_prefix(root).unwrap().to_str().unwrap().parse().unwrap();
+            let bytes = std::fs::read(&path).unwrap().into();
+            let put = store.put(&key, bytes, &Headers::default(), Condition::Always);
+            let _ = runtime.block_on(put).unwrap();
+        }
+    }
+}
+
+#[test]
+fn from_buckets_to_buckets() {
+    let scene = Scene::new(BucketServer::Versitygw);
+    let registry = Generation::V3.registry().start();
+    let image = ImageBuilder::new().layer("kept by distribution").build();
+    push(&registry.authority(), "kept/app", "1", &image).unwrap();
+    upload(&scene.buckets, "s3://images/storage", registry.data());
+    let added = scene.run(&["add", "-q", "distribution:s3://images/storage//kept/app:1"]).ok();
+    assert_eq!(added.text(), format!("kept/app:1@{}\n", image.digest()), "{added}");
+    scene.run(&["copy", "-q", "tree:kept/app:1", "tree:s3://images/other//copied:2"]).ok();
+    let listed = scene.run(&["--tree", "s3://images/other", "list", "--flat"]).ok();
+    assert_eq!(listed.text(), "copied:2\n", "{listed}");
 }

@@ -7,11 +7,14 @@ use roadstead_parts::Served;
 use crate::support::{Place, Ran, State, Words, snapshot, write_tree};
 
 mod add;
+mod copy;
 mod login;
 mod read;
 mod referrers;
 mod remove;
+mod save;
 mod serve;
+mod sources;
 
 /// A registry with a few images, and a place to add them to.
 struct Scene {

@@ -17,7 +17,7 @@ use super::error::{ConnectionError, HttpError};
 use super::redirect;
 use super::response::{Exchange, Response, Wait};
 use super::transport::Purpose;
-use super::{probe, stream};
+use super::{link, probe, stream};
 use crate::oci::Registry;
 
 /// What Docker Hub's registry is called on the network.
@@ -122,6 +122,8 @@ impl Request {
 #[derive(Debug, Clone)]
 pub struct Endpoint {
     inner: Arc<Inner>,
+    /// What stands before `/v2/` in every path: nothing, or `/project`.
+    below: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -166,7 +168,27 @@ impl Endpoint {
             probing: tokio::sync::Mutex::default(),
             authenticator: Authenticator::new(registry.clone(), options.credentials),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self { inner: Arc::new(inner), below: Arc::from("") })
+    }
+
+    /// The same place below a path of its host: what is asked for as `/v2/…` is asked for as `PATH/v2/…` then.
+    #[must_use]
+    pub fn below(&self, path: &str) -> Self {
+        Self { inner: Arc::clone(&self.inner), below: format!("{}{path}", self.below).trim_end_matches('/').into() }
+    }
+
+    /// The path and query of the next page of a list, if the answer names one, to be asked for here.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the answer's `Link`: it leads to another host, or it is no URL.
+    pub fn next_page(&self, response: &Response) -> Result<Option<String>, String> {
+        let next = link::next_page(response.headers(), response.url())?;
+        // What answers below a path mostly knows nothing of it.
+        Ok(next.map(|page| match page.strip_prefix(&*self.below) {
+            Some(path) if path.starts_with("/v2/") => path.to_owned(),
+            _ => page,
+        }))
     }
 
     /// The registry.
@@ -338,7 +360,7 @@ impl Endpoint {
     ) -> Result<Exchange<'_>, (HttpError, bool)> {
         let url = match &request.target {
             Target::Path(path) => {
-                let url = base.join(path).ok();
+                let url = base.join(&format!("{}{path}", self.below)).ok();
                 // A path such as `//host/` would be another host.
                 url.filter(|url| redirect::same_origin(url, base))
                     .ok_or_else(|| (HttpError::Setting(format!("{path} is no path of a registry")), false))?

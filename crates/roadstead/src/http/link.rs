@@ -14,7 +14,7 @@ use reqwest::Url;
 /// # Errors
 ///
 /// What is wrong with it: it leads to another host, or it is no URL.
-pub fn next_page(headers: &HeaderMap, current: &Url) -> Result<Option<String>, String> {
+pub(super) fn next_page(headers: &HeaderMap, current: &Url) -> Result<Option<String>, String> {
     for value in headers.get_all(LINK) {
         let text = value.to_str().map_err(|_| "the Link header is no text".to_owned())?;
         for (target, parameters) in links(text) {

@@ -201,7 +201,7 @@ impl Response {
         self.header(::http::header::CONTENT_LENGTH)?.parse().ok()
     }
 
-    /// Where the answer came from in the end, for [`next_page`](super::next_page).
+    /// Where the answer came from in the end.
     #[must_use]
     pub fn url(&self) -> &Url {
         &self.url

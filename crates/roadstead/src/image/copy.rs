@@ -167,10 +167,23 @@ pub enum CopyError {
     /// Images don't make an index together.
     #[error("no index can be made of the images")]
     Join(#[source] JoinError),
+    /// An index names a manifest that the source doesn't hold, and nothing says that this is on purpose.
+    #[error("{image} is not whole at the source: an index names {child} ({platform}), which isn't there")]
+    Child {
+        /// The image as people write it.
+        image: String,
+        /// The manifest.
+        child: Digest,
+        /// What it is for, as the index says.
+        platform: String,
+        /// What the source says.
+        #[source]
+        source: SourceError,
+    },
     /// The source lacks children of an index on purpose, and the sink has no place to say so.
     #[error(
-        "{image} is not whole at the source, which left {absent} manifests of the index {index} out on purpose, and the destination \
-         can't record that"
+        "{image} is not whole at the source, which left a part of the index {index} out on purpose, and the destination can't record \
+         that"
     )]
     Sparse {
         /// The image as people write it.
@@ -196,7 +209,7 @@ impl CopyError {
     #[must_use]
     pub fn side(&self) -> Side {
         match self {
-            Self::Source { .. } | Self::Mismatch { .. } => Side::Source,
+            Self::Source { .. } | Self::Mismatch { .. } | Self::Child { .. } => Side::Source,
             Self::Sink { .. } => Side::Sink,
             Self::Referrer { source, .. } => source.side(),
             Self::NoPlatform { .. }
@@ -355,7 +368,15 @@ impl Copy<'_> {
             if depth > MAX_DEPTH {
                 return Err(CopyError::TooDeep { image: self.image.clone() });
             }
-            let copied = async { self.with_content(&descriptor, self.read(&descriptor).await?, depth).await };
+            let copied = async {
+                let manifest = match self.read(&descriptor).await {
+                    Err(CopyError::Source { source, .. }) if depth > 0 && source.is_not_found() => {
+                        return Err(self.no_child(&descriptor, source));
+                    }
+                    other => other?,
+                };
+                self.with_content(&descriptor, manifest, depth).await
+            };
             self.outcome(&descriptor.digest).get_or_try_init(|| copied).await.cloned()
         })
     }
@@ -448,18 +469,6 @@ impl Copy<'_> {
             self.blob(entry.clone()).await?;
             Ok((entry.clone(), Some(entry)))
         })
-    }
-
-    /// Records which children are absent on purpose: those that were left out now and are not there from before.
-    async fn record(&self, index: &Manifest, left_out: &[&Descriptor]) -> Result<(), CopyError> {
-        let failed = |e| self.sink_failed(&format!("the record of what was left out of {}", index.digest()), e);
-        let mut absent = Vec::new();
-        for child in left_out {
-            if self.to.manifest(&child.digest).await.map_err(failed)?.is_none() {
-                absent.push(child.digest);
-            }
-        }
-        self.to.leave_out(index.digest(), &absent).await.map_err(failed)
     }
 
     /// Whether an image that stands alone is for a platform that was asked for. One that doesn't say (an artifact) is.

@@ -183,3 +183,11 @@ pub enum SourceError {
         source: Box<dyn Error + Send + Sync>,
     },
 }
+
+impl SourceError {
+    /// Whether there is no such thing.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::NotFound { .. })
+    }
+}

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::stream::BoxStream;
 
-use crate::http::{Endpoint, Scope};
+use crate::http::{BaseUrl, Endpoint, Scope};
 use crate::image::{RepositorySource, Source, SourceError};
-use crate::oci::{Registry, Repository};
+use crate::oci::Repository;
 use fault::is_mended_elsewhere;
 use repository::RegistryRepository;
 pub use sink::RegistrySink;
@@ -39,11 +39,13 @@ pub struct RegistrySource {
 struct Places {
     mirrors: Vec<Endpoint>,
     upstream: Endpoint,
+    /// What people write before the name of a repository: `ghcr.io/`.
+    shown: String,
 }
 
 impl Places {
-    fn registry(&self) -> &Registry {
-        self.upstream.registry()
+    fn new(upstream: Endpoint, mirrors: Vec<Endpoint>) -> Self {
+        Self { shown: format!("{}/", upstream.registry()), mirrors, upstream }
     }
 
     /// Asks one place after the other, until one can say. What the registry itself says is final.
@@ -68,14 +70,23 @@ impl RegistrySource {
     /// The registry behind `upstream`, and its mirrors in the order in which they are asked.
     #[must_use]
     pub fn new(upstream: Endpoint, mirrors: Vec<Endpoint>) -> Self {
-        Self { places: Arc::new(Places { mirrors, upstream }) }
+        Self { places: Arc::new(Places::new(upstream, mirrors)) }
+    }
+
+    /// A tree that this registry's host hands out below a URL, or whatever else lies there as the paths of a registry. The host
+    /// need know no header and no query: digests and media types come from the bytes, and a blob without ranges from its
+    /// beginning.
+    #[must_use]
+    pub fn below(&self, url: &BaseUrl) -> Self {
+        let (upstream, shown) = (self.places.upstream.below(url.path()), format!("tree:{url}//"));
+        Self { places: Arc::new(Places { mirrors: Vec::new(), upstream, shown }) }
     }
 }
 
 #[async_trait]
 impl Source for RegistrySource {
     async fn repositories(&self) -> Result<BoxStream<'_, Result<Repository, SourceError>>, SourceError> {
-        lists::repositories(&self.places.upstream).await
+        lists::repositories(&self.places).await
     }
 
     fn repository(&self, name: &Repository) -> Box<dyn RepositorySource> {

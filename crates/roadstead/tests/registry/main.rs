@@ -8,5 +8,6 @@ mod login;
 mod pull;
 mod push;
 mod push_faults;
+mod static_tree;
 mod support;
 mod tls;

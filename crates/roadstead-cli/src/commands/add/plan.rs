@@ -46,10 +46,10 @@ impl<'a> Planner<'a> {
     /// # Errors
     ///
     /// If it can't have the name that it would get.
-    pub(super) fn add(&mut self, plan: &mut Plan, offer: Offer) -> anyhow::Result<()> {
+    pub(super) fn add(&mut self, plan: &mut Plan, offer: &Offer) -> anyhow::Result<()> {
         let identity = offer.identity();
         let targets = match self.targets {
-            [] => vec![self.target(&offer)?],
+            [] => vec![self.target(offer)?],
             targets => targets.iter().map(|target| self.naming.below_prefix(target)).collect::<Result<_, _>>()?,
         };
         let mut named = Vec::new();
@@ -57,7 +57,7 @@ impl<'a> Planner<'a> {
             let tag = tag.or_else(|| offer.called.tag().cloned());
             let tag = tag.or_else(|| (!self.targets.is_empty()).then(Tag::latest));
             if let Some(tag) = &tag {
-                self.take(&repository, tag, &offer, &identity)?;
+                self.take(&repository, tag, offer, &identity)?;
             }
             named.push((repository, tag));
         }

@@ -193,32 +193,10 @@ fn names_that_can_not_be() {
         --- exit code 2
     "#]],
     );
-    scene.check(
-        &["add", "oci:folder"],
-        expect![[r#"
-            $ roadstead add oci:folder
-            --- stderr
-            error: invalid value 'oci:folder' for '<IMAGE>...': images come from registries (docker://), not from oci:
-
-            For more information, try '--help'.
-            --- exit code 2
-        "#]],
-    );
-    scene.check(
-        &["add", "docker-archive:file.tar"],
-        expect![[r#"
-            $ roadstead add docker-archive:file.tar
-            --- stderr
-            error: invalid value 'docker-archive:file.tar' for '<IMAGE>...': images come from registries (docker://), not from docker-archive:
-
-            For more information, try '--help'.
-            --- exit code 2
-        "#]],
-    );
     scene.check(&["add", "REGISTRY/Org/Tool"], expect![[r#"
         $ roadstead add REGISTRY/Org/Tool
         --- stderr
-        error: invalid value 'REGISTRY/Org/Tool' for '<IMAGE>...': "Org/Tool" is not a repository name: expected lower-case letters, digits and single separators (. _ __ -), in components joined by /, 255 characters at most
+        error: invalid value 'REGISTRY/Org/Tool' for '<SOURCE>...': "Org/Tool" is not a repository name: expected lower-case letters, digits and single separators (. _ __ -), in components joined by /, 255 characters at most
 
         For more information, try '--help'.
         --- exit code 2
@@ -234,16 +212,16 @@ fn names_that_can_not_be() {
     scene.check(
         &["add"],
         expect![[r#"
-        $ roadstead add
-        --- stderr
-        error: the following required arguments were not provided:
-          <IMAGE>...
+            $ roadstead add
+            --- stderr
+            error: the following required arguments were not provided:
+              <SOURCE>...
 
-        Usage: roadstead add <IMAGE>...
+            Usage: roadstead add <SOURCE>...
 
-        For more information, try '--help'.
-        --- exit code 2
-    "#]],
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
     assert!(!scene.place.tree().exists(), "nothing was added, and there is a tree");
 }
@@ -308,16 +286,16 @@ fn an_index_of_fewer_platforms() {
     scene.check(
         &["add", "REGISTRY/base:3.20", "--strip-removed-platforms"],
         expect![[r#"
-        $ roadstead add REGISTRY/base:3.20 --strip-removed-platforms
-        --- stderr
-        error: the following required arguments were not provided:
-          --platform <OS/ARCH[/VARIANT]>
+            $ roadstead add REGISTRY/base:3.20 --strip-removed-platforms
+            --- stderr
+            error: the following required arguments were not provided:
+              --platform <OS/ARCH[/VARIANT]>
 
-        Usage: roadstead add --platform <OS/ARCH[/VARIANT]> --strip-removed-platforms <IMAGE>...
+            Usage: roadstead add --platform <OS/ARCH[/VARIANT]> --strip-removed-platforms <SOURCE>...
 
-        For more information, try '--help'.
-        --- exit code 2
-    "#]],
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
 }
 

@@ -346,44 +346,47 @@ fn help() {
     scene.check(
         &["-h"],
         expect![[r#"
-        $ roadstead -h
-        A container registry made of plain files
+            $ roadstead -h
+            A container registry made of plain files
 
-        Usage: roadstead [OPTIONS] <COMMAND>
+            Usage: roadstead [OPTIONS] <COMMAND>
 
-        Commands:
-          add         Copy images from registries into the tree
-          list        List what the tree holds [alias: ls]
-          inspect     Show what a name in the tree leads to
-          remove      Remove tags, manifests or repositories [alias: rm]
-          config      Print the configuration with which a host serves the tree
-          serve       Answer pulls from the tree
-          quickstart  See it work: an image in a tree, served, pulled and verified
-          login       Log in to a registry
-          logout      Log out of a registry
-          help        Print this message or the help of the given subcommand(s)
+            Commands:
+              add         Copy images into the tree: from registries, archives, layouts, engines, other trees
+              copy        Copy images from anywhere to anywhere [alias: cp]
+              save        Write images of the tree into an archive, for `docker load`
+              list        List what the tree holds [alias: ls]
+              inspect     Show what a name in the tree leads to
+              remove      Remove tags, manifests or repositories [alias: rm]
+              config      Print the configuration with which a host serves the tree
+              serve       Answer pulls from the tree
+              quickstart  See it work: an image in a tree, served, pulled and verified
+              login       Log in to a registry
+              logout      Log out of a registry
+              help        Print this message or the help of the given subcommand(s)
 
-        Options:
-          -h, --help     Print help (see more with '--help')
-          -V, --version  Print version
+            Options:
+              -h, --help     Print help (see more with '--help')
+              -V, --version  Print version
 
-        Global options:
-              --tree <DIR>       The registry tree [env: ROADSTEAD_TREE=] [default: registry]
-          -q, --quiet            Say nothing but results and errors
-          -v, --verbose...       Say more; twice, everything
-              --format <FORMAT>  How results are printed [default: text] [possible values: text, json]
+            Global options:
+                  --tree <DIR>       The registry tree: a folder, or s3://BUCKET[/PREFIX] [env: ROADSTEAD_TREE=]
+                                     [default: registry]
+              -q, --quiet            Say nothing but results and errors
+              -v, --verbose...       Say more; twice, everything
+                  --format <FORMAT>  How results are printed [default: text] [possible values: text, json]
 
-        Exit codes:
-            0  done
-            1  failed in a way that has no code of its own
-            2  the command line can't be read
-            3  an image, tag, platform, tree or file isn't there
-            4  the registry wants a login, or refuses the one it got
-            5  the registry denies access
-            6  the registry can't be reached, or its certificate isn't trusted
-            7  content is not what its digest says, or no manifest
-            8  the tree can't be read or written
-          130  interrupted
-    "#]],
+            Exit codes:
+                0  done
+                1  failed in a way that has no code of its own
+                2  the command line can't be read
+                3  an image, tag, platform, tree or file isn't there
+                4  the registry wants a login, or refuses the one it got
+                5  the registry or the engine denies access
+                6  the registry or the engine can't be reached, or its certificate isn't trusted
+                7  content is not what its digest says, or no manifest, or no archive
+                8  the tree can't be read or written, or another destination can't
+              130  interrupted
+        "#]],
     );
 }

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use super::{Copy, CopyError};
-use crate::oci::{Digest, Manifest};
+use crate::image::source::SourceError;
+use crate::oci::{Descriptor, Digest, Manifest};
 
 impl Copy<'_> {
     /// The children of an index that the source lacks on purpose, as far as the sink hasn't got them.
@@ -21,5 +22,23 @@ impl Copy<'_> {
             return Err(CopyError::Sparse { image, index, absent });
         }
         Ok(lacking)
+    }
+
+    /// Records which children are absent on purpose: those that were left out now and are not there from before.
+    pub(super) async fn record(&self, index: &Manifest, left_out: &[&Descriptor]) -> Result<(), CopyError> {
+        let failed = |e| self.sink_failed(&format!("the record of what was left out of {}", index.digest()), e);
+        let mut absent = Vec::new();
+        for child in left_out {
+            if self.to.manifest(&child.digest).await.map_err(failed)?.is_none() {
+                absent.push(child.digest);
+            }
+        }
+        self.to.leave_out(index.digest(), &absent).await.map_err(failed)
+    }
+
+    /// The error for a child of an index that isn't there, whatever the reason.
+    pub(super) fn no_child(&self, child: &Descriptor, source: SourceError) -> CopyError {
+        let platform = child.platform.as_ref().map_or_else(|| "no platform said".to_owned(), ToString::to_string);
+        CopyError::Child { image: self.image.clone(), child: child.digest, platform, source }
     }
 }

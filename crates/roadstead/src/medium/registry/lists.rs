@@ -9,7 +9,7 @@ use ::http::{Method, StatusCode};
 use futures::stream::{self, BoxStream, StreamExt};
 
 use super::{Places, fault};
-use crate::http::{Endpoint, Request, Scope, next_page};
+use crate::http::{Endpoint, Request, Scope};
 use crate::image::SourceError;
 use crate::oci::{Repository, Tag};
 
@@ -52,7 +52,7 @@ impl<T: FromStr> List<T> {
         let request = Request::new(Method::GET, path.clone(), self.scope.clone());
         let response = self.endpoint.expect_success(&request).await.map_err(failed)?;
         let html = response.is_html();
-        let next = next_page(response.headers(), response.url());
+        let next = self.endpoint.next_page(&response);
         let body = response.bytes(MAX_PAGE_SIZE).await.map_err(failed)?;
         let Ok(page) = serde_json::from_slice::<Page>(&body) else {
             let problem = if html { "an HTML page came instead of a list" } else { "the answer is no list" };
@@ -104,7 +104,7 @@ fn tag_list(endpoint: &Endpoint, name: &Repository, what: String) -> List<Tag> {
 pub(super) fn tags<'a>(places: &'a Places, name: &'a Repository) -> BoxStream<'a, Result<Tag, SourceError>> {
     let first = async move {
         let list = places.ask(|place| async move {
-            let what = format!("the tags of {}/{name}", places.registry());
+            let what = format!("the tags of {}{name}", places.shown);
             let mut list = tag_list(place, name, what);
             list.read_page(format!("/v2/{name}/tags/list?n={PAGE}")).await?;
             Ok(list)
@@ -119,11 +119,12 @@ pub(super) fn tags<'a>(places: &'a Places, name: &'a Repository) -> BoxStream<'a
 
 /// The repositories of a registry.
 pub(super) async fn repositories(
-    endpoint: &Endpoint,
+    places: &Places,
 ) -> Result<BoxStream<'static, Result<Repository, SourceError>>, SourceError> {
+    let (endpoint, shown) = (&places.upstream, places.shown.trim_end_matches('/'));
     let mut list = List::<Repository> {
         endpoint: endpoint.clone(),
-        what: format!("the repositories of {}", endpoint.registry()),
+        what: format!("the repositories of {shown}"),
         scope: Scope::Catalog,
         entries: |page| page.repositories,
         next: None,
@@ -133,7 +134,7 @@ pub(super) async fn repositories(
     match list.read_page(format!("/v2/_catalog?n={PAGE}")).await {
         Ok(()) => Ok(stream::try_unfold(list, List::next).boxed()),
         Err(SourceError::NotFound { .. }) => {
-            Err(SourceError::Unsupported(format!("{} does not list its repositories", endpoint.registry())))
+            Err(SourceError::Unsupported(format!("{shown} does not list its repositories")))
         }
         Err(SourceError::Failed { source, .. })
             if source
@@ -143,7 +144,7 @@ pub(super) async fn repositories(
                     matches!(status, StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED)
                 }) =>
         {
-            Err(SourceError::Unsupported(format!("{} does not list its repositories", endpoint.registry())))
+            Err(SourceError::Unsupported(format!("{shown} does not list its repositories")))
         }
         Err(error) => Err(error),
     }

@@ -7,7 +7,7 @@ use ::http::{HeaderValue, Method, StatusCode};
 
 use super::fault;
 use super::repository::fetch_manifest;
-use crate::http::{Endpoint, Request, Response, Scope, next_page};
+use crate::http::{Endpoint, Request, Response, Scope};
 use crate::image::SourceError;
 use crate::oci::{
     Algorithm, Descriptor, Digest, Kind, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference,
@@ -52,7 +52,7 @@ async fn by_api(place: &Endpoint, name: &Repository, subject: &Digest) -> Result
             StatusCode::OK => return Err(invalid("a later page is no index".to_owned())),
             _ => return Err(failed(response.into_error().await)),
         }
-        next = next_page(response.headers(), response.url()).map_err(invalid)?;
+        next = place.next_page(&response).map_err(invalid)?;
         if next.as_ref() == Some(&path) {
             return Err(invalid("the list's next page is the same page again".to_owned()));
         }

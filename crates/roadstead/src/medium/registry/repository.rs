@@ -98,7 +98,7 @@ impl RegistryRepository {
     }
 
     async fn blob_at(&self, place: &Endpoint, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError> {
-        let what = format!("{}/{}: blob {}", self.places.registry(), self.name, expected.digest);
+        let what = format!("{}{}: blob {}", self.places.shown, self.name, expected.digest);
         let path = format!("/v2/{}/blobs/{}", self.name, expected.digest);
         let request = Request::new(Method::GET, path, self.scope.clone());
         let progress = Progress { offset: from, size: expected.size };
@@ -117,10 +117,10 @@ impl RegistryRepository {
 #[async_trait]
 impl RepositorySource for RegistryRepository {
     fn describe(&self, reference: &Reference) -> String {
-        let registry = self.places.registry();
+        let place = &self.places.shown;
         match reference {
-            Reference::Tag(tag) => format!("{registry}/{}:{tag}", self.name),
-            Reference::Digest(digest) => format!("{registry}/{}@{digest}", self.name),
+            Reference::Tag(tag) => format!("{place}{}:{tag}", self.name),
+            Reference::Digest(digest) => format!("{place}{}@{digest}", self.name),
         }
     }
 

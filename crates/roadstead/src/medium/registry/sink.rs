@@ -52,7 +52,7 @@ impl RegistrySink {
 impl Sink for RegistrySink {
     async fn repository(&self, name: &Repository) -> Result<Box<dyn RepositorySink>, SinkError> {
         let uploads = Uploads { place: self.place.clone(), name: name.clone() };
-        let places = Arc::new(Places { mirrors: Vec::new(), upstream: self.place.clone() });
+        let places = Arc::new(Places::new(self.place.clone(), Vec::new()));
         let reader = RegistryRepository::new(places, name.clone(), uploads.scope());
         Ok(Box::new(RegistryRepositorySink {
             sink: self.clone(),

@@ -1,0 +1,6 @@
+//! What others' registries leave at rest, as sources of images.
+
+mod contract;
+mod hostile;
+mod real;
+mod support;
