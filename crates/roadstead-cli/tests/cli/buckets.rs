@@ -160,8 +160,8 @@ fn upload(buckets: &Buckets, at: &str, root: &Path) {
             }
             let key = path.strip_prefix(root).unwrap().to_str().unwrap().parse().unwrap();
             let bytes = std::fs::read(&path).unwrap().into();
-            let put = store.put(&key, bytes, &Headers::default(), Condition::Always);
-            let _ = runtime.block_on(put).unwrap();
+            let headers = Headers::default();
+            let _ = runtime.block_on(store.put(&key, bytes, &headers, Condition::Always)).unwrap();
         }
     }
 }

@@ -382,7 +382,7 @@ impl Store for BucketStore {
             return Ok(self.head(key).await?.map(nothing));
         }
         let object = self.0.at.object(key);
-        let call = reading::call(&object, range.clone());
+        let call = reading::call(&object, range.as_ref());
         let response = match self.0.calls.send(&call).await {
             Ok(answer) => answer.response,
             Err(failed) if is_absent(&failed) => return Ok(None),
@@ -428,10 +428,7 @@ impl Store for BucketStore {
         let conditional = !self.0.alone && condition != Condition::Always;
         let mut failures = 0;
         loop {
-            let failed = match self.0.calls.send(&call).await {
-                Ok(_) => return Ok(Written::Done),
-                Err(failed) => failed,
-            };
+            let Err(failed) = self.0.calls.send(&call).await else { return Ok(Written::Done) };
             if self.is_misled(key, &failed, &mut failures).await? {
                 continue;
             }
@@ -488,10 +485,7 @@ impl Store for BucketStore {
         let (object, from) = (self.0.at.object(key), self.0.at.object(target));
         let mut failures = 0;
         while size.is_none_or(|size| size <= self.0.copy_limit) {
-            let refused = match self.copy(&object, &from, headers).await {
-                Ok(()) => return Ok(true),
-                Err(refused) => refused,
-            };
+            let Err(refused) = self.copy(&object, &from, headers).await else { return Ok(true) };
             if self.is_misled(key, &refused, &mut failures).await? {
                 continue;
             }

@@ -16,11 +16,11 @@ use crate::http::Response;
 const ENDLESS: u64 = 1 << 53;
 
 /// The call for an object, or for a range of it that is not empty.
-pub(super) fn call(object: &str, range: Option<Range<u64>>) -> Call<'_> {
+pub(super) fn call<'a>(object: &'a str, range: Option<&Range<u64>>) -> Call<'a> {
     let call = Call::new(Method::GET, Some(object), "s3:GetObject");
     match range {
         None => call,
-        Some(Range { start, end }) if end > ENDLESS => call.header(RANGE, format!("bytes={start}-")),
+        Some(Range { start, end }) if *end > ENDLESS => call.header(RANGE, format!("bytes={start}-")),
         Some(Range { start, end }) => call.header(RANGE, format!("bytes={start}-{}", end - 1)),
     }
 }
@@ -75,7 +75,7 @@ impl Reading {
                 Some(response) => response,
                 None => {
                     let object = self.store.0.at.object(&self.key);
-                    let call = call(&object, Some(self.range.clone())).header(IF_MATCH, &self.version.0);
+                    let call = call(&object, Some(&self.range)).header(IF_MATCH, &self.version.0);
                     let answer = self.store.0.calls.send(&call).await.map_err(|failed| failed.error)?;
                     self.skip = skipped(&answer.response, self.range.start);
                     self.response.insert(answer.response)
