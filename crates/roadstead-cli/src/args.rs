@@ -1,11 +1,10 @@
 //! What can be typed.
 
-use std::path::PathBuf;
-
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use roadstead::image::ManifestFormat;
 
+use crate::bucket_args::{BucketArgs, TreePlace};
 use crate::commands;
 
 /// What `exit` says, for people.
@@ -35,9 +34,16 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The registry tree
-    #[arg(long, global = true, value_name = "DIR", env = "ROADSTEAD_TREE", default_value = "registry")]
-    pub(crate) tree: PathBuf,
+    /// The registry tree: a folder, or s3://BUCKET[/PREFIX]
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ROADSTEAD_TREE",
+        default_value = "registry",
+        value_parser = TreePlace::parser()
+    )]
+    pub(crate) tree: TreePlace,
 
     /// Say nothing but results and errors
     #[arg(short, long, global = true)]
@@ -51,6 +57,9 @@ pub(crate) struct Global {
     /// oci or v2s2 (Docker's version 2, schema 2), or keep for none
     #[arg(long = "format", value_enum, value_name = "FORMAT", hide_possible_values = true)]
     formats: Vec<Format>,
+
+    #[command(flatten)]
+    pub(crate) bucket: BucketArgs,
 }
 
 /// What `--format` says: how results are printed, as everywhere, or what manifests are converted to, as in skopeo. No word means

@@ -18,34 +18,43 @@ pub(crate) mod serve;
 pub(crate) mod tag;
 pub(crate) mod verify;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::anyhow;
 use roadstead::oci::{Reference, Repository};
-use roadstead::store::LocalStore;
+use roadstead::store::{LocalStore, Store};
 use roadstead::tree::{Tree, TreeError};
 
 use crate::args::Global;
+use crate::bucket_args::{BucketArgs, TreePlace};
 
 /// The tree of `--tree`, which must be there.
 async fn open(global: &Global) -> anyhow::Result<Tree> {
-    open_tree(&global.tree).await
+    open_tree(&global.tree, &global.bucket).await
 }
 
-/// The tree in a folder, which must be there.
-pub(crate) async fn open_tree(folder: &Path) -> anyhow::Result<Tree> {
-    if !folder.exists() {
-        return Err(TreeError::Absent(folder.display().to_string()).into());
-    }
-    Ok(Tree::open(Arc::new(LocalStore::open(folder)?)).await?)
+/// The tree at a place, which must be there.
+pub(crate) async fn open_tree(at: &TreePlace, buckets: &BucketArgs) -> anyhow::Result<Tree> {
+    let store: Arc<dyn Store> = match at {
+        TreePlace::Folder(folder) if !folder.exists() => {
+            return Err(TreeError::Absent(folder.display().to_string()).into());
+        }
+        TreePlace::Folder(folder) => Arc::new(LocalStore::open(folder)?),
+        TreePlace::Bucket(at) => Arc::new(buckets.open(at)?),
+    };
+    Ok(Tree::open(store).await?)
 }
 
-/// The tree in a folder, which is made if it isn't there.
-pub(crate) async fn create_tree(folder: &Path, no_sync: bool) -> anyhow::Result<Tree> {
-    let store = LocalStore::create(folder)?;
-    let store = if no_sync { store.without_sync() } else { store };
-    Ok(Tree::create(Arc::new(store)).await?)
+/// The tree at a place, which is made if it isn't there.
+pub(crate) async fn create_tree(at: &TreePlace, buckets: &BucketArgs, no_sync: bool) -> anyhow::Result<Tree> {
+    let store: Arc<dyn Store> = match at {
+        TreePlace::Folder(folder) => {
+            let store = LocalStore::create(folder)?;
+            Arc::new(if no_sync { store.without_sync() } else { store })
+        }
+        TreePlace::Bucket(at) => Arc::new(buckets.create(at).await?),
+    };
+    Ok(Tree::create(store).await?)
 }
 
 /// A name in a tree: a repository, and perhaps a tag or a digest. Nothing is added to it, since a tree knows no registry.

@@ -1,6 +1,7 @@
 //! The variables of the environment, read in this one place: the library gets values.
 
-use std::ffi::OsString;
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -8,30 +9,44 @@ use roadstead::http::{Proxies, Roots, Secret};
 use roadstead::medium::daemon::DaemonHost;
 
 /// The variables of the environment, so that tests have their own.
-pub(crate) struct Environment<F>(F);
+pub(crate) struct Environment(HashMap<OsString, OsString>);
 
-impl Environment<fn(&str) -> Option<OsString>> {
+impl Environment {
     #[expect(clippy::disallowed_methods, reason = "this is where the environment is read for the library")]
     pub(crate) fn of_this_process() -> Self {
-        Self(|name| std::env::var_os(name))
+        Self(std::env::vars_os().collect())
     }
-}
 
-impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
-    fn path(&self, name: &str) -> Option<PathBuf> {
-        (self.0)(name).filter(|value| !value.is_empty()).map(PathBuf::from)
+    fn get(&self, name: &str) -> Option<OsString> {
+        self.0.get(OsStr::new(name)).cloned()
+    }
+
+    /// Everything that is text.
+    pub(crate) fn all(&self) -> HashMap<String, String> {
+        let text =
+            |(name, value): (&OsString, &OsString)| Some((name.to_str()?.to_owned(), value.to_str()?.to_owned()));
+        self.0.iter().filter_map(text).collect()
+    }
+
+    /// A variable that is text.
+    pub(crate) fn text(&self, name: &str) -> Option<String> {
+        self.get(name)?.into_string().ok()
+    }
+
+    pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
+        self.get(name).filter(|value| !value.is_empty()).map(PathBuf::from)
     }
 
     /// The first of several spellings that is set, be it to nothing: an empty variable switches off.
-    fn text(&self, names: [&str; 2]) -> Option<String> {
-        names.into_iter().find_map(|name| (self.0)(name)?.into_string().ok())
+    fn either(&self, names: [&str; 2]) -> Option<String> {
+        names.into_iter().find_map(|name| self.text(name))
     }
 
     pub(crate) fn folders(&self, name: &str) -> Vec<PathBuf> {
-        (self.0)(name).map(|list| std::env::split_paths(&list).collect()).unwrap_or_default()
+        self.get(name).map(|list| std::env::split_paths(&list).collect()).unwrap_or_default()
     }
 
-    fn home(&self) -> Option<PathBuf> {
+    pub(crate) fn home(&self) -> Option<PathBuf> {
         self.path("HOME")
     }
 
@@ -53,12 +68,12 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
     }
 
     pub(crate) fn proxies(&self) -> Proxies {
-        let proxy = |names| self.text(names).map(Secret::from);
+        let proxy = |names| self.either(names).map(Secret::from);
         Proxies {
             http: proxy(["HTTP_PROXY", "http_proxy"]),
             https: proxy(["HTTPS_PROXY", "https_proxy"]),
             all: proxy(["ALL_PROXY", "all_proxy"]),
-            except: self.text(["NO_PROXY", "no_proxy"]).unwrap_or_default(),
+            except: self.either(["NO_PROXY", "no_proxy"]).unwrap_or_default(),
         }
     }
 
@@ -76,7 +91,7 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
 
     /// Where the Docker engine listens.
     pub(crate) fn engine(&self) -> anyhow::Result<DaemonHost> {
-        match self.text(["DOCKER_HOST"; 2]).filter(|host| !host.is_empty()) {
+        match self.text("DOCKER_HOST").filter(|host| !host.is_empty()) {
             Some(host) => host.parse().context("DOCKER_HOST can't be used"),
             None => Ok(DaemonHost::default()),
         }
@@ -93,10 +108,8 @@ impl<F: Fn(&str) -> Option<OsString>> Environment<F> {
 mod tests {
     use super::*;
 
-    fn environment(variables: &[(&'static str, &'static str)]) -> Environment<impl Fn(&str) -> Option<OsString>> {
-        Environment(move |name: &str| {
-            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| OsString::from(value))
-        })
+    fn environment(variables: &[(&'static str, &'static str)]) -> Environment {
+        Environment(variables.iter().map(|(name, value)| (name.into(), value.into())).collect())
     }
 
     fn texts(paths: &[PathBuf]) -> Vec<&str> {

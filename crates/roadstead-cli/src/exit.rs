@@ -136,7 +136,7 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) | TreeError::Unknown(_) => Some(NOT_FOUND),
         TreeError::Damaged { .. } | TreeError::DamagedList { .. } | TreeError::Incomplete { .. } => Some(INVALID),
-        TreeError::Store(_) => Some(UNWRITABLE),
+        TreeError::Store(_) | TreeError::Unlocked(_) => Some(UNWRITABLE),
         _ => None,
     }
 }

@@ -5,6 +5,7 @@
 //! looked at here and nowhere in the library.
 
 mod args;
+mod bucket_args;
 mod commands;
 mod copy_args;
 mod environment;

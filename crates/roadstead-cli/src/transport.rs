@@ -15,6 +15,8 @@ use std::str::FromStr;
 use roadstead::http::{BaseUrl, BaseUrlError};
 use roadstead::oci::{Digest, ImageReference, NameError, Reference, Registry, Repository, Tag};
 
+use crate::bucket_args::TreePlace;
+
 pub(crate) use offer::{Called, Offer};
 pub(crate) use reader::{Readable, Reader};
 pub(crate) use writer::{Destined, Writer};
@@ -74,12 +76,12 @@ pub(crate) struct Within {
 pub(crate) enum Medium {
     /// The tree of `--tree`.
     OwnTree,
-    /// A tree in another folder.
-    Tree(PathBuf),
+    /// A tree in another folder, or in a bucket.
+    Tree(TreePlace),
     /// A tree that something serves below a URL.
     Served(BaseUrl),
-    /// What another registry keeps in a folder.
-    Kept(Keeper, PathBuf),
+    /// What another registry keeps in a folder or, distribution, in a bucket.
+    Kept(Keeper, TreePlace),
 }
 
 /// Whose folder it is.
@@ -117,6 +119,8 @@ pub(crate) enum PlaceError {
     Podman { name: String, file: String },
     #[error("{0:?} is no URL of a tree: expected http[s]://HOST[:PORT][/PATH]//[REPOSITORY[:TAG]]")]
     Url(String),
+    #[error("{0:?} names no bucket: expected s3://BUCKET[/PREFIX]//[REPOSITORY[:TAG]]")]
+    Bucket(String),
     #[error(transparent)]
     BaseUrl(#[from] BaseUrlError),
 }
@@ -200,15 +204,20 @@ fn archive(text: &str) -> Archive {
 fn tree(text: &str) -> Result<Within, PlaceError> {
     // A URL has two slashes of its own.
     let (url, rest) = match text.split_once("://") {
-        Some((scheme @ ("http" | "https"), rest)) => (Some(scheme), rest),
+        Some((scheme @ ("http" | "https" | "s3"), rest)) => (Some(scheme), rest),
         _ => (None, text),
     };
     let medium = |at: &str| match url {
-        None => Ok::<_, PlaceError>(Medium::Tree(at.into())),
+        None => Ok::<_, PlaceError>(Medium::Tree(TreePlace::Folder(at.into()))),
+        Some("s3") => {
+            let bucket = format!("s3://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?;
+            Ok(Medium::Tree(TreePlace::Bucket(bucket)))
+        }
         Some(scheme) => Ok(Medium::Served(format!("{scheme}://{at}").parse()?)),
     };
     let (medium, name) = match rest.rsplit_once("//") {
         Some((at, name)) => (medium(at)?, name),
+        None if url == Some("s3") => return Err(PlaceError::Bucket(text.to_owned())),
         None if url.is_some() => return Err(PlaceError::Url(text.to_owned())),
         None => (Medium::OwnTree, rest),
     };
@@ -218,17 +227,18 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
 
 /// A place in another registry's folder: `FOLDER[//[REPOSITORY[:TAG]]]`.
 fn kept(keeper: Keeper, text: &str) -> Result<Within, PlaceError> {
-    // A URL has two slashes of its own.
-    let beyond = text.find("://").map_or(0, |at| at + "://".len());
-    let (folder, name) = match text[beyond..].rfind("//") {
-        Some(at) => (&text[..beyond + at], &text[beyond + at + 2..]),
-        None => (text, ""),
-    };
-    if folder.is_empty() {
+    let bucket = if keeper == Keeper::Distribution { text.strip_prefix("s3://") } else { None };
+    let rest = bucket.unwrap_or(text);
+    let (at, name) = rest.rsplit_once("//").unwrap_or((rest, ""));
+    if at.is_empty() {
         return Err(PlaceError::Incomplete(keeper.transport().trim_end_matches(':'), "FOLDER[//REPOSITORY[:TAG]]"));
     }
+    let at = match bucket {
+        Some(_) => TreePlace::Bucket(format!("s3://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?),
+        None => TreePlace::Folder(at.into()),
+    };
     let (repository, reference) = name_within(name)?;
-    Ok(Within { medium: Medium::Kept(keeper, folder.into()), repository, reference })
+    Ok(Within { medium: Medium::Kept(keeper, at), repository, reference })
 }
 
 /// `[REPOSITORY[:TAG|@DIGEST]]`
@@ -343,9 +353,9 @@ impl fmt::Display for Medium {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OwnTree => f.write_str("tree:"),
-            Self::Tree(folder) => write!(f, "tree:{}//", folder.display()),
+            Self::Tree(at) => write!(f, "tree:{at}//"),
             Self::Served(url) => write!(f, "tree:{url}//"),
-            Self::Kept(keeper, folder) => write!(f, "{}{}//", keeper.transport(), folder.display()),
+            Self::Kept(keeper, at) => write!(f, "{}{at}//", keeper.transport()),
         }
     }
 }
@@ -375,11 +385,13 @@ mod tests {
             ("tree:/srv/t//org/app", "tree:/srv/t//org/app"),
             ("tree:https://r.io:5000//app:1", "tree:https://r.io:5000//app:1"),
             ("tree:http://r.io//", "tree:http://r.io//"),
+            ("tree:s3://bucket/a/b//app:1", "tree:s3://bucket/a/b//app:1"),
+            ("tree:s3://bucket//", "tree:s3://bucket//"),
             ("tree:https://user.github.io/a/b//app:1", "tree:https://user.github.io/a/b//app:1"),
             ("distribution:/var/lib/registry", "distribution:/var/lib/registry//"),
             ("distribution:data//org/app", "distribution:data//org/app"),
-            ("distribution:s3://bucket/x", "distribution:s3://bucket/x//"),
-            ("distribution:s3://bucket/x//app:1", "distribution:s3://bucket/x//app:1"),
+            ("distribution:s3://bucket/a", "distribution:s3://bucket/a//"),
+            ("distribution:s3://bucket//org/app:1", "distribution:s3://bucket//org/app:1"),
             ("static-container-registry:.//app:1", "static-container-registry:.//app:1"),
             ("registrish:v2//", "registrish:v2//"),
         ] {
@@ -397,6 +409,8 @@ mod tests {
             "tree:",
             "tree:A",
             "tree:https://r.io",
+            "tree:s3://bucket",
+            "tree:s3://b@d//app",
             "tree:https://u:p@r.io//",
             "distribution:",
             "registrish://app",

@@ -9,7 +9,7 @@
 //!  Served       a program in the background, ended with everything that it started, whatever happens to the test
 //!  Folder, Port what parts need of the machine, nobody else's while the value lives
 //!
-//!  Distribution, Nginx                  servers
+//!  Distribution, Nginx, Buckets         servers
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify
@@ -35,6 +35,7 @@
 //! Starting a part, and everything that has to do with the machine, panics when it does not work: there is nothing that
 //! a test could do about it. What a program says about an image is a `Result`, for tests that expect a refusal.
 
+mod buckets;
 mod certificates;
 mod client;
 mod containerd;
@@ -53,6 +54,7 @@ mod wait;
 
 use std::sync::LazyLock;
 
+pub use buckets::{BucketServer, Buckets};
 pub use certificates::Certificates;
 pub use client::{Client, Engine, Pulled};
 pub use containerd::Containerd;

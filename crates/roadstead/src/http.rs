@@ -2,7 +2,8 @@
 //!
 //! An [`Endpoint`] is one registry as a client sees it: it knows whether the registry speaks TLS, how it wants to be
 //! asked, and which tokens are still good. What is asked, and what an answer means, is somebody else's: this module
-//! knows the challenge of a 401, and no manifest.
+//! knows the challenge of a 401, and no manifest. What isn't a registry (a bucket, a service that gives credentials) is asked by
+//! [`Client`] itself: there each request says all that there is to say.
 //!
 //! Three rules hold for everything that goes through here:
 //!
@@ -43,6 +44,7 @@ pub use endpoint::{Endpoint, Location, Request};
 pub use error::{BoxError, ErrorBody, HttpError};
 pub use proxy::Proxies;
 pub use response::Response;
+pub(crate) use response::{Exchange, Wait};
 pub use retry::RetryPolicy;
 pub use secret::Secret;
 pub use shown::ShownUrl;

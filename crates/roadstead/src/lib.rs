@@ -9,7 +9,7 @@
 //!                                            │
 //!                                       tree::Tree       the only code that knows a path
 //!                                            │
-//!                                      store::Store      bytes under keys: a directory, memory
+//!                                      store::Store      bytes under keys: a directory, a bucket, memory
 //!
 //!   site::RULES ──► host::HOSTS, server::Server          what a path is answered with, rendered and served
 //! ```

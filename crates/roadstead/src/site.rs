@@ -20,6 +20,8 @@ use http::{HeaderName, StatusCode};
 pub use path::{Path, PathError, decode};
 
 use crate::oci::{Digest, ErrorCode, MediaType, Repository};
+// A tree in a bucket says so with each object, whoever serves it.
+use crate::tree::{FOR_EVER, SHORTLY};
 
 /// `Docker-Content-Digest`, which saves clients a request and which the specification's `HEAD` asks for.
 pub const DOCKER_CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
@@ -51,12 +53,6 @@ pub fn spelled(name: &HeaderName) -> String {
     };
     name.as_str().chars().map(capital).collect()
 }
-
-/// For how long an answer holds. A digest names the same bytes for ever.
-const FOR_EVER: &str = "public, max-age=31536000, immutable";
-
-/// Tags, lists and referrers change; a minute keeps a cache in front useful and its staleness bearable.
-const SHORTLY: &str = "public, max-age=60";
 
 /// What is missing now may be there at once.
 const NOT_AT_ALL: &str = "no-cache";

@@ -12,10 +12,13 @@
 //! An object is visible whole or not at all, and replaced in one instant. What is deleted is gone for the next reader.
 //! A write that returned is visible at once, and durable after the next [`Store::sync`].
 
+pub mod bucket;
 mod key;
 pub mod local;
 pub mod memory;
+mod task_locks;
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::ops::Range;
 use std::sync::Arc;
@@ -26,6 +29,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
+pub use bucket::BucketStore;
 pub use key::{Key, KeyError};
 pub use local::LocalStore;
 pub(crate) use local::open_regular;
@@ -50,7 +54,7 @@ pub struct Headers {
     /// `Docker-Content-Digest`.
     pub digest: Option<Digest>,
     /// `Cache-Control`.
-    pub cache_control: Option<&'static str>,
+    pub cache_control: Option<Cow<'static, str>>,
 }
 
 /// An opaque version of an object, for conditional writes. Equal versions of one key have equal bytes.
@@ -232,6 +236,26 @@ pub enum Listed {
     Prefix(Key),
 }
 
+/// Whom the locks of a store keep away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// Everybody who uses the store.
+    Everybody,
+    /// Only those in this process: others may write at any time, and [conditions](Condition) are all that keeps them apart.
+    Process,
+}
+
+/// Where an upload is meant to end, and with what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aim {
+    /// The key.
+    pub key: Key,
+    /// The headers.
+    pub headers: Headers,
+    /// How many bytes will come, if known.
+    pub size: Option<u64>,
+}
+
 /// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LockMode {
@@ -343,6 +367,18 @@ pub trait Store: Send + Sync {
     /// If the store can't be written.
     async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError>;
 
+    /// Begins an upload as [`begin_upload`](Self::begin_upload) does, of which is known where it will end if all goes well: a store
+    /// that has to name an object before its bytes come needn't copy it afterwards. Nothing shows before [`Upload::finish`], which
+    /// has to say the same key and headers again.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn begin_upload_to(&self, hasher: Hasher, aim: Aim) -> Result<Box<dyn Upload>, StoreError> {
+        let _ = aim;
+        self.begin_upload(hasher).await
+    }
+
     /// Makes `key` name what is under `target`, in one instant, replacing what it named. Returns whether anything changed.
     ///
     /// # Errors
@@ -388,7 +424,12 @@ pub trait Store: Send + Sync {
         Ok(LeftOvers::default())
     }
 
-    /// Waits for the lock `name`, among all processes that use this store.
+    /// Whom [locks](Self::lock) keep away.
+    fn reach(&self) -> Reach {
+        Reach::Everybody
+    }
+
+    /// Waits for the lock `name`, among all whom [`reach`](Self::reach) names.
     ///
     /// # Errors
     ///
@@ -453,6 +494,16 @@ pub enum StoreError {
         /// The store.
         store: String,
     },
+    /// The store can't make a write depend on what is there.
+    #[error(
+        "{what} {how} the conditions of writes (If-None-Match, If-Match), without which two writers would lose each other's tags"
+    )]
+    Unconditional {
+        /// The store.
+        what: String,
+        /// What it does with them: `ignores`, `does not know`.
+        how: &'static str,
+    },
     /// The store can't hold a tree.
     #[error("{what}: {problem}")]
     Unsuitable {
@@ -461,4 +512,20 @@ pub enum StoreError {
         /// What it lacks, and the way out.
         problem: String,
     },
+}
+
+impl StoreError {
+    /// Whether the store exists, and doesn't let this user do that.
+    #[must_use]
+    pub fn is_permission_denied(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        match (source.downcast_ref::<std::io::Error>(), source.downcast_ref::<bucket::BucketError>()) {
+            (Some(error), _) => error.kind() == std::io::ErrorKind::PermissionDenied,
+            // Other reasons have words of their own; answers to HEAD have no word at all.
+            (_, Some(bucket::BucketError::Refused { status, code, .. })) => {
+                *status == http::StatusCode::FORBIDDEN && matches!(code.as_str(), "AccessDenied" | "")
+            }
+            _ => false,
+        }
+    }
 }

@@ -62,6 +62,31 @@ pub use verify::{Derived, Finding, Verified, VerifyOptions, Verifying, Watch};
 /// The version of the format that this code reads and writes.
 pub const FORMAT: u64 = 1;
 
+/// For how long an answer holds that a digest names: its bytes are the same for ever.
+pub(crate) const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+/// Tags, lists and referrers change; a minute keeps a cache in front useful and its staleness bearable.
+pub(crate) const SHORTLY: &str = "public, max-age=60";
+
+/// The headers of a list.
+fn derived() -> Headers {
+    Headers { content_type: Some(MediaType::JSON), digest: None, cache_control: Some(SHORTLY.into()) }
+}
+
+/// The headers of a blob, whose type no client reads here.
+fn blob_headers(digest: &Digest) -> Headers {
+    Headers { content_type: None, digest: Some(*digest), cache_control: Some(FOR_EVER.into()) }
+}
+
+/// The headers of a manifest under a name that is its digest, or changes.
+fn manifest_headers(media_type: &MediaType, digest: &Digest, name: &Reference) -> Headers {
+    let caching = match name {
+        Reference::Digest(_) => FOR_EVER,
+        Reference::Tag(_) => SHORTLY,
+    };
+    Headers { content_type: Some(media_type.clone()), digest: Some(*digest), cache_control: Some(caching.into()) }
+}
+
 /// A registry tree in a store. Clones share it.
 #[derive(Clone)]
 pub struct Tree(Arc<Inner>);
@@ -141,6 +166,9 @@ pub enum TreeError {
         /// What is referred to.
         subject: Digest,
     },
+    /// Nothing can be removed while others may be writing, and nothing keeps them away.
+    #[error("{0} has no locks, so whatever is removed from it may be what somebody else is just about to name")]
+    Unlocked(String),
     /// There is no such repository, tag or manifest.
     #[error("{0} is not in the tree")]
     Unknown(String),
@@ -190,9 +218,15 @@ impl Tree {
             let format = serde_json::to_vec(&Format { format: FORMAT })
                 .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
             // The format last: a folder with one is a whole tree, if an empty one.
-            let files =
-                [(keys::ping(), Bytes::from_static(b"{}")), lists::empty_catalog()?, (keys::format(), format.into())];
-            let small = |(key, bytes)| Small { key, bytes, headers: Headers::default(), condition: Condition::Absent };
+            let naming = tree.0.store.naming();
+            let (ping, pong) = lists::pong(naming);
+            let (catalog, empty) = lists::empty_catalog()?;
+            let files = [
+                (ping, pong, derived()),
+                (catalog, empty, derived()),
+                (keys::format(), format.into(), Headers::default()),
+            ];
+            let small = |(key, bytes, headers)| Small { key, bytes, headers, condition: Condition::Absent };
             // Another process may be as far, and writes the same. Its first sync covers that of the names.
             let _ = tree.0.store.put_all(files.map(small).into()).await?;
         }
@@ -208,8 +242,8 @@ impl Tree {
         let (store, key) = (&self.0.store, keys::format());
         let object = match store.get(&key, None).await {
             // The private folder is closed to other users, who may still read the tree.
-            Err(StoreError::Io { source, .. }) if is_permission_denied(&*source) => {
-                return Ok(store.head(&keys::ping()).await?.is_some());
+            Err(error) if error.is_permission_denied() => {
+                return Ok(store.head(&keys::ping(store.naming())).await?.is_some());
             }
             other => other?,
         };
@@ -369,8 +403,4 @@ impl Tree {
         let object = self.0.store.get(key, None).await?;
         Ok(object.filter(|object| object.entry.target.is_none()))
     }
-}
-
-fn is_permission_denied(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
-    error.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied)
 }

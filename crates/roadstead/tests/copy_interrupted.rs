@@ -407,12 +407,12 @@ async fn a_removed_image_leaves_nothing_behind() {
                 }
             }
         }
-        assert_eq!(
-            left,
-            BTreeSet::from(["v2/_catalog".to_owned(), "v2/index.html".to_owned()]),
-            "{}",
-            store.describe()
-        );
+        // What answers `GET /v2/` where there are no folders has no name in their list.
+        let expected: &[&str] = match store.naming() {
+            Naming::Links => &["v2/_catalog", "v2/index.html"],
+            Naming::Copies => &["v2/_catalog"],
+        };
+        assert!(left.iter().eq(expected), "{}: {left:?}", store.describe());
     }
 }
 

@@ -14,7 +14,7 @@ use syn::visit::Visit;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("oci", &[]),
     ("image", &["oci"]),
-    ("store", &["oci"]),
+    ("store", &["oci", "http"]),
     ("http", &["oci"]),
     ("medium", &["image", "oci", "http", "store"]),
     ("tree", &["store", "image", "oci"]),

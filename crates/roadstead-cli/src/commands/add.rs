@@ -110,7 +110,7 @@ impl std::str::FromStr for Typed {
 pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::Result<()> {
     let places = places(&args).await?;
     let registries = args.registry.registries()?;
-    let reader = Reader { registries: Some(&registries), tree: &global.tree };
+    let reader = Reader { registries: Some(&registries), global };
     let mut planner = Planner::new(&args.naming, &args.tags, output);
 
     // Images of registries have the names that were typed: whether they go together shows before anything is asked.
@@ -135,7 +135,7 @@ pub(crate) async fn run(args: Add, global: &Global, output: &Output) -> anyhow::
     }
     let progress = Arc::new(Progress::new(output));
     let mut adding = Adding {
-        tree: super::create_tree(&global.tree, args.no_sync).await?,
+        tree: super::create_tree(&global.tree, &global.bucket, args.no_sync).await?,
         copier: Copier::new(args.copy.options(global, Compress::Made(Compression::GZIP))?, progress.clone()),
         slots: tokio::sync::Semaphore::new(IMAGES_AT_ONCE),
         reports: Vec::new(),

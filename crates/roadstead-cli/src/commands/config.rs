@@ -10,6 +10,8 @@ use roadstead::oci::Repository;
 use roadstead::site::{Form, Site};
 
 use crate::args::Global;
+use crate::bucket_args::TreePlace;
+use crate::exit;
 use crate::output::Output;
 
 /// Print the configuration with which a host serves the tree
@@ -53,8 +55,15 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
     let root = match args.server_root {
         Some(root) => root,
         None => {
+            let TreePlace::Folder(folder) = &global.tree else {
+                return Err(exit::usage(format!(
+                    "{} is a bucket, and {} serves a folder: name its place with --server-root, or let `roadstead serve` answer \
+                     from the bucket",
+                    global.tree, args.host
+                )));
+            };
             // A relative path would mean another place to the host.
-            let absolute = std::path::absolute(&global.tree).context("the tree's place can't be told")?;
+            let absolute = std::path::absolute(folder).context("the tree's place can't be told")?;
             let text = absolute.to_str().map(str::to_owned);
             text.with_context(|| format!("{} is not UTF-8: name it by --server-root", absolute.display()))?
         }

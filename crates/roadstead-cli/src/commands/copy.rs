@@ -105,8 +105,8 @@ pub(crate) async fn run(args: &Copy, global: &Global, output: &Output) -> anyhow
     }
     let (from, to) = registries(args)?;
     let to = to.as_ref().unwrap_or(&from);
-    let reader = Reader { registries: Some(&from), tree: &global.tree };
-    let writer = Writer { registries: Some(to), tree: &global.tree, no_sync: args.no_sync };
+    let reader = Reader { registries: Some(&from), global };
+    let writer = Writer { registries: Some(to), global, no_sync: args.no_sync };
     let images = reader.images(source).await?;
     let transfer = Transfer { copy: &args.copy, global, destination, output };
     let reports = transfer.run(&images, writer).await?;

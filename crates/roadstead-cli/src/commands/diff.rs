@@ -1,10 +1,9 @@
 //! `roadstead diff`
 
-use std::path::PathBuf;
-
 use roadstead::tree::{Difference, Side};
 
 use crate::args::{Global, Printed};
+use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::Output;
 
@@ -20,14 +19,15 @@ use crate::output::Output;
 Lines begin with - for what only the first tree has, + for what only the second has, ~ for tags that lead elsewhere.")]
 pub(crate) struct Diff {
     /// Two trees, or one to compare the tree of --tree with
-    #[arg(required = true, num_args = 1..=2, value_name = "DIR")]
-    trees: Vec<PathBuf>,
+    #[arg(required = true, num_args = 1..=2, value_name = "DIR", value_parser = TreePlace::parser())]
+    trees: Vec<TreePlace>,
 }
 
 pub(crate) async fn run(args: Diff, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let open = |tree| super::open_tree(tree, &global.bucket);
     let (first, second) = match args.trees.as_slice() {
-        [first, second] => (super::open_tree(first).await?, super::open_tree(second).await?),
-        [second] => (super::open(global).await?, super::open_tree(second).await?),
+        [first, second] => (open(first).await?, open(second).await?),
+        [second] => (open(&global.tree).await?, open(second).await?),
         _ => return Err(exit::usage("one tree or two can be compared")),
     };
     let mut differences = Vec::new();

@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Index, global: &Global, output: &Output) -> anyhow
         return Err(exit::usage(format!("{destination} has no place for an index: name a tree or a registry")));
     }
     let registries = args.registry.registries()?;
-    let reader = Reader { registries: Some(&registries), tree: &global.tree };
+    let reader = Reader { registries: Some(&registries), global };
     let mut images: Vec<Offer> = Vec::new();
     for place in &args.images {
         let mut offers = reader.images(place).await?;
@@ -101,7 +101,7 @@ pub(crate) async fn run(args: Index, global: &Global, output: &Output) -> anyhow
     let joined = |offer: &Offer| Joined { from: offer.from.clone(), reference: offer.reference.clone() };
     let onto = if args.append { existing(&reader, destination).await? } else { None };
 
-    let writer = Writer { registries: Some(&registries), tree: &global.tree, no_sync: false };
+    let writer = Writer { registries: Some(&registries), global, no_sync: false };
     let mut opened = writer.open(destination).await?;
     for offer in &images {
         if let (Called::Image(image), Some(registry)) = (&offer.called, destination.registry())

@@ -42,10 +42,10 @@ struct Report {
 }
 
 pub(crate) async fn run(args: Quickstart, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let tree = super::create_tree(&global.tree, false).await?;
+    let tree = super::create_tree(&global.tree, &global.bucket, false).await?;
     let repository: Repository = NAME.parse().context("the image's name is a repository's")?;
     let added = add(&tree, &repository).await?;
-    let shown = global.tree.display();
+    let shown = &global.tree;
     output.note(&format!("{NAME}:latest is in the tree at {shown}"));
 
     let server = Server::bind(tree, ServeOptions { listen: vec![args.listen], ..ServeOptions::default() }).await?;

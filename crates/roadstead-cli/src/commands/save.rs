@@ -54,13 +54,13 @@ pub(crate) async fn run(args: Save, global: &Global, output: &Output) -> anyhow:
         Kind::OciArchive => Place::OciArchive(archive),
     };
     destination.expect_writable()?;
-    let reader = Reader { registries: None, tree: &global.tree };
+    let reader = Reader { registries: None, global };
     let mut images = Vec::new();
     for Name { repository, reference } in args.images {
         let within = Within { medium: Medium::OwnTree, repository: Some(repository), reference };
         images.extend(reader.images(&Place::Repositories(within)).await?);
     }
-    let writer = Writer { registries: None, tree: &global.tree, no_sync: false };
+    let writer = Writer { registries: None, global, no_sync: false };
     let transfer = Transfer { copy: &args.copy, global, destination: &destination, output };
     let reports = transfer.run(&images, writer).await?;
     transfer.conclude(&reports)

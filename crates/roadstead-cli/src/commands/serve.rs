@@ -50,7 +50,7 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         ServeOptions { listen: args.listen, name_prefix: args.name_prefix, limits, ..ServeOptions::default() };
     let server = Server::bind(tree, options).await?;
     for address in server.local_addrs() {
-        output.note(&format!("serving {} on http://{address}", global.tree.display()));
+        output.note(&format!("serving {} on http://{address}", global.tree));
     }
     server
         .run(async {

@@ -3,6 +3,8 @@
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, SourceError};
 use roadstead::medium::daemon::DaemonError;
+use roadstead::store::StoreError;
+use roadstead::store::bucket::BucketError;
 use roadstead::tree::TreeError;
 
 /// A sentence that says what to do about an error.
@@ -53,12 +55,49 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
                 .to_owned(),
         );
     }
+    if let Some(error) = error.downcast_ref::<BucketError>() {
+        return bucket(error);
+    }
+    if let Some(StoreError::Unconditional { .. }) = error.downcast_ref() {
+        return Some("if nothing else writes to the bucket, say so with --exclusive".to_owned());
+    }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) => {
             Some("make one with `roadstead add IMAGE`, or name another one with --tree DIR".to_owned())
         }
         TreeError::Newer { .. } => Some("install the newest version of roadstead".to_owned()),
+        TreeError::Unlocked(_) => Some(
+            "make sure that nothing writes to the tree as long as this takes, and say so with --exclusive".to_owned(),
+        ),
         TreeError::Unknown(_) => Some("`roadstead list` shows what there is".to_owned()),
+        _ => None,
+    }
+}
+
+/// The way out where a bucket refuses.
+fn bucket(error: &BucketError) -> Option<String> {
+    let (status, code, region, action) = match error {
+        BucketError::Credentials(_) => {
+            return Some(
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or ask a public bucket with \
+                 --no-sign-request"
+                    .to_owned(),
+            );
+        }
+        BucketError::Refused { status, code, region, action, .. } => (status.as_u16(), code.as_str(), region, action),
+        _ => return None,
+    };
+    match (status, code, region) {
+        (301 | 307 | 400, _, Some(region)) => Some(format!("the bucket is in another region: --region {region}")),
+        (_, "NoSuchBucket", _) => Some("there is no such bucket: make it first".to_owned()),
+        (_, "AccessControlListNotSupported", _) => Some("this bucket takes no ACL: leave --acl out".to_owned()),
+        (_, "RequestTimeTooSkewed", _) => Some("the clock of this machine is wrong".to_owned()),
+        (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken", _) => Some(
+            "the access keys are wrong, expired, or for another service: see --profile and --endpoint-url".to_owned(),
+        ),
+        (403, ..) => Some(format!(
+            "the access keys lack {action} on this bucket, or s3:ListBucket, without which what is missing looks forbidden"
+        )),
         _ => None,
     }
 }

@@ -17,6 +17,8 @@ use roadstead::tree::TreeSource;
 
 use super::offer::held;
 use super::{Archive, Called, InEngine, Keeper, Medium, Offer, Place, Within, files};
+use crate::args::Global;
+use crate::bucket_args::TreePlace;
 use crate::environment::Environment;
 use crate::registry_args::Registries;
 use crate::{commands, exit};
@@ -29,8 +31,8 @@ const LISTS_AT_ONCE: usize = 8;
 pub(crate) struct Reader<'a> {
     /// `None` where no registry can be meant.
     pub(crate) registries: Option<&'a Registries>,
-    /// The tree of `--tree`.
-    pub(crate) tree: &'a Path,
+    /// For the tree of `--tree`, and for those in buckets.
+    pub(crate) global: &'a Global,
 }
 
 /// A place that was opened.
@@ -154,14 +156,21 @@ impl Reader<'_> {
     /// A medium with repositories.
     async fn source(&self, medium: &Medium) -> anyhow::Result<Arc<dyn Source>> {
         Ok(match medium {
-            Medium::OwnTree => Arc::new(TreeSource::new(commands::open_tree(self.tree).await?)),
-            Medium::Tree(folder) => Arc::new(TreeSource::new(commands::open_tree(folder).await?)),
-            Medium::Served(url) => Arc::new(self.registries()?.source(url.registry(), url.plain_http())?.below(url)),
-            Medium::Kept(Keeper::Distribution, folder) => Arc::new(DistributionDisk::open(folder).await?),
-            Medium::Kept(Keeper::StaticContainerRegistry, folder) => {
-                Arc::new(StaticContainerRegistry::open(folder).await?)
+            Medium::OwnTree => {
+                Arc::new(TreeSource::new(commands::open_tree(&self.global.tree, &self.global.bucket).await?))
             }
-            Medium::Kept(Keeper::Registrish, folder) => Arc::new(Registrish::open(folder).await?),
+            Medium::Tree(at) => Arc::new(TreeSource::new(commands::open_tree(at, &self.global.bucket).await?)),
+            Medium::Served(url) => Arc::new(self.registries()?.source(url.registry(), url.plain_http())?.below(url)),
+            Medium::Kept(keeper, TreePlace::Folder(folder)) => match keeper {
+                Keeper::Distribution => Arc::new(DistributionDisk::open(folder).await?),
+                Keeper::StaticContainerRegistry => Arc::new(StaticContainerRegistry::open(folder).await?),
+                Keeper::Registrish => Arc::new(Registrish::open(folder).await?),
+            },
+            // The others keep links and settings, which no bucket has.
+            Medium::Kept(_, TreePlace::Bucket(at)) => {
+                let store = Arc::new(self.global.bucket.open(at)?);
+                Arc::new(DistributionDisk::in_store(store, format!("distribution:{at}")).await?)
+            }
         })
     }
 }

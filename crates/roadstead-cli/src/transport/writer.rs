@@ -1,7 +1,7 @@
 //! Opens places to write to.
 
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
 use roadstead::image::{Compress, Compression, RepositorySink, Sink as _, SinkError};
@@ -15,6 +15,7 @@ use roadstead::oci::{ImageReference, Reference, Repository, Tag};
 use roadstead::tree::Tree;
 
 use super::{Archive, Called, InEngine, Medium, Offer, Place, Within};
+use crate::args::Global;
 use crate::environment::Environment;
 use crate::registry_args::Registries;
 use crate::{commands, exit};
@@ -24,8 +25,8 @@ use crate::{commands, exit};
 pub(crate) struct Writer<'a> {
     /// `None` where no registry can be meant.
     pub(crate) registries: Option<&'a Registries>,
-    /// The tree of `--tree`.
-    pub(crate) tree: &'a Path,
+    /// For the tree of `--tree`, and for those in buckets.
+    pub(crate) global: &'a Global,
     pub(crate) no_sync: bool,
 }
 
@@ -200,14 +201,14 @@ impl Writer<'_> {
             Place::Layout { folder, .. } => Opened::Layout(ImageLayoutSink::create(folder)?),
             Place::Dir(folder) => Opened::Dir(DirSink::create(folder)?),
             Place::Repositories(Within { medium, .. }) => {
-                let folder = match medium {
-                    Medium::OwnTree => self.tree,
-                    Medium::Tree(folder) => folder,
+                let at = match medium {
+                    Medium::OwnTree => &self.global.tree,
+                    Medium::Tree(at) => at,
                     Medium::Served(_) | Medium::Kept(..) => {
                         return Err(exit::usage(format!("{place} is no destination")));
                     }
                 };
-                Opened::Tree(commands::create_tree(folder, self.no_sync).await?)
+                Opened::Tree(commands::create_tree(at, &self.global.bucket, self.no_sync).await?)
             }
         })
     }

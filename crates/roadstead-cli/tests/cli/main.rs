@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod buckets;
 mod commands;
 mod compressed;
 mod cost;

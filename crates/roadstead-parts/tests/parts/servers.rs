@@ -6,7 +6,8 @@ use std::path::Path;
 
 use crate::image::Image;
 use roadstead_parts::{
-    Certificates, Client, Crane, Folder, Generation, Invocation, Isolation, Nginx, Port, Served, Skopeo, part,
+    BucketServer, Certificates, Client, Crane, Folder, Generation, Invocation, Isolation, Nginx, Port, Served, Skopeo,
+    part,
 };
 
 fn curl(arguments: &[&str]) -> Invocation {
@@ -41,6 +42,24 @@ fn a_registry_asks_for_credentials() {
         let refused = curl(&["--user", "bert:secret", &url]).run().unwrap_err();
         assert!(refused.output().stderr.contains("401"), "{generation:?}: {refused}");
     }
+}
+
+fn a_bucket_is_for_who_has_the_keys(server: BucketServer) {
+    let buckets = server.start(&["one", "two"]);
+    let refused = curl(&[&format!("{}/one?list-type=2", buckets.url())]).run().unwrap_err();
+    assert!(refused.output().stderr.contains("403"), "{server:?}: {refused}");
+    assert!(buckets.folder("two").is_dir(), "{server:?}");
+}
+
+#[test]
+fn a_bucket_of_versitygw_is_for_who_has_the_keys() {
+    a_bucket_is_for_who_has_the_keys(BucketServer::Versitygw);
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn a_bucket_of_minio_is_for_who_has_the_keys() {
+    a_bucket_is_for_who_has_the_keys(BucketServer::Minio);
 }
 
 #[test]

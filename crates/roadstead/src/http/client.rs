@@ -4,11 +4,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use super::clock::{Clock, SystemClock};
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
 use super::error::HttpError;
 use super::proxy::Proxies;
+use super::response::Exchange;
 use super::retry::RetryPolicy;
 use super::tls::TlsOptions;
 use super::transport::Transport;
@@ -73,6 +76,17 @@ pub struct EndpointOptions {
     pub plain_http: bool,
 }
 
+impl Shared {
+    /// Waits, longer after each failure; `false` if it is time to give up.
+    pub(crate) async fn pause(&self, failures: &mut u32) -> bool {
+        *failures += 1;
+        let Some(delay) = self.options.retry.delay(*failures, None, fastrand::f64()) else { return false };
+        tracing::debug!(?delay, "trying again");
+        self.options.clock.sleep(delay).await;
+        true
+    }
+}
+
 /// An HTTP client: connection pools and settings. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -103,5 +117,34 @@ impl Client {
     /// [`HttpError::Setting`] if the registry's name can't stand in a URL.
     pub fn endpoint(&self, registry: &Registry, options: EndpointOptions) -> Result<Endpoint, HttpError> {
         Endpoint::new(Arc::clone(&self.shared), registry, options)
+    }
+
+    /// Asks a service that isn't a registry, such as one that gives credentials, and again after transient failures. An answer of
+    /// any status is an answer. No redirect is followed: what is asked of such a service is for nobody else.
+    ///
+    /// # Errors
+    ///
+    /// As [`HttpError`]; [`HttpError::TooLarge`] if the answer has more than `limit` bytes.
+    pub async fn fetch(
+        &self,
+        request: ::http::Request<Bytes>,
+        limit: u64,
+    ) -> Result<::http::Response<Bytes>, HttpError> {
+        let (parts, body) = request.into_parts();
+        let url = parts.uri.to_string().parse().map_err(|_| HttpError::Setting("that is no URL".to_owned()))?;
+        let mut exchange = Exchange::new(parts.method, url);
+        exchange.headers = parts.headers;
+        exchange.body = (!body.is_empty()).then_some(body);
+        exchange.follow = false;
+        let answer = exchange.send_with_retries(&self.shared).await?;
+        let mut response = ::http::Response::new(Bytes::new());
+        *response.status_mut() = answer.status();
+        *response.headers_mut() = answer.headers().clone();
+        *response.body_mut() = answer.bytes(limit).await?;
+        Ok(response)
+    }
+
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
     }
 }

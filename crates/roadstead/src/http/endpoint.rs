@@ -262,12 +262,7 @@ impl Endpoint {
 
     /// Waits, longer after each failure; `false` if it is time to give up.
     pub async fn pause(&self, failures: &mut u32) -> bool {
-        *failures += 1;
-        let options = &self.shared().options;
-        let Some(delay) = options.retry.delay(*failures, None, fastrand::f64()) else { return false };
-        tracing::debug!(?delay, "trying again");
-        options.clock.sleep(delay).await;
-        true
+        self.shared().pause(failures).await
     }
 
     /// Where an answer's `Location` says to go on.

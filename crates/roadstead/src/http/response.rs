@@ -27,6 +27,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) plain_http: bool,
     /// A rule for every hop beyond those that hold for all requests.
     pub(crate) check: Option<Check<'a>>,
+    /// Whether redirects are followed at all. What is signed is good for one place only.
+    pub(crate) follow: bool,
 }
 
 impl Exchange<'_> {
@@ -39,6 +41,7 @@ impl Exchange<'_> {
             purpose: Purpose::Registry,
             plain_http: false,
             check: None,
+            follow: true,
         }
     }
 
@@ -72,7 +75,7 @@ impl Exchange<'_> {
                 }
                 Err(_) => return Err((HttpError::Stalled { url: (&url).into(), seconds: limit.as_secs() }, true)),
             };
-            let followed = self.method == Method::GET || self.method == Method::HEAD;
+            let followed = self.follow && (self.method == Method::GET || self.method == Method::HEAD);
             let location = match answer.headers().get(LOCATION) {
                 Some(location) if followed && redirect::is_redirect(answer.status()) => location,
                 _ => return Ok(Response { answer, url, at_home: home, shared_stall: shared.options.timeouts.stall }),

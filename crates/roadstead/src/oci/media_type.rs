@@ -34,6 +34,9 @@ impl MediaType {
     /// Docker's unsigned manifest, version 2 schema 1.
     pub const DOCKER_SCHEMA1_UNSIGNED: Self = Self::known("application/vnd.docker.distribution.manifest.v1+json");
 
+    /// JSON that is no manifest: a list of tags, the catalogue.
+    pub const JSON: Self = Self::known("application/json");
+
     /// The manifest types that clients ask for by name, in the order in which an `Accept` header offers them.
     pub const MANIFESTS: [Self; 7] = [
         Self::OCI_INDEX,

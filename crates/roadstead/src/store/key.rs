@@ -37,6 +37,13 @@ impl Key {
         self.0.rsplit_once('/').map(|(parent, _)| Self(parent.into()))
     }
 
+    /// This key and a slash: what is asked for where a browser would expect an index. An object's name in a bucket, and in a
+    /// directory the name of a folder, which can't be an object.
+    #[must_use]
+    pub fn index(&self) -> Self {
+        Self(format!("{self}/").into())
+    }
+
     /// This key, a slash, and one more component.
     ///
     /// # Errors
@@ -97,5 +104,6 @@ mod tests {
         assert_eq!(key.parent().unwrap().as_str(), "a/b");
         assert_eq!(key.child("d").unwrap().as_str(), "a/b/c/d");
         assert!(key.child("..").is_err());
+        assert_eq!(key.index().as_str(), "a/b/c/");
     }
 }

@@ -1,6 +1,6 @@
 //! A store in memory: the model of a bucket, and with links the model of a directory.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use futures::stream::{self, BoxStream};
 
+use super::task_locks::TaskLocks;
 use super::{
     Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Store, StoreError, Upload,
     Version, Written,
@@ -31,12 +32,10 @@ struct Contents {
     clock: u64,
 }
 
-type Locks = HashMap<String, Arc<tokio::sync::RwLock<()>>>;
-
 struct Inner {
     naming: Naming,
     contents: Mutex<Contents>,
-    locks: Mutex<Locks>,
+    locks: TaskLocks,
 }
 
 /// A store whose objects live as long as it does. Clones share them.
@@ -51,7 +50,7 @@ impl MemoryStore {
     /// An empty store that behaves as a bucket or, with [`Naming::Links`], as a directory.
     #[must_use]
     pub fn new(naming: Naming) -> Self {
-        Self(Arc::new(Inner { naming, contents: Mutex::default(), locks: Mutex::default() }))
+        Self(Arc::new(Inner { naming, contents: Mutex::default(), locks: TaskLocks::default() }))
     }
 
     /// An object as this store keeps it: a directory has no place for headers.
@@ -200,6 +199,8 @@ impl Store for MemoryStore {
         let mut listed: Vec<Listed> = range
             .take_while(|(key, _)| key.as_str().starts_with(&inside))
             .filter_map(|(key, _)| match key.as_str()[inside.len()..].split_once('/') {
+                // The index of the prefix itself.
+                None if key.as_str() == inside => None,
                 None => Some(Listed::Object(key.clone())),
                 Some((component, _)) => prefix.child(component).ok().map(Listed::Prefix),
             })
@@ -213,11 +214,7 @@ impl Store for MemoryStore {
     }
 
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
-        let lock = held(&self.0.locks).entry(name.to_owned()).or_default().clone();
-        Ok(match mode {
-            LockMode::Shared => LockGuard::new(Box::new(lock.read_owned().await)),
-            LockMode::Exclusive => LockGuard::new(Box::new(lock.write_owned().await)),
-        })
+        Ok(self.0.locks.lock(name, mode).await)
     }
 }
 

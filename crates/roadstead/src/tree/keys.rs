@@ -1,7 +1,7 @@
 //! Where everything lies: the only code that knows a path.
 
 use crate::oci::{Digest, MediaType, Reference, Repository, Tag};
-use crate::store::Key;
+use crate::store::{Key, Naming};
 
 /// The folders of a repository, in which its names lie.
 pub(crate) const MANIFESTS: &str = "manifests";
@@ -21,10 +21,13 @@ pub fn root() -> Key {
     key("v2")
 }
 
-/// What answers `GET /v2/` on a host with directory indexes.
+/// What answers `GET /v2/`: an index on a host with directories, an object of just that name in a bucket.
 #[must_use]
-pub fn ping() -> Key {
-    key("v2/index.html")
+pub fn ping(naming: Naming) -> Key {
+    match naming {
+        Naming::Links => key("v2/index.html"),
+        Naming::Copies => root().index(),
+    }
 }
 
 /// The list of repositories.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use futures::TryStreamExt as _;
 
-use super::{Tree, TreeError, is_permission_denied, keys};
+use super::{Tree, TreeError, keys};
 use crate::oci::{Digest, MAX_DESCRIPTORS, Repository};
-use crate::store::{Headers, Key, Listed, StoreError};
+use crate::store::{Headers, Key, Listed};
 
 /// The largest record that is read: a digest for each entry that an index may have.
 const MAX_RECORD_SIZE: u64 = 256 * MAX_DESCRIPTORS as u64;
@@ -21,7 +21,7 @@ impl Tree {
         let key = keys::left_out(repository, index);
         let object = match self.list(&key).await {
             // The private folder is closed to other users, who then learn of what was left out only that it is absent.
-            Err(TreeError::Store(StoreError::Io { source, .. })) if is_permission_denied(&*source) => None,
+            Err(TreeError::Store(error)) if error.is_permission_denied() => None,
             other => other?,
         };
         let Some(object) = object else { return Ok(BTreeSet::new()) };
@@ -56,7 +56,7 @@ impl Tree {
                     }
                 }
                 Ok(Some(Listed::Prefix(_))) => {}
-                Err(StoreError::Io { source, .. }) if is_permission_denied(&*source) => return Ok(None),
+                Err(error) if error.is_permission_denied() => return Ok(None),
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(error.into()),
             }

@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use futures::TryStreamExt as _;
 
-use super::lists::{Change, Walked};
+use super::lists::{Change, Walked, pong};
 use super::sink::WRITERS;
 use super::verify::Broken;
 use super::{Derived, Finding, Tree, TreeError, keys};
 use crate::image::{Copier, CopyError, PutError, RepositorySource, Sink as _, SinkError, SourceError};
 use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
-use crate::store::{Condition, Headers, LockMode, StoreError};
+use crate::store::{Condition, LockMode, StoreError};
 
 /// Why something wasn't fetched again.
 #[derive(Debug, thiserror::Error)]
@@ -70,8 +69,8 @@ impl Tree {
         for one in derived {
             match one {
                 Derived::Ping => {
-                    let (key, bytes) = (keys::ping(), Bytes::from_static(b"{}"));
-                    let _ = self.0.store.put(&key, bytes, &Headers::default(), Condition::Always).await?;
+                    let (key, bytes) = pong(self.0.store.naming());
+                    let _ = self.0.store.put(&key, bytes, &super::derived(), Condition::Always).await?;
                 }
                 Derived::Catalog => self.rebuild_catalog().await?,
                 Derived::Tags(repository) => {

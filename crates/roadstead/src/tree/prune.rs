@@ -19,10 +19,9 @@ use super::graph::Graph;
 use super::keys::Content;
 use super::pattern::Pattern;
 use super::remove::{Doomed, Released};
-use super::sink::WRITERS;
 use super::{Tree, TreeError, keys};
 use crate::oci::{Digest, Reference, Repository, Tag};
-use crate::store::{Key, LeftOvers, LockMode, Naming};
+use crate::store::{Key, LeftOvers, Naming};
 
 /// How long what no manifest needs stays, unless it is said otherwise: longer than a push takes.
 pub const GRACE: Duration = Duration::from_hours(24);
@@ -207,7 +206,7 @@ impl Tree {
             pruned.bytes += self.bytes_of_copies(repository, &graph, &doomed).await?;
         } else {
             // What was read without the lock is only a reason to take it.
-            let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
+            let _alone = self.alone().await?;
             (graph, doomed) = self.doomed(repository, options).await?;
             if doomed.is_empty() {
                 return Ok(None);
@@ -378,7 +377,7 @@ impl Tree {
                 count += dead.len() as u64;
                 continue;
             }
-            let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
+            let _alone = self.alone().await?;
             for key in dead {
                 if self.is_dead(&key, options).await? && self.0.store.delete(&key).await? {
                     count += 1;

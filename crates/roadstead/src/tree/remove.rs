@@ -9,10 +9,9 @@ use futures::TryStreamExt as _;
 use super::graph::{About, Graph, Node};
 use super::keys::Content;
 use super::lists::{Change, Walked};
-use super::sink::WRITERS;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::oci::{Digest, Reference, Repository, Tag};
-use crate::store::{Key, Listed, LockMode, Naming};
+use crate::store::{Key, Listed, Naming};
 
 /// What a removal took.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -58,9 +57,10 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Unknown`] if there is no such thing, [`TreeError::Needed`] if a tag or an index needs the manifest.
+    /// [`TreeError::Unknown`] if there is no such thing, [`TreeError::Needed`] if a tag or an index needs the manifest,
+    /// [`TreeError::Unlocked`] if the store can't keep writers away.
     pub async fn remove(&self, repository: &Repository, what: Option<&Reference>) -> Result<Removed, TreeError> {
-        let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
+        let _alone = self.alone().await?;
         let Some(reference) = what else {
             let graph = self.graph(repository).await?;
             if graph.manifests.is_empty() && graph.tags.is_empty() {
@@ -81,7 +81,7 @@ impl Tree {
     ///
     /// As [`remove`](Self::remove); [`TreeError::Needed`] only if a tag names the manifest.
     pub async fn leave_out(&self, repository: &Repository, digest: &Digest) -> Result<Removed, TreeError> {
-        let _alone = self.0.store.lock(WRITERS, LockMode::Exclusive).await?;
+        let _alone = self.alone().await?;
         let (graph, doomed) = self.doom(repository, &Reference::Digest(*digest), true).await?;
         // Nobody may find an index whose child is absent without a word.
         for index in graph.parents(digest) {

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::lists::{Change, Walked};
-use super::{Tree, TreeError, keys};
+use super::{Tree, TreeError, blob_headers, keys, manifest_headers};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, StoreError, Upload};
+use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, StoreError, Upload};
 
 /// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
 pub(super) const WRITERS: &str = "writers";
@@ -45,6 +45,18 @@ impl Sink for Tree {
 }
 
 impl Tree {
+    /// Keeps every writer away, for whoever deletes what a writer may rely on before it has a name.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Unlocked`] if there may be writers whom no lock of the store keeps away.
+    pub(super) async fn alone(&self) -> Result<LockGuard, TreeError> {
+        if self.0.store.reach() == Reach::Process {
+            return Err(TreeError::Unlocked(self.0.store.describe()));
+        }
+        Ok(self.0.store.lock(WRITERS, LockMode::Exclusive).await?)
+    }
+
     /// Refuses a repository whose folder would have to be a file that is there, or the other way round, before anything is
     /// copied: `foo/manifests/bar` beside a tag `bar` of `foo`, `foo/tags/list` beside `foo`, `index.html`.
     async fn refuse_collision(&self, repository: &Repository) -> Result<(), TreeError> {
@@ -239,8 +251,7 @@ impl TreeSink {
                     let Some(other) = keys::hinted(&hint) else { continue };
                     let theirs = keys::blob(&other, &blob.digest);
                     if store.head(&theirs).await?.is_some_and(|entry| fits(entry.size)) {
-                        let headers = Headers { digest: Some(blob.digest), ..Headers::default() };
-                        store.link(&own, &theirs, &headers).await?;
+                        store.link(&own, &theirs, &blob_headers(&blob.digest)).await?;
                         self.tree.put_hint(&self.repository, &blob.digest).await?;
                         return Ok(Claim::Linked);
                     }
@@ -252,8 +263,7 @@ impl TreeSink {
 
     /// Makes a blob that was judged good the content of its digest.
     async fn keep(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), PutError> {
-        let headers = Headers { digest: Some(digest), ..Headers::default() };
-        let finished = upload.finish(&self.blob_key(&digest), &headers).await;
+        let finished = upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await;
         finished.map_err(|e| self.failed(TreeError::Store(e)))?;
         match self.tree.0.store.naming() {
             Naming::Links => {
@@ -276,8 +286,9 @@ impl TreeSink {
     async fn put_manifest_now(&self, manifest: &Manifest) -> Result<(), TreeError> {
         let store = &self.tree.0.store;
         let (media_type, digest) = (manifest.media_type(), manifest.digest());
-        let headers = Headers { content_type: Some(media_type.clone()), digest: Some(*digest), cache_control: None };
-        let name = keys::manifest(&self.repository, &Reference::Digest(*digest));
+        let by_digest = Reference::Digest(*digest);
+        let headers = manifest_headers(media_type, digest, &by_digest);
+        let name = keys::manifest(&self.repository, &by_digest);
         match store.naming() {
             Naming::Links => {
                 let content = keys::manifest_content(media_type, digest);
@@ -360,9 +371,9 @@ impl TreeSink {
         let Some(pointer) = self.tree.resolve(&self.repository, &by_digest).await? else {
             return Err(TreeError::Unknown(format!("{}@{by_digest}", self.repository)));
         };
-        let headers =
-            Headers { content_type: Some(pointer.media_type), digest: Some(pointer.digest), cache_control: None };
-        let name = keys::manifest(&self.repository, &Reference::Tag(tag.clone()));
+        let tag = Reference::Tag(tag.clone());
+        let headers = manifest_headers(&pointer.media_type, &pointer.digest, &tag);
+        let name = keys::manifest(&self.repository, &tag);
         Ok(store.link(&name, &pointer.at, &headers).await?)
     }
 }
@@ -385,7 +396,10 @@ impl RepositorySink for TreeSink {
     async fn put_blob(&self, expected: &Descriptor, mut bytes: ByteStream) -> Result<(), PutError> {
         let store = &self.tree.0.store;
         let failed = |e| PutError::Sink(self.failed(TreeError::Store(e)));
-        let mut upload = store.begin_upload(expected.digest.algorithm().hasher()).await.map_err(failed)?;
+        let aim =
+            Aim { key: self.blob_key(&expected.digest), headers: blob_headers(&expected.digest), size: expected.size };
+        let upload = store.begin_upload_to(expected.digest.algorithm().hasher(), aim).await;
+        let mut upload = upload.map_err(failed)?;
         let limit = expected.size.unwrap_or(MAX_BLOB_SIZE);
         let mut size = 0;
         while let Some(piece) = bytes.next().await {
@@ -431,6 +445,11 @@ impl RepositorySink for TreeSink {
         // An index that never had a record needs none to say that nothing is absent.
         let key = keys::left_out(&self.repository, index);
         let known = self.tree.0.store.head(&key).await.map_err(|e| self.failed(e))?.is_some();
+        if !known && !children.is_empty() && self.tree.0.store.naming() == Naming::Copies {
+            // There the index shows as soon as it is put, so what it lacks is said now.
+            let absent = children.iter().copied().collect();
+            return self.tree.put_left_out(&key, &absent).await.map_err(|e| self.failed(e));
+        }
         if known || !children.is_empty() {
             self.queue().left_out.insert(*index, children.to_vec());
         }

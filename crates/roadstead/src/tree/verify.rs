@@ -17,7 +17,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::keys::Content;
 use super::unnamed::Candidates;
 use super::walk::Found;
-use super::{Pointer, Tree, TreeError, is_permission_denied, keys};
+use super::{Pointer, Tree, TreeError, keys};
 use crate::oci::{Reference, Repository};
 use crate::store::{Key, LeftOvers, Listed, Naming, StoreError};
 pub(super) use finding::Broken;
@@ -122,8 +122,9 @@ impl Tree {
             check.found(&Finding::Stale { key: keys::catalog(), derived: Derived::Catalog });
         }
         drop(catalog);
-        if self.0.store.head(&keys::ping()).await?.is_none() {
-            check.found(&Finding::Stale { key: keys::ping(), derived: Derived::Ping });
+        let ping = keys::ping(self.0.store.naming());
+        if self.0.store.head(&ping).await?.is_none() {
+            check.found(&Finding::Stale { key: ping, derived: Derived::Ping });
         }
         if links {
             self.find_unnamed(&check).await?;
@@ -239,7 +240,7 @@ impl Tree {
             let (Listed::Object(key) | Listed::Prefix(key)) = match listed {
                 Ok(listed) => listed,
                 // It is closed to other users, who may still read the tree.
-                Err(StoreError::Io { source, .. }) if is_permission_denied(&*source) => return Ok(()),
+                Err(error) if error.is_permission_denied() => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
             if !keys::is_private(&key) {

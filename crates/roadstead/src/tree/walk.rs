@@ -75,11 +75,12 @@ impl Tree {
         let is_root = folder == keys::root();
         let repository: Option<Repository> = folder.as_str().strip_prefix("v2/").and_then(|name| name.parse().ok());
         let (mut has_manifests, mut has_names) = (false, false);
+        let ping = keys::ping(self.0.store.naming());
         let mut below = self.0.store.list(&folder);
         while let Some(listed) = below.try_next().await? {
             let child = match listed {
                 Listed::Object(key) => {
-                    let known = judged || is_root && (key == keys::ping() || key == keys::catalog());
+                    let known = judged || is_root && (key == ping || key == keys::catalog());
                     found.extend((!known).then_some(Found::Stray(key)));
                     continue;
                 }

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Ledger, PruneOptions, Pruned};
-use crate::store::{Key, LockMode};
+use crate::store::Key;
 use crate::tree::keys::Content;
-use crate::tree::sink::WRITERS;
 use crate::tree::unnamed::Candidates;
 use crate::tree::{Tree, TreeError};
 
@@ -70,7 +69,7 @@ impl Tree {
         let store = &self.0.store;
         let mut alone = None;
         if !options.dry_run {
-            alone = Some(store.lock(WRITERS, LockMode::Exclusive).await?);
+            alone = Some(self.alone().await?);
             self.retain_unnamed(None, &mut batch).await?;
         }
         for key in batch.values() {

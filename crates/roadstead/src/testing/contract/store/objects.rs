@@ -44,10 +44,10 @@ pub async fn times_are_those_of_the_last_write(store: &Subject) {
 
 /// Where names are copies, each keeps its own headers, however it was written.
 pub async fn headers_are_kept_where_there_are_any(store: &Subject) {
-    let headers = |content: &[u8], cache_control| Headers {
+    let headers = |content: &[u8], cache_control: &'static str| Headers {
         content_type: Some(MediaType::OCI_INDEX),
         digest: Some(Algorithm::Sha256.digest(content)),
-        cache_control: Some(cache_control),
+        cache_control: Some(cache_control.into()),
     };
     let (first, second, third) = (key("headers/put"), key("headers/upload"), key("headers/link"));
     let (one, two, three) = (headers(b"1", "max-age=1"), headers(b"2", "max-age=2"), headers(b"3", "max-age=3"));

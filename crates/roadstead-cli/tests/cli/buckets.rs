@@ -1,0 +1,181 @@
+//! Trees in buckets: every command over a real server, and real clients pulling from `serve` over it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use roadstead::http::{Client as HttpClient, ClientOptions};
+use roadstead::store::bucket::{BucketOptions, Keys};
+use roadstead::store::{BucketStore, Condition, Headers, Store as _};
+use roadstead::testing::{ImageBuilder, IndexBuilder, MemorySource};
+use roadstead_parts::{
+    BucketServer, Buckets, Client, Crane, Folder, Generation, Invocation, Isolation, Port, Served, Skopeo,
+};
+
+use crate::support::{Place, Ran, push, write_tree};
+
+const TREE: &str = "s3://images/tree";
+
+/// A registry with images, a bucket, and a place to work in.
+struct Scene {
+    place: Place,
+    buckets: Buckets,
+    registry: String,
+    _registry: (Place, Served),
+}
+
+impl Scene {
+    fn new(server: BucketServer) -> Self {
+        let image = |platform: &'static str| ImageBuilder::new().platform(platform).layer(platform).build();
+        let index = ["linux/amd64", "linux/arm64"].map(image);
+        let index = index.into_iter().fold(IndexBuilder::new(), IndexBuilder::image).build();
+        let source = MemorySource::new();
+        source.add("base:1", &index);
+        source.add("org/tool:1", &ImageBuilder::new().layer("shared").layer("one").greeting("ahoy").build());
+        source.add("org/tool:2", &ImageBuilder::new().layer("shared").layer("two").build());
+        let registry = Place::new();
+        write_tree(&registry.tree(), &source);
+        let (served, authority) = registry.serve(&registry.tree());
+        let buckets = server.start(&["images"]);
+        Self { place: Place::new(), buckets, registry: authority, _registry: (registry, served) }
+    }
+
+    fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
+        let mut command = self.place.command(arguments);
+        command.env("ROADSTEAD_TREE", TREE).env("AWS_ENDPOINT_URL", self.buckets.url());
+        command.env("AWS_ACCESS_KEY_ID", Buckets::ID).env("AWS_SECRET_ACCESS_KEY", Buckets::SECRET);
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let arguments: Vec<_> = arguments.iter().map(|word| word.replace("REGISTRY", &self.registry)).collect();
+        Ran::of(&mut self.command(&arguments))
+    }
+}
+
+fn every_command(server: BucketServer) {
+    let scene = Scene::new(server);
+    let absent = scene.run(&["list"]);
+    assert_eq!(absent.code(), 3, "{absent}");
+    assert!(absent.stderr.contains("there is no registry tree at s3://images/tree"), "{absent}");
+
+    let add = ["add", "-q", "REGISTRY/base:1", "REGISTRY/org/tool:1", "REGISTRY/org/tool:2"];
+    let added = scene.run(&add).ok();
+    assert_eq!(added.text().lines().count(), 3, "{added}");
+    let again = scene.run(&[&["--format=json"], &add[..]].concat()).ok();
+    assert_eq!(again.text().matches("\"changed\": false").count(), 3, "{again}");
+    let elsewhere = scene.run(&["add", "-q", "REGISTRY/org/tool:1", "-t", "copy/of:1"]).ok();
+    assert!(elsewhere.text().starts_with("copy/of:1@sha256:"), "{elsewhere}");
+
+    let listed = scene.run(&["list", "--flat"]).ok();
+    assert_eq!(listed.text(), "base:1\ncopy/of:1\norg/tool:1\norg/tool:2\n", "{listed}");
+    let inspected = scene.run(&["inspect", "base:1"]).ok();
+    assert!(inspected.text().contains("linux/arm64"), "{inspected}");
+
+    let port = Port::free();
+    let authority = port.address().to_string();
+    let serve = Invocation::new(env!("CARGO_BIN_EXE_roadstead"))
+        .args(["--tree", TREE, "--endpoint-url", &scene.buckets.url(), "serve", "--listen", &authority])
+        .env("AWS_ACCESS_KEY_ID", Buckets::ID)
+        .env("AWS_SECRET_ACCESS_KEY", Buckets::SECRET);
+    let served = Served::start(&serve, Isolation::None, Folder::new(), || port.answers());
+    for client in [&Crane as &dyn Client, &Skopeo] {
+        for image in ["base:1", "org/tool:1", "copy/of:1"] {
+            client
+                .pull(&format!("{authority}/{image}"))
+                .unwrap_or_else(|failure| panic!("{}: {failure}", client.name()));
+        }
+    }
+    drop(served);
+
+    let refused = scene.run(&["remove", "org/tool:1"]);
+    assert_eq!(refused.code(), 8, "{refused}");
+    assert!(
+        refused.stderr.contains("s3://images/tree has no locks") && refused.stderr.contains("--exclusive"),
+        "{refused}"
+    );
+    scene.run(&["remove", "--exclusive", "org/tool:1"]).ok();
+    let listed = scene.run(&["list", "--flat"]).ok();
+    assert_eq!(listed.text(), "base:1\ncopy/of:1\norg/tool:2\n", "{listed}");
+}
+
+#[test]
+fn every_command_over_versitygw() {
+    every_command(BucketServer::Versitygw);
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn every_command_over_minio() {
+    every_command(BucketServer::Minio);
+}
+
+#[test]
+fn profiles_and_refusals() {
+    let scene = Scene::new(BucketServer::Versitygw);
+    let settings = format!("[profile test]\nendpoint_url = {}\nregion = us-east-1\n", scene.buckets.url());
+    let keys = format!("[test]\naws_access_key_id = {}\naws_secret_access_key = {}\n", Buckets::ID, Buckets::SECRET);
+    std::fs::create_dir(scene.place.path().join(".aws")).unwrap();
+    std::fs::write(scene.place.path().join(".aws/config"), settings).unwrap();
+    std::fs::write(scene.place.path().join(".aws/credentials"), keys).unwrap();
+    let image = format!("{}/org/tool:1", scene.registry);
+    scene.place.run(&["--tree", TREE, "--profile", "test", "add", "-q", &image]).ok();
+
+    // Who has no keys at all is told so, and a machine outside of every cloud isn't waited for.
+    let mut nobody = scene.place.command(&["--tree", TREE, "--endpoint-url", &scene.buckets.url(), "list"]);
+    let nobody = Ran::of(nobody.env("HOME", "/nonexistent").env("AWS_EC2_METADATA_DISABLED", "true"));
+    assert_eq!(nobody.code(), 8, "{nobody}");
+    assert!(nobody.stderr.contains("there are no usable credentials"), "{nobody}");
+    assert!(nobody.stderr.contains("--no-sign-request"), "{nobody}");
+
+    let mut wrong = scene.command(&["list"]);
+    let wrong = Ran::of(wrong.env("AWS_SECRET_ACCESS_KEY", "a-wrong-secret"));
+    assert_eq!(wrong.code(), 8, "{wrong}");
+    assert!(wrong.stderr.contains("s3://images/tree/.roadstead/format"), "{wrong}");
+    assert!(wrong.stderr.contains("SignatureDoesNotMatch") && !wrong.stderr.contains("a-wrong-secret"), "{wrong}");
+
+    let nowhere = scene.run(&["--tree", "s3://no-such-bucket", "add", "-q", &image]);
+    assert_eq!(nowhere.code(), 8, "{nowhere}");
+    assert!(nowhere.stderr.contains("s3://no-such-bucket"), "{nowhere}");
+    assert_eq!(scene.run(&["--tree", "gs://bucket", "list"]).code(), 2);
+    assert_eq!(scene.run(&["config", "nginx"]).code(), 2, "a bucket is no folder");
+}
+
+/// Puts every file below a folder into a bucket, under its path.
+fn upload(buckets: &Buckets, at: &str, root: &Path) {
+    let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
+    let options =
+        BucketOptions { endpoint: Some(buckets.url()), credentials: Some(Arc::new(keys)), ..BucketOptions::default() };
+    let client = HttpClient::new(ClientOptions::default()).unwrap();
+    let store = BucketStore::open(at.parse().unwrap(), client, options).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let key = path.strip_prefix(root).unwrap().to_str().unwrap().parse().unwrap();
+            let bytes = std::fs::read(&path).unwrap().into();
+            let headers = Headers::default();
+            let _ = runtime.block_on(store.put(&key, bytes, &headers, Condition::Always)).unwrap();
+        }
+    }
+}
+
+#[test]
+fn from_buckets_to_buckets() {
+    let scene = Scene::new(BucketServer::Versitygw);
+    let registry = Generation::V3.registry().start();
+    let image = ImageBuilder::new().layer("kept by distribution").build();
+    push(&registry.authority(), "kept/app", "1", &image).unwrap();
+    upload(&scene.buckets, "s3://images/storage", registry.data());
+    let added = scene.run(&["add", "-q", "distribution:s3://images/storage//kept/app:1"]).ok();
+    assert_eq!(added.text(), format!("kept/app:1@{}\n", image.digest()), "{added}");
+    scene.run(&["copy", "-q", "tree:kept/app:1", "tree:s3://images/other//copied:2"]).ok();
+    let listed = scene.run(&["--tree", "s3://images/other", "list", "--flat"]).ok();
+    assert_eq!(listed.text(), "copied:2\n", "{listed}");
+}

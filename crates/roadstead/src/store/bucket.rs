@@ -1,0 +1,584 @@
+//! A store in a bucket: Amazon S3, and everything that speaks its API.
+//!
+//! ```text
+//! sign     the signature of a request
+//! place    s3://BUCKET/PREFIX, and the URLs of its objects
+//! xml      what answers mean
+//! client   calls: signed, repeated, their faults understood
+//! reading  objects as they come, going on where a connection broke
+//! upload   objects in the making: one PUT, or parts
+//! ```
+//!
+//! # What a bucket is good for
+//!
+//! An object is put whole or not at all, a list shows everything that was put before it was asked for, and a write may depend on
+//! what is there (`If-None-Match`, `If-Match`). That is all that a tree needs beside bytes and headers. A bucket that ignores
+//! conditions would lose tags when two write at once, so [`BucketStore::create`] tries it first.
+//!
+//! # What it is not good for
+//!
+//! There are no locks: [`reach`](Store::reach) says so, unless the caller vouches for being alone
+//! ([`BucketOptions::alone`]). A lease that expires would be a lock only as long as nobody's clock, network or laptop sleeps.
+//!
+//! # Integrity
+//!
+//! The signature of each request covers the SHA-256 of its body, so the service refuses what was damaged on the way: every
+//! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know.
+
+mod client;
+mod place;
+mod reading;
+mod sign;
+mod upload;
+mod xml;
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _};
+
+use super::task_locks::TaskLocks;
+use super::{
+    Aim, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Reach, Store, StoreError,
+    Upload, Version, Written,
+};
+use crate::http::{BoxError, Client, HttpError, Response, Secret};
+use crate::oci::Hasher;
+use client::{Call, Calls, Failed};
+use place::Base;
+pub use place::{Addressing, BucketUrl, BucketUrlError};
+
+/// Where an object's digest stands among its headers: a bucket hands out no others than those it knows and these.
+const DIGEST: HeaderName = HeaderName::from_static("x-amz-meta-docker-content-digest");
+
+/// What objects are that have no type of their own.
+const OCTETS: &str = "application/octet-stream";
+
+/// The largest object that is copied in one call.
+const COPY_LIMIT: u64 = 5 << 30;
+
+/// Access keys, as a service hands them out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Keys {
+    /// The access key's id.
+    pub id: String,
+    /// The secret access key.
+    pub secret: Secret,
+    /// The session token, with keys that expire.
+    pub token: Option<Secret>,
+}
+
+impl fmt::Debug for Keys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Keys").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Where access keys come from.
+#[async_trait]
+pub trait CredentialSource: fmt::Debug + Send + Sync {
+    /// Keys that are good now. Asked before every request, so a source keeps them as long as they last.
+    ///
+    /// # Errors
+    ///
+    /// If there are none.
+    async fn keys(&self) -> Result<Keys, BoxError>;
+}
+
+#[async_trait]
+impl CredentialSource for Keys {
+    async fn keys(&self) -> Result<Keys, BoxError> {
+        Ok(self.clone())
+    }
+}
+
+/// How a bucket is reached, and what objects in it are like.
+#[derive(Debug, Clone, Default)]
+pub struct BucketOptions {
+    /// The service's URL, if it isn't Amazon's.
+    pub endpoint: Option<String>,
+    /// The region; without it, the one that Amazon and others take for the default, `us-east-1`.
+    pub region: Option<String>,
+    /// Where the bucket's name stands.
+    pub addressing: Addressing,
+    /// Who asks; nobody in particular without it.
+    pub credentials: Option<Arc<dyn CredentialSource>>,
+    /// The canned access control list of what is written. Many buckets refuse any.
+    pub acl: Option<String>,
+    /// The storage class of what is written.
+    pub storage_class: Option<String>,
+    /// The server's encryption of what is written: `AES256`, `aws:kms`.
+    pub encryption: Option<String>,
+    /// The key for `aws:kms`.
+    pub kms_key: Option<String>,
+    /// Whether whoever asks pays for it.
+    pub requester_pays: bool,
+    /// Whether the caller vouches that nobody else writes to the bucket: then this process's locks are everybody's, and
+    /// conditions are judged here, for services that know none.
+    pub alone: bool,
+}
+
+/// Why a bucket didn't do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BucketError {
+    /// It answered that it won't.
+    #[error("{url} answers {status}{} to what needs the permission {action}", said(.code, .message))]
+    Refused {
+        /// What was asked.
+        url: String,
+        /// The status.
+        status: StatusCode,
+        /// The service's word for the reason; empty where it gives none, as in answers to `HEAD`.
+        code: String,
+        /// Its explanation.
+        message: String,
+        /// The region that the bucket is in, where the service says so.
+        region: Option<String>,
+        /// The permission that was needed.
+        action: &'static str,
+    },
+    /// No answer came.
+    #[error(transparent)]
+    Http(#[from] HttpError),
+    /// There is nothing to sign with.
+    #[error("there are no usable credentials")]
+    Credentials(#[source] BoxError),
+    /// It answered something that makes no sense.
+    #[error("{0}")]
+    Answer(String),
+}
+
+fn said(code: &str, message: &str) -> String {
+    match (code, message) {
+        ("", "") => String::new(),
+        (code, "") => format!(" ({code})"),
+        (code, message) => format!(" ({code}: {})", message.trim_end_matches('.')),
+    }
+}
+
+/// A store in a bucket. Clones share it.
+#[derive(Clone)]
+pub struct BucketStore(Arc<Inner>);
+
+struct Inner {
+    at: BucketUrl,
+    calls: Calls,
+    /// What every object that is written gets.
+    writing: HeaderMap,
+    alone: bool,
+    locks: TaskLocks,
+    /// The largest object that is copied in one call, which tests lower.
+    copy_limit: u64,
+}
+
+impl BucketStore {
+    /// The store in a bucket, which nobody asks for anything yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unsuitable`] if an option makes no sense.
+    pub fn open(at: BucketUrl, client: Client, options: BucketOptions) -> Result<Self, StoreError> {
+        let unsuitable = |problem| StoreError::Unsuitable { what: at.to_string(), problem };
+        let region = options.region.unwrap_or_else(|| "us-east-1".to_owned());
+        let base = Base::new(&at, options.endpoint.as_deref(), &region, options.addressing).map_err(unsuitable)?;
+        let mut writing = HeaderMap::new();
+        for (name, value) in [
+            ("x-amz-acl", options.acl),
+            ("x-amz-storage-class", options.storage_class),
+            ("x-amz-server-side-encryption", options.encryption),
+            ("x-amz-server-side-encryption-aws-kms-key-id", options.kms_key),
+        ] {
+            let Some(value) = value else { continue };
+            let legal = HeaderValue::try_from(&value).map_err(|_| unsuitable(format!("{value:?} is no setting")))?;
+            writing.insert(HeaderName::from_static(name), legal);
+        }
+        let credentials = options.credentials;
+        let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
+        let (alone, locks) = (options.alone, TaskLocks::default());
+        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit: COPY_LIMIT })))
+    }
+
+    /// The store in a bucket, which is tried if it holds no tree yet: whether a write may depend on what is there.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open); [`StoreError::Unconditional`] if the service ignores conditions or knows none.
+    pub async fn create(at: BucketUrl, client: Client, options: BucketOptions) -> Result<Self, StoreError> {
+        let store = Self::open(at, client, options)?;
+        if !store.0.alone && store.head(&store.private("format")?).await?.is_none() {
+            store.probe().await?;
+        }
+        Ok(store)
+    }
+
+    /// Tries whether conditions are obeyed.
+    async fn probe(&self) -> Result<(), StoreError> {
+        let key = self.private(&format!("probe/{:016x}", fastrand::u64(..)))?;
+        let headers = Headers::default();
+        let put = |text, condition| self.put(&key, Bytes::from_static(text), &headers, condition);
+        let first = put(b"1", Condition::Absent).await?;
+        let second = put(b"2", Condition::Absent).await?;
+        let third = put(b"3", Condition::Unchanged(Version("\"00000000000000000000000000000000\"".into()))).await?;
+        self.delete(&key).await?;
+        match (first, second, third) {
+            (Written::Done, Written::Refused, Written::Refused) => Ok(()),
+            _ => Err(self.unconditional("ignores")),
+        }
+    }
+
+    fn unconditional(&self, how: &'static str) -> StoreError {
+        StoreError::Unconditional { what: self.describe(), how }
+    }
+
+    /// A key for what is nobody else's business.
+    fn private(&self, name: &str) -> Result<Key, StoreError> {
+        format!("{}/{name}", super::local::PRIVATE)
+            .parse()
+            .map_err(|error: super::KeyError| self.failed("writing", name, BucketError::Answer(error.to_string())))
+    }
+
+    /// What went wrong with an object or, without a name, with the bucket.
+    fn failed(&self, operation: &'static str, key: &str, error: BucketError) -> StoreError {
+        let what = if key.is_empty() { self.describe() } else { format!("{}/{key}", self.0.at) };
+        if is_collision(&error) {
+            return StoreError::Collision { what };
+        }
+        StoreError::Io { operation, what, source: error.into() }
+    }
+
+    /// The headers of an object that is written.
+    fn written(&self, headers: &Headers) -> HeaderMap {
+        let mut written = self.0.writing.clone();
+        let content_type = headers.content_type.as_ref().map_or(OCTETS, |content_type| content_type.as_str());
+        let digest = headers.digest.map(|digest| digest.to_string());
+        let values = [
+            (CONTENT_TYPE, Some(content_type)),
+            (CACHE_CONTROL, headers.cache_control.as_deref()),
+            (DIGEST, digest.as_deref()),
+        ];
+        for (name, value) in values {
+            // Types and digests are of an alphabet that headers can have.
+            written.extend(value.and_then(|value| Some((name, HeaderValue::try_from(value).ok()?))));
+        }
+        written
+    }
+
+    /// What an answer says about an object.
+    fn entry(&self, key: &Key, response: &Response) -> Result<Entry, StoreError> {
+        let lacks = |what: &str| {
+            let error = BucketError::Answer(format!("{} does not say its {what}", response.shown()));
+            self.failed("reading", key.as_str(), error)
+        };
+        let total = response.header(CONTENT_RANGE).and_then(|range| range.rsplit_once('/')?.1.trim().parse().ok());
+        let partial = response.status() == StatusCode::PARTIAL_CONTENT;
+        let size = if partial { total } else { response.content_length() };
+        let content_type = response.content_type().filter(|text| text != OCTETS);
+        Ok(Entry {
+            size: size.ok_or_else(|| lacks("size"))?,
+            version: Version(response.header(ETAG).ok_or_else(|| lacks("version"))?.into()),
+            headers: Headers {
+                content_type: content_type.and_then(|text| text.parse().ok()),
+                digest: response.header(DIGEST).and_then(|text| text.parse().ok()),
+                cache_control: response.header(CACHE_CONTROL).map(|text| text.to_owned().into()),
+            },
+            target: None,
+        })
+    }
+
+    /// Whether exactly these bytes are under a key.
+    async fn holds(&self, key: &Key, bytes: &Bytes) -> Result<bool, StoreError> {
+        let size = bytes.len() as u64;
+        match self.get(key, None).await? {
+            Some(object) if object.entry.size == size => Ok(object.body.into_bytes(size, key).await? == *bytes),
+            _ => Ok(false),
+        }
+    }
+
+    /// Whether a condition holds now.
+    async fn allows(&self, key: &Key, condition: &Condition) -> Result<bool, StoreError> {
+        Ok(match condition {
+            Condition::Always => true,
+            Condition::Absent => self.head(key).await?.is_none(),
+            Condition::Unchanged(version) => self.head(key).await?.is_some_and(|entry| entry.version == *version),
+        })
+    }
+
+    /// Whether anything is in the way of a key. A service that keeps objects in folders may say so, too, when a folder is just
+    /// being removed with its last object.
+    async fn is_obstructed(&self, key: &Key) -> Result<bool, StoreError> {
+        for above in std::iter::successors(key.parent(), Key::parent) {
+            if self.head(&above).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(self.list(key).try_next().await?.is_some())
+    }
+
+    /// Whether to write a key again, since nothing is in the way that was said to be.
+    async fn is_misled(&self, key: &Key, failed: &Failed, failures: &mut u32) -> Result<bool, StoreError> {
+        Ok(is_collision(&failed.error) && !self.is_obstructed(key).await? && self.0.calls.pause(failures).await)
+    }
+
+    /// Makes an object of another one's bytes.
+    async fn copy(&self, object: &str, from: &str, headers: &Headers) -> Result<(), Failed> {
+        let source = self.0.at.source(from);
+        let call = Call::new(Method::PUT, Some(object), "s3:PutObject")
+            .headers(self.written(headers))
+            .header(COPY_SOURCE, &source)
+            .header(HeaderName::from_static("x-amz-metadata-directive"), "REPLACE");
+        self.0.calls.ask(&call).await.map(drop)
+    }
+}
+
+const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
+
+/// Whether a service that keeps objects in folders says that it can't have `a` beside `a/b`.
+fn is_collision(error: &BucketError) -> bool {
+    let BucketError::Refused { code, .. } = error else { return false };
+    matches!(
+        code.as_str(),
+        "ObjectParentIsFile" | "ExistingObjectIsDirectory" | "XMinioParentIsObject" | "XMinioObjectExistsAsDirectory"
+    )
+}
+
+/// Whether a call failed since there is no such object. That there is no such bucket is another matter.
+fn is_absent(failed: &Failed) -> bool {
+    failed.status() == Some(StatusCode::NOT_FOUND) && !failed.says("NoSuchBucket")
+}
+
+#[async_trait]
+impl Store for BucketStore {
+    fn describe(&self) -> String {
+        self.0.at.to_string()
+    }
+
+    fn naming(&self) -> Naming {
+        Naming::Copies
+    }
+
+    async fn head(&self, key: &Key) -> Result<Option<Entry>, StoreError> {
+        let object = self.0.at.object(key);
+        match self.0.calls.send(&Call::new(Method::HEAD, Some(&object), "s3:GetObject")).await {
+            Ok(answer) => self.entry(key, &answer.response).map(Some),
+            Err(failed) if is_absent(&failed) => Ok(None),
+            Err(failed) => Err(self.failed("reading", key.as_str(), failed.error)),
+        }
+    }
+
+    async fn target(&self, _: &Key) -> Result<Option<Key>, StoreError> {
+        Ok(None)
+    }
+
+    async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {
+        let nothing = |entry| Object { entry, body: Body::Bytes(Bytes::new()) };
+        if range.as_ref().is_some_and(Range::is_empty) {
+            return Ok(self.head(key).await?.map(nothing));
+        }
+        let object = self.0.at.object(key);
+        let call = reading::call(&object, range.as_ref());
+        let response = match self.0.calls.send(&call).await {
+            Ok(answer) => answer.response,
+            Err(failed) if is_absent(&failed) => return Ok(None),
+            Err(failed) if failed.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE) => {
+                return Ok(self.head(key).await?.map(nothing));
+            }
+            Err(failed) => return Err(self.failed("reading", key.as_str(), failed.error)),
+        };
+        let entry = self.entry(key, &response)?;
+        let range = super::clamp(range, entry.size);
+        let version = entry.version.clone();
+        Ok(Some(Object {
+            entry,
+            body: Body::Stream(reading::stream(self.clone(), key.clone(), version, range, response)),
+        }))
+    }
+
+    async fn put(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        headers: &Headers,
+        condition: Condition,
+    ) -> Result<Written, StoreError> {
+        let object = self.0.at.object(key);
+        let mut call =
+            Call::new(Method::PUT, Some(&object), "s3:PutObject").headers(self.written(headers)).body(bytes.clone());
+        let mut _turn = None;
+        if self.0.alone {
+            if condition != Condition::Always {
+                _turn = Some(self.0.locks.lock("put", LockMode::Exclusive).await);
+                if !self.allows(key, &condition).await? {
+                    return Ok(Written::Refused);
+                }
+            }
+        } else {
+            call = match &condition {
+                Condition::Always => call,
+                Condition::Absent => call.header(IF_NONE_MATCH, "*"),
+                Condition::Unchanged(version) => call.header(IF_MATCH, &version.0),
+            };
+        }
+        let conditional = !self.0.alone && condition != Condition::Always;
+        let mut failures = 0;
+        loop {
+            let Err(failed) = self.0.calls.send(&call).await else { return Ok(Written::Done) };
+            if self.is_misled(key, &failed, &mut failures).await? {
+                continue;
+            }
+            match failed.status() {
+                Some(StatusCode::PRECONDITION_FAILED) if conditional => {}
+                Some(StatusCode::NOT_FOUND) if conditional && is_absent(&failed) => {}
+                Some(StatusCode::NOT_IMPLEMENTED) if conditional => return Err(self.unconditional("does not know")),
+                // Another write to the key is under way, and nobody knows yet what will come of it. (Or that is how the service
+                // says that the condition doesn't hold.)
+                Some(StatusCode::CONFLICT) if conditional && !is_collision(&failed.error) => {
+                    if self.allows(key, &condition).await? {
+                        if self.0.calls.pause(&mut failures).await {
+                            continue;
+                        }
+                        return Err(self.failed("writing", key.as_str(), failed.error));
+                    }
+                }
+                _ => return Err(self.failed("writing", key.as_str(), failed.error)),
+            }
+            // What doesn't hold any more may be this writer's own doing, in an attempt whose answer was lost.
+            let own = (failed.doubtful || failures > 0) && self.holds(key, &bytes).await?;
+            return Ok(if own { Written::Done } else { Written::Refused });
+        }
+    }
+
+    async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
+        Ok(upload::begin(self.clone(), hasher, None))
+    }
+
+    async fn begin_upload_to(&self, hasher: Hasher, aim: Aim) -> Result<Box<dyn Upload>, StoreError> {
+        Ok(upload::begin(self.clone(), hasher, Some(aim)))
+    }
+
+    async fn link(&self, key: &Key, target: &Key, headers: &Headers) -> Result<bool, StoreError> {
+        let mut size = None;
+        if let Some(there) = self.head(key).await?
+            && there.headers == *headers
+        {
+            // A digest says what the bytes are; without one, the versions of small objects do.
+            if headers.digest.is_some() {
+                return Ok(false);
+            }
+            if let Some(target) = self.head(target).await? {
+                if (target.size, &target.version) == (there.size, &there.version) {
+                    return Ok(false);
+                }
+                size = Some(target.size);
+            }
+        }
+        let failed = |failed: Failed| {
+            let what = if is_collision(&failed.error) { key } else { target };
+            self.failed("copying", what.as_str(), failed.error)
+        };
+        let (object, from) = (self.0.at.object(key), self.0.at.object(target));
+        let mut failures = 0;
+        while size.is_none_or(|size| size <= self.0.copy_limit) {
+            let Err(refused) = self.copy(&object, &from, headers).await else { return Ok(true) };
+            if self.is_misled(key, &refused, &mut failures).await? {
+                continue;
+            }
+            if refused.status() == Some(StatusCode::BAD_REQUEST) && size.is_none() {
+                // Perhaps it is too large for that.
+                size = self.head(target).await?.map(|entry| entry.size);
+                if size.is_some_and(|size| size > self.0.copy_limit) {
+                    break;
+                }
+            }
+            return Err(failed(refused));
+        }
+        let Some(size) = size.or(self.head(target).await?.map(|entry| entry.size)) else {
+            let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+            let what = format!("{}/{target}", self.0.at);
+            return Err(StoreError::Io { operation: "copying", what, source: gone.into() });
+        };
+        upload::copy_in_parts(self, &object, &from, size, headers).await.map_err(failed)?;
+        Ok(true)
+    }
+
+    async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
+        // The answer to a deletion doesn't tell.
+        if self.head(key).await?.is_none() {
+            return Ok(false);
+        }
+        let object = self.0.at.object(key);
+        match self.0.calls.send(&Call::new(Method::DELETE, Some(&object), "s3:DeleteObject")).await {
+            Ok(_) => Ok(true),
+            Err(failed) if is_absent(&failed) => Ok(false),
+            Err(failed) => Err(self.failed("deleting", key.as_str(), failed.error)),
+        }
+    }
+
+    fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
+        enum Next {
+            Page(Option<String>),
+            End,
+        }
+        let inside = format!("{}/", self.0.at.object(prefix));
+        let prefix = prefix.clone();
+        stream::try_unfold(Next::Page(None), move |next| {
+            let (inside, prefix) = (inside.clone(), prefix.clone());
+            async move {
+                let Next::Page(token) = next else { return Ok(None) };
+                let mut call = Call::new(Method::GET, None, "s3:ListBucket")
+                    .parameter("list-type", "2")
+                    .parameter("prefix", &inside)
+                    .parameter("delimiter", "/")
+                    .parameter("encoding-type", "url");
+                if let Some(token) = &token {
+                    call = call.parameter("continuation-token", token);
+                }
+                let failed = |error| self.failed("listing", prefix.as_str(), error);
+                let (answer, _) = self.0.calls.ask(&call).await.map_err(|e| failed(e.error))?;
+                let page: xml::Page = xml::read(&answer).map_err(|e| failed(BucketError::Answer(e)))?;
+                let listed: Vec<_> =
+                    page.names().filter_map(|name| self.listed(&prefix, &inside, &name)).map(Ok).collect();
+                let next = match page.next() {
+                    Some(next) if Some(&next) == token.as_ref() => {
+                        return Err(failed(BucketError::Answer("a list goes on where it began".to_owned())));
+                    }
+                    Some(next) => Next::Page(Some(next)),
+                    None => Next::End,
+                };
+                Ok::<_, StoreError>(Some((stream::iter(listed), next)))
+            }
+        })
+        .try_flatten()
+        .boxed()
+    }
+
+    async fn sync(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn reach(&self) -> Reach {
+        if self.0.alone { Reach::Everybody } else { Reach::Process }
+    }
+
+    async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
+        Ok(self.0.locks.lock(name, mode).await)
+    }
+}
+
+impl BucketStore {
+    /// A name of a list. Those that can't be keys were not put there by a store.
+    fn listed(&self, prefix: &Key, inside: &str, name: &str) -> Option<Listed> {
+        let rest = name.strip_prefix(inside)?;
+        match rest.strip_suffix('/') {
+            Some(below) => prefix.child(below).ok().map(Listed::Prefix),
+            None if rest.is_empty() || rest.contains('/') => None,
+            None => prefix.child(rest).ok().map(Listed::Object),
+        }
+    }
+}

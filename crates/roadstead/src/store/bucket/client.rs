@@ -1,0 +1,200 @@
+//! Calls of the S3 API: signed, sent as often as it takes, and their faults understood.
+
+use std::time::SystemTime;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use bytes::Bytes;
+
+use super::place::Base;
+use super::xml::{self, Fault};
+use super::{BucketError, CredentialSource, sign};
+use crate::http::{Client, Exchange, HttpError, Response, Wait};
+
+/// The most bytes of what a service says about an error.
+const MAX_FAULT: u64 = 64 << 10;
+
+/// A call.
+#[derive(Debug, Clone)]
+pub(super) struct Call<'a> {
+    method: Method,
+    object: Option<&'a str>,
+    parameters: Vec<(&'a str, &'a str)>,
+    headers: HeaderMap,
+    body: Bytes,
+    /// What the caller has to be allowed to do.
+    action: &'static str,
+}
+
+impl<'a> Call<'a> {
+    /// A call about an object, or about the bucket itself.
+    pub(super) fn new(method: Method, object: Option<&'a str>, action: &'static str) -> Self {
+        let (parameters, headers) = (Vec::new(), HeaderMap::new());
+        Self { method, object, parameters, headers, body: Bytes::new(), action }
+    }
+
+    pub(super) fn parameter(mut self, name: &'a str, value: &'a str) -> Self {
+        self.parameters.push((name, value));
+        self
+    }
+
+    /// The call with a header, unless its value can't be one: such a value names nothing that there is.
+    pub(super) fn header(mut self, name: HeaderName, value: impl AsRef<str>) -> Self {
+        if let Ok(value) = HeaderValue::try_from(value.as_ref()) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    pub(super) fn headers(mut self, headers: HeaderMap) -> Self {
+        self.headers.extend(headers);
+        self
+    }
+
+    pub(super) fn body(mut self, body: Bytes) -> Self {
+        self.body = body;
+        self
+    }
+}
+
+/// An answer that is no fault.
+pub(super) struct Answer {
+    pub(super) response: Response,
+    /// Whether an earlier attempt may have been carried out, too, without a word.
+    pub(super) doubtful: bool,
+}
+
+/// Why a call had no good answer.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: BucketError,
+    pub(super) doubtful: bool,
+}
+
+impl Failed {
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match &self.error {
+            BucketError::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    pub(super) fn says(&self, said: &str) -> bool {
+        matches!(&self.error, BucketError::Refused { code, .. } if code == said)
+    }
+}
+
+impl From<BucketError> for Failed {
+    fn from(error: BucketError) -> Self {
+        Self { error, doubtful: false }
+    }
+}
+
+/// Sends calls to one bucket.
+#[derive(Debug)]
+pub(super) struct Calls {
+    pub(super) client: Client,
+    pub(super) base: Base,
+    pub(super) region: String,
+    pub(super) credentials: Option<std::sync::Arc<dyn CredentialSource>>,
+    pub(super) requester_pays: bool,
+}
+
+impl Calls {
+    /// Makes a call. Whatever fails in a way that may pass is tried again, which every call of this API allows: whoever cares
+    /// whether it was carried out twice looks at `doubtful`.
+    pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, Failed> {
+        let (mut failures, mut doubtful) = (0, false);
+        // Hashed once, for all attempts.
+        let content = sign::sha256(&call.body);
+        loop {
+            let exchange = self.prepare(call, &content).await?;
+            let outcome = exchange.send(self.client.shared()).await;
+            if let Some(wait) = Wait::after(&outcome, &mut failures, self.client.shared(), true) {
+                // A service that is overrun says so instead of working, and anything else may have come after the work.
+                doubtful |= !matches!(&outcome, Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS);
+                wait.sleep(self.client.shared()).await;
+                continue;
+            }
+            return match outcome {
+                Ok(response) if response.status().is_success() => Ok(Answer { response, doubtful }),
+                Ok(response) => {
+                    doubtful |= response.status().is_server_error();
+                    Err(Failed { error: refused(response, call.action).await, doubtful })
+                }
+                Err((error, _)) => Err(Failed { error: BucketError::Http(error), doubtful: true }),
+            };
+        }
+    }
+
+    /// Makes a call whose answer is a document. One that turns out to be a fault, though its status is 200, counts as that; what
+    /// may pass of these is tried again.
+    pub(super) async fn ask(&self, call: &Call<'_>) -> Result<(Bytes, bool), Failed> {
+        let (mut failures, mut repeated) = (0, false);
+        loop {
+            let Answer { response, doubtful } =
+                self.send(call).await.map_err(|failed| Failed { doubtful: failed.doubtful || repeated, ..failed })?;
+            let (status, shown) = (response.status(), response.shown());
+            let failed = |error| Failed { error, doubtful: true };
+            let answer = response.bytes(xml::MAX_ANSWER).await.map_err(|e| failed(BucketError::Http(e)))?;
+            let Some(Fault { code, message, region }) = xml::fault(&answer) else {
+                return Ok((answer, doubtful || repeated));
+            };
+            repeated = true;
+            let may_pass = matches!(code.as_str(), "InternalError" | "SlowDown" | "ServiceUnavailable");
+            if !may_pass || !self.pause(&mut failures).await {
+                let url = shown.to_string();
+                let action = call.action;
+                return Err(failed(BucketError::Refused { url, status, code, message, region, action }));
+            }
+        }
+    }
+
+    /// Waits, longer after each failure; `false` if it is time to give up.
+    pub(super) async fn pause(&self, failures: &mut u32) -> bool {
+        self.client.shared().pause(failures).await
+    }
+
+    /// The failure of a body that broke off.
+    pub(super) fn is_transient(error: &HttpError) -> bool {
+        error.is_transient() || error.is_unreachable()
+    }
+
+    async fn prepare(&self, call: &Call<'_>, content: &str) -> Result<Exchange<'_>, Failed> {
+        let url = self.base.url(call.object, &call.parameters);
+        let mut exchange = Exchange::new(call.method.clone(), url);
+        exchange.follow = false;
+        exchange.headers = call.headers.clone();
+        if self.requester_pays {
+            let payer = HeaderName::from_static("x-amz-request-payer");
+            exchange.headers.insert(payer, HeaderValue::from_static("requester"));
+        }
+        let has_body = !matches!(call.method, Method::GET | Method::HEAD | Method::DELETE);
+        exchange.body = has_body.then(|| call.body.clone());
+        if let Some(source) = &self.credentials {
+            let keys = source.keys().await.map_err(BucketError::Credentials)?;
+            let now: SystemTime = self.client.shared().options.clock.wall();
+            let (method, region) = (&exchange.method, &self.region);
+            sign::sign(method, &exchange.url, &mut exchange.headers, content, &keys, region, now)
+                .map_err(|_| BucketError::Credentials("they have characters that no key has".into()))?;
+        }
+        Ok(exchange)
+    }
+}
+
+/// An answer that is a fault. Those to HEAD say nothing but their status.
+async fn refused(response: Response, action: &'static str) -> BucketError {
+    let (status, url) = (response.status(), response.shown().to_string());
+    let region = response.header("x-amz-bucket-region").map(str::to_owned);
+    let said = response.bytes(MAX_FAULT).await.ok().and_then(|body| xml::fault(&body)).unwrap_or_default();
+    let clean = |text: &str| {
+        crate::oci::excerpt(&text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
+    };
+    BucketError::Refused {
+        url,
+        status,
+        code: clean(&said.code),
+        message: clean(&said.message),
+        region: region.or(said.region).map(|region| clean(&region)),
+        action,
+    }
+}

@@ -1,0 +1,328 @@
+//! Objects in the making.
+//!
+//! What is small goes in one request when it is whole. What is larger goes in parts of equal size, which some services insist
+//! on, a few at once; the object shows when they are put together, which is asked for only by [`finish`](Upload::finish).
+//! Where its key isn't known before, it is put together under a private one and copied by the service.
+//!
+//! *Rejected:* one request of unknown length, signed piece by piece, which can't be repeated when it breaks after hours.
+
+use std::sync::Arc;
+
+use ::http::header::ETAG;
+use ::http::{HeaderName, Method};
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use tokio::task::JoinSet;
+
+use super::client::{Call, Failed};
+use super::{
+    Aim, BucketError, BucketStore, COPY_SOURCE, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml,
+};
+use crate::oci::{Digest, Hasher};
+
+/// The size of a part, and so what is put in one request. Services take no less than 5 MiB.
+const PART: u64 = 8 << 20;
+
+/// The largest part: what is kept in memory is this, times those under way and the one that is being filled.
+const MAX_PART: u64 = 64 << 20;
+
+/// How many parts an object may have.
+const MAX_PARTS: u64 = 10_000;
+
+/// How many parts of one upload are under way at once.
+const AT_ONCE: usize = 2;
+
+/// The size of a part of a copy, which passes through nobody's memory.
+const COPIED_PART: u64 = 1 << 30;
+
+/// An upload in parts that has begun. Dropped before it is complete, it is called off.
+struct Parts {
+    store: BucketStore,
+    object: Arc<str>,
+    id: Arc<str>,
+    /// The tags of the parts that are there, by number less one.
+    etags: Vec<Option<String>>,
+    under_way: JoinSet<Result<(usize, String), Failed>>,
+    complete: bool,
+}
+
+impl Parts {
+    async fn begin(store: &BucketStore, object: &str, headers: &Headers) -> Result<Self, Failed> {
+        let call = Call::new(Method::POST, Some(object), "s3:PutObject")
+            .parameter("uploads", "")
+            .headers(store.written(headers));
+        let (answer, _) = store.0.calls.ask(&call).await?;
+        let xml::Begun { upload_id } = xml::read(&answer).map_err(BucketError::Answer)?;
+        Ok(Self {
+            store: store.clone(),
+            object: object.into(),
+            id: upload_id.into(),
+            etags: Vec::new(),
+            under_way: JoinSet::new(),
+            complete: false,
+        })
+    }
+
+    /// Sends a part as soon as there is room.
+    async fn send(&mut self, bytes: Bytes) -> Result<(), Failed> {
+        while self.under_way.len() >= AT_ONCE {
+            self.sent().await?;
+        }
+        let (store, object, id) = (self.store.clone(), Arc::clone(&self.object), Arc::clone(&self.id));
+        let part = self.etags.len();
+        self.etags.push(None);
+        self.under_way.spawn(async move {
+            let number = (part + 1).to_string();
+            let call = Call::new(Method::PUT, Some(&object), "s3:PutObject")
+                .parameter("partNumber", &number)
+                .parameter("uploadId", &id)
+                .body(bytes);
+            let answer = store.0.calls.send(&call).await?.response;
+            let etag = answer.header(ETAG).map(str::to_owned);
+            Ok((part, etag.ok_or_else(|| no_tag(&answer.shown().to_string()))?))
+        });
+        Ok(())
+    }
+
+    /// Copies a part of another object.
+    async fn copy(&mut self, source: &str, start: u64, end: u64) -> Result<(), Failed> {
+        let (number, range) = ((self.etags.len() + 1).to_string(), format!("bytes={start}-{}", end - 1));
+        let call = Call::new(Method::PUT, Some(&self.object), "s3:PutObject")
+            .parameter("partNumber", &number)
+            .parameter("uploadId", &self.id)
+            .header(COPY_SOURCE, source)
+            .header(HeaderName::from_static("x-amz-copy-source-range"), &range);
+        let (answer, _) = self.store.0.calls.ask(&call).await?;
+        let xml::Copied { etag } = xml::read(&answer).map_err(BucketError::Answer)?;
+        self.etags.push(Some(etag));
+        Ok(())
+    }
+
+    /// Waits for a part that is under way.
+    async fn sent(&mut self) -> Result<(), Failed> {
+        match self.under_way.join_next().await {
+            None => Ok(()),
+            Some(Ok(sent)) => {
+                let (part, etag) = sent?;
+                self.etags[part] = Some(etag);
+                Ok(())
+            }
+            Some(Err(error)) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(error) => Err(BucketError::Answer(error.to_string()).into()),
+            },
+        }
+    }
+
+    /// Puts the parts together. From here on the object shows.
+    async fn complete(&mut self, size: u64) -> Result<(), Failed> {
+        while !self.under_way.is_empty() {
+            self.sent().await?;
+        }
+        let etags: Vec<String> = self.etags.iter().flatten().cloned().collect();
+        let call = Call::new(Method::POST, Some(&self.object), "s3:PutObject")
+            .parameter("uploadId", &self.id)
+            .body(xml::complete(&etags).into());
+        match self.store.0.calls.ask(&call).await {
+            Ok(_) => {}
+            // Done by an earlier attempt, whose answer was lost.
+            Err(failed) if failed.doubtful && failed.says("NoSuchUpload") && self.is_there(size).await? => {}
+            Err(failed) => return Err(failed),
+        }
+        self.complete = true;
+        Ok(())
+    }
+
+    async fn is_there(&self, size: u64) -> Result<bool, Failed> {
+        match self.store.0.calls.send(&Call::new(Method::HEAD, Some(&self.object), "s3:GetObject")).await {
+            Ok(answer) => Ok(answer.response.content_length() == Some(size)),
+            Err(failed) if is_absent(&failed) => Ok(false),
+            Err(failed) => Err(failed),
+        }
+    }
+}
+
+fn no_tag(url: &str) -> BucketError {
+    BucketError::Answer(format!("{url} does not say what it calls the part"))
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // Parts that belong to no object cost money all the same.
+        if !self.complete
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let mut under_way = std::mem::take(&mut self.under_way);
+            let (store, object, id) = (self.store.clone(), Arc::clone(&self.object), Arc::clone(&self.id));
+            runtime.spawn(async move {
+                // One that arrives after the end of its upload would stay, and one that is broken off may still arrive.
+                while under_way.join_next().await.is_some() {}
+                let call =
+                    Call::new(Method::DELETE, Some(&object), "s3:AbortMultipartUpload").parameter("uploadId", &id);
+                if let Err(failed) = store.0.calls.send(&call).await {
+                    tracing::warn!(error = %failed.error, "an upload could not be called off");
+                }
+            });
+        }
+    }
+}
+
+/// Copies an object within the service that is too large for one call.
+pub(super) async fn copy_in_parts(
+    store: &BucketStore,
+    object: &str,
+    from: &str,
+    size: u64,
+    headers: &Headers,
+) -> Result<(), Failed> {
+    let source = store.0.at.source(from);
+    let length = store.0.copy_limit.min(COPIED_PART.max(size.div_ceil(MAX_PARTS)));
+    let mut parts = Parts::begin(store, object, headers).await?;
+    let mut start = 0;
+    while start < size {
+        let end = size.min(start + length);
+        parts.copy(&source, start, end).await?;
+        start = end;
+    }
+    parts.complete(size).await
+}
+
+struct BucketUpload {
+    store: BucketStore,
+    hasher: Hasher,
+    written: u64,
+    aim: Option<Aim>,
+    part: usize,
+    buffer: BytesMut,
+    parts: Option<Parts>,
+}
+
+pub(super) fn begin(store: BucketStore, hasher: Hasher, aim: Option<Aim>) -> Box<dyn Upload> {
+    let size = aim.as_ref().and_then(|aim| aim.size).unwrap_or(0);
+    // Of whole MiB; an object of unknown size that outgrows its parts is refused when it does.
+    let part = size.div_ceil(MAX_PARTS).next_multiple_of(1 << 20).clamp(PART, MAX_PART);
+    let part = usize::try_from(part).expect("a part fits into memory");
+    Box::new(BucketUpload { store, hasher, written: 0, aim, part, buffer: BytesMut::new(), parts: None })
+}
+
+impl BucketUpload {
+    fn failed(&self, failed: Failed) -> StoreError {
+        let key = self.aim.as_ref().map_or("", |aim| aim.key.as_str());
+        self.store.failed("writing", key, failed.error)
+    }
+
+    /// Sends what is buffered as a part.
+    async fn flush(&mut self) -> Result<(), StoreError> {
+        let mut parts = match self.parts.take() {
+            Some(parts) => parts,
+            None => {
+                let (object, headers) = match &self.aim {
+                    Some(aim) => (self.store.0.at.object(&aim.key), aim.headers.clone()),
+                    None => {
+                        let key = self.store.private(&format!("uploads/{:032x}", fastrand::u128(..)))?;
+                        (self.store.0.at.object(&key), Headers::default())
+                    }
+                };
+                Parts::begin(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
+            }
+        };
+        if parts.etags.len() as u64 >= MAX_PARTS {
+            let problem = format!("more than {MAX_PARTS} parts of {} bytes", self.part);
+            return Err(self.failed(BucketError::Answer(problem).into()));
+        }
+        let bytes = self.buffer.split().freeze();
+        let sent = parts.send(bytes).await;
+        self.parts = Some(parts);
+        sent.map_err(|e| self.failed(e))
+    }
+}
+
+#[async_trait]
+impl Upload for BucketUpload {
+    async fn write(&mut self, mut bytes: Bytes) -> Result<(), StoreError> {
+        self.hasher.update(&bytes);
+        self.written += bytes.len() as u64;
+        while !bytes.is_empty() {
+            // A full buffer waits for more: an object of exactly one part needs no parts.
+            if self.buffer.len() == self.part {
+                self.flush().await?;
+            }
+            let room = self.part - self.buffer.len();
+            let piece = bytes.split_to(room.min(bytes.len()));
+            if self.parts.is_some() && self.buffer.capacity() < self.part {
+                self.buffer.reserve(self.part - self.buffer.len());
+            }
+            self.buffer.extend_from_slice(&piece);
+        }
+        Ok(())
+    }
+
+    async fn digest(&mut self) -> Result<(Digest, u64), StoreError> {
+        Ok((self.hasher.clone().finish(), self.written))
+    }
+
+    async fn finish(mut self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError> {
+        if self.parts.is_none() {
+            let bytes = self.buffer.split().freeze();
+            return self.store.put(key, bytes, headers, Condition::Always).await.map(drop);
+        }
+        if !self.buffer.is_empty() {
+            self.flush().await?;
+        }
+        let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        if let Some(aim) = &self.aim
+            && (&aim.key, &aim.headers) != (key, headers)
+        {
+            let problem = format!("its parts were sent for {}, and can go nowhere else", aim.key);
+            return Err(self.store.failed("writing", key.as_str(), BucketError::Answer(problem)));
+        }
+        parts.complete(self.written).await.map_err(|e| self.failed(e))?;
+        if self.aim.is_some() {
+            return Ok(());
+        }
+        let object = self.store.0.at.object(key);
+        let copied = if self.written <= self.store.0.copy_limit {
+            self.store.copy(&object, &parts.object, headers).await
+        } else {
+            copy_in_parts(&self.store, &object, &parts.object, self.written, headers).await
+        };
+        let removed = self.store.0.calls.send(&Call::new(Method::DELETE, Some(&parts.object), "s3:DeleteObject")).await;
+        copied.map_err(|e| self.store.failed("writing", key.as_str(), e.error))?;
+        removed.map(drop).map_err(|e| self.store.failed("deleting", &parts.object, e.error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use roadstead_parts::{BucketServer, Buckets};
+
+    use super::*;
+    use crate::http::{Client, ClientOptions};
+    use crate::store::bucket::{BucketOptions, Keys};
+    use crate::testing::noise;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_too_large_for_one_copy_is_copied_in_parts() {
+        let buckets = BucketServer::Versitygw.start(&["copies"]);
+        let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
+        let options = BucketOptions {
+            endpoint: Some(buckets.url()),
+            credentials: Some(Arc::new(keys)),
+            ..BucketOptions::default()
+        };
+        let client = Client::new(ClientOptions::default()).unwrap();
+        let store = BucketStore::open("s3://copies".parse().unwrap(), client, options).unwrap();
+        let mut inner = Arc::into_inner(store.0).unwrap();
+        inner.copy_limit = 6 << 20;
+        let store = BucketStore(Arc::new(inner));
+        let (content, from): (_, Key) = (noise(4, 13 << 20), "from here".parse().unwrap());
+        let _ = store.put(&from, content.clone(), &Headers::default(), Condition::Always).await.unwrap();
+        let headers = Headers { cache_control: Some("max-age=1".into()), ..Headers::default() };
+        let copied = copy_in_parts(&store, "to", "from here", 13 << 20, &headers).await;
+        copied.unwrap_or_else(|failed| panic!("{failed:?}"));
+        let object = store.get(&"to".parse().unwrap(), None).await.unwrap().unwrap();
+        assert_eq!(object.entry.headers, headers);
+        assert!(object.entry.version.0.contains("-3"), "three parts: {:?}", object.entry.version);
+        assert_eq!(object.body.into_bytes(1 << 30, &from).await.unwrap(), content);
+    }
+}

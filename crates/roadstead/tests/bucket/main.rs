@@ -1,0 +1,8 @@
+//! Trees in buckets: every promise over real servers, and what becomes of the promises where a server fails.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod contract;
+mod faults;
+mod side_by_side;
+mod support;
