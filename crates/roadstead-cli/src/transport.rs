@@ -445,7 +445,8 @@ mod tests {
             ("new.tar:1", "new.tar", Some("1")),
             ("new.tar:docker.io/library/x:1", "new.tar", Some("docker.io/library/x:1")),
             ("new.tar:localhost:5000/x:1", "new.tar", Some("localhost:5000/x:1")),
-            ("new.tar:Not/A:name", "new.tar:Not/A:name", None),
+            ("new.tar:Not/A:name", "new.tar:Not/A", Some("name")),
+            ("new.tar:Not/A", "new.tar:Not/A", None),
             ("new.tar:", "new.tar:", None),
         ] {
             let (found, name) = path_and_reference(&at(typed));
