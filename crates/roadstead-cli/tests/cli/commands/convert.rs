@@ -14,13 +14,13 @@ fn layers_are_compressed_where_no_digest_is_lost() {
     scene.check(
         &["add", "docker-archive:saved.tar"],
         expect![[r#"
-        $ roadstead add docker-archive:saved.tar
-        saved:1@sha256:735e98a737da1df90d9853da49b72998842899b4acca5049ab5170915b15fb4f
-        --- stderr
-          f8d3d32fe32a    276 B
-          e97705e7fb0e  2.05 kB, compressed
-        2 blobs copied (2.32 kB), TIME s
-    "#]],
+            $ roadstead add docker-archive:saved.tar
+            saved:1@sha256:735e98a737da1df90d9853da49b72998842899b4acca5049ab5170915b15fb4f
+            --- stderr
+              e97705e7fb0e  2.05 kB, compressed
+              f8d3d32fe32a    276 B
+            2 blobs copied (2.32 kB), TIME s
+        "#]],
     );
     scene.check(
         &["add", "docker-archive:saved.tar"],
@@ -55,14 +55,14 @@ fn layers_are_compressed_where_no_digest_is_lost() {
     scene.check(
         &["copy", "tree:saved:plain", "oci:layout:same"],
         expect![[r#"
-        $ roadstead copy tree:saved:plain oci:layout:same
-        oci:layout:same@sha256:dc1461727d34715fe014af4974e0f70326e8424a7b743cd9f17bf2421605a670
-        --- stderr
-        tree:PLACE/registry//saved:plain is sha256:dc1461727d34715fe014af4974e0f70326e8424a7b743cd9f17bf2421605a670
-          f8d3d32fe32a    276 B
-          e97705e7fb0e  2.05 kB
-        2 blobs copied (2.32 kB), TIME s
-    "#]],
+            $ roadstead copy tree:saved:plain oci:layout:same
+            oci:layout:same@sha256:dc1461727d34715fe014af4974e0f70326e8424a7b743cd9f17bf2421605a670
+            --- stderr
+            tree:PLACE/registry//saved:plain is sha256:dc1461727d34715fe014af4974e0f70326e8424a7b743cd9f17bf2421605a670
+              e97705e7fb0e  2.05 kB
+              f8d3d32fe32a    276 B
+            2 blobs copied (2.32 kB), TIME s
+        "#]],
     );
     scene.check(&["copy", "tree:saved:plain", "oci:layout:gzip", "--compress", "gzip:9"], expect![[r#"
         $ roadstead copy tree:saved:plain oci:layout:gzip --compress gzip:9

@@ -372,7 +372,7 @@ fn help() {
               help        Print this message or the help of the given subcommand(s)
 
             Options:
-              -h, --help     Print help
+              -h, --help     Print help (see more with '--help')
               -V, --version  Print version
 
             Global options:

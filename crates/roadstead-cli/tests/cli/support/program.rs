@@ -116,7 +116,7 @@ fn shown(command: &Command) -> String {
 /// Waits for the end of a process, two minutes at most.
 pub(crate) fn wait(child: &mut Child) -> ExitStatus {
     let mut status = None;
-    let ended = roadstead_parts::wait_until(std::time::Duration::from_secs(20), || {
+    let ended = roadstead_parts::wait_until(std::time::Duration::from_secs(120), || {
         status = child.try_wait().unwrap();
         status.is_some()
     });

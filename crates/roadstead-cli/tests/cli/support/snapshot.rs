@@ -68,8 +68,13 @@ pub(crate) fn snapshot(words: &Words, ran: &Ran, expected: Expect) {
 
 /// Blobs are copied in parallel, and told as they are done.
 fn sort_blobs(text: &str) -> String {
+    // By a label, or by the digits of a digest that nobody gave one.
+    let is_blob = |line: &str| {
+        let name = line.strip_prefix("  ").unwrap_or_default();
+        name.starts_with('<') || name.bytes().take_while(u8::is_ascii_hexdigit).count() == 12
+    };
     let mut lines: Vec<&str> = text.lines().collect();
-    for run in lines.chunk_by_mut(|a, b| a.starts_with("  <") && b.starts_with("  <")) {
+    for run in lines.chunk_by_mut(|a, b| is_blob(a) && is_blob(b)) {
         run.sort_unstable();
     }
     lines.join("\n") + "\n"
