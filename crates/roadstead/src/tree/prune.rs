@@ -2,7 +2,7 @@
 //!
 //! Roots are tags, and manifests that nothing in their repository names; from them reach children, blobs, and what refers to
 //! any of these. What is decided is pure ([`rules`]); it is read without a lock, and only where something would go, read again
-//! and done while [`WRITERS`] is held alone: once for each repository, and for each batch of bytes. So a writer waits for one
+//! and done while the lock `writers` is held alone: once for each repository, and for each batch of bytes. So a writer waits for one
 //! batch, never for the whole.
 //!
 //! A writer may be between two locks, as a push is between its requests: what no manifest needs yet is protected by its age.

@@ -182,7 +182,7 @@ impl Tree {
         digests.try_collect().await
     }
 
-    /// Removes names of a repository in the order of removals. Whoever calls holds [`WRITERS`] alone.
+    /// Removes names of a repository in the order of removals. Whoever calls is [alone](Self::alone).
     pub(super) async fn remove_names(
         &self,
         repository: &Repository,
@@ -252,7 +252,7 @@ impl Tree {
         Ok(released)
     }
 
-    /// Removes names of blobs. Whoever calls holds [`WRITERS`] alone.
+    /// Removes names of blobs. Whoever calls is [alone](Self::alone).
     pub(super) async fn remove_blob_names(
         &self,
         repository: &Repository,
