@@ -35,6 +35,7 @@ mod xml;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -374,6 +375,18 @@ impl Store for BucketStore {
 
     async fn target(&self, _: &Key) -> Result<Option<Key>, StoreError> {
         Ok(None)
+    }
+
+    async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StoreError> {
+        let object = self.0.at.object(key);
+        match self.0.calls.send(&Call::new(Method::HEAD, Some(&object), "s3:GetObject")).await {
+            Ok(answer) => {
+                let written = answer.response.header("last-modified");
+                Ok(written.and_then(|date| httpdate::parse_http_date(date).ok()))
+            }
+            Err(failed) if is_absent(&failed) => Ok(None),
+            Err(failed) => Err(self.failed("reading", key.as_str(), failed.error)),
+        }
     }
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {

@@ -77,7 +77,10 @@ async fn tags_of_the_last_days_stay() {
         assert!(thinned.is_empty(), "{}: {thinned:?}", scene.name());
         let (_, thinned) = scene.prune(rule(24, later())).await;
         assert_eq!(tags_of(&thinned), ["app:1"], "{}", scene.name());
-        assert_eq!(scene.keys().await.len(), 2, "{}: {:?}", scene.name(), scene.keys().await);
+        // What is left is the answer to `GET /v2/`, where it has a name of its own, and the catalogue.
+        let mut left = scene.keys().await;
+        left.remove("v2/index.html");
+        assert!(left.into_iter().eq(["v2/_catalog"]), "{}", scene.name());
         scene.is_sound("empty").await;
     }
 }
