@@ -397,6 +397,15 @@ pub trait Store: Send + Sync {
     /// promised order; objects that come and go meanwhile may or may not show.
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>>;
 
+    /// Of what [`list`](Self::list) gives only the prefixes. A directory finds them without a look at each name.
+    fn list_prefixes(&self, prefix: &Key) -> BoxStream<'_, Result<Key, StoreError>> {
+        let prefixes = |listed| match listed {
+            Listed::Prefix(key) => Some(key),
+            Listed::Object(_) => None,
+        };
+        self.list(prefix).try_filter_map(move |listed| std::future::ready(Ok(prefixes(listed)))).boxed()
+    }
+
     /// Makes every upload visible that was finished before it was called: the bytes are durable then, the names with the
     /// next [`sync`](Self::sync), so that other names may be made in between at no cost. Concurrent calls share the work.
     ///

@@ -17,6 +17,10 @@ pub(crate) struct List {
     #[arg(value_name = "NAME")]
     names: Vec<Name>,
 
+    /// Also platforms and sizes, for which every manifest is read
+    #[arg(short, long, conflicts_with = "flat")]
+    long: bool,
+
     /// Only names, one a line: REPOSITORY:TAG
     #[arg(long)]
     flat: bool,
@@ -30,14 +34,14 @@ pub(crate) struct List {
     no_trunc: bool,
 }
 
+/// A name and what it leads to.
 #[derive(serde::Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Row {
     repository: Repository,
     tag: Option<String>,
     #[serde(skip)]
-    name: Digest,
-    /// Unless only names are asked for.
+    pointer: Pointer,
+    /// Where it is shown.
     #[serde(flatten)]
     summary: Option<Summary>,
 }
@@ -52,16 +56,20 @@ pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow:
     repositories.sort_unstable();
     repositories.dedup();
 
+    // Names and types are in links; all else is in manifests and configs, and ten thousand of them take a moment.
+    let summarized = args.long || output.format == Printed::Json;
     let mut rows = Vec::new();
     for repository in repositories {
         let wanted: Vec<&Name> = args.names.iter().filter(|name| name.repository == repository).collect();
-        let before = rows.len();
-        let names_only = args.flat && output.format == Printed::Text;
-        list(&tree, &repository, &wanted, &args, names_only, &mut rows).await?;
-        if !wanted.is_empty() && rows.len() == before {
+        let mut listed = list(&tree, &repository, &wanted, &args).await?;
+        if !wanted.is_empty() && listed.is_empty() {
             let name = wanted.iter().find_map(|name| Some(format!("{repository}:{}", name.reference.as_ref()?)));
             return Err(TreeError::Unknown(name.unwrap_or_else(|| repository.to_string())).into());
         }
+        if summarized {
+            summarize(&tree, &repository, &mut listed).await?;
+        }
+        rows.extend(listed);
     }
     match output.format {
         Printed::Json => output.json(&rows),
@@ -71,7 +79,8 @@ pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow:
             Ok(())
         }
         Printed::Text => {
-            let mut table = Table::new(&["REPOSITORY", "TAG", "DIGEST", "TYPE", "PLATFORMS", "SIZE"]);
+            let columns = ["REPOSITORY", "TAG", "DIGEST", "TYPE", "PLATFORMS", "SIZE"];
+            let mut table = Table::new(if args.long { &columns } else { &columns[..4] });
             for row in &rows {
                 table.row(row.cells(args.no_trunc));
             }
@@ -80,59 +89,51 @@ pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow:
     }
 }
 
-async fn list(
-    tree: &Tree,
-    repository: &Repository,
-    wanted: &[&Name],
-    args: &List,
-    names_only: bool,
-    rows: &mut Vec<Row>,
-) -> anyhow::Result<()> {
+/// The rows of one repository: its tags, then what is there by digest alone.
+async fn list(tree: &Tree, repository: &Repository, wanted: &[&Name], args: &List) -> anyhow::Result<Vec<Row>> {
     let is_wanted = |reference: &Reference| {
         wanted.is_empty() || wanted.iter().any(|name| name.reference.as_ref().is_none_or(|r| r == reference))
     };
     let mut tags = BTreeMap::new();
-    let mut untagged = BTreeMap::new();
-    let mut lists = BTreeSet::new();
-    let mut names = tree.names(repository);
-    while let Some((reference, pointer)) = names.try_next().await? {
+    for (tag, pointer) in tree.tags(repository).await? {
+        let reference = Reference::Tag(tag);
+        let named = wanted.iter().any(|name| name.reference.as_ref() == Some(&reference));
         let shown = is_wanted(&reference);
-        match reference {
-            Reference::Tag(tag) if tag.is_referrers_fallback() => drop(lists.insert(pointer.digest)),
-            Reference::Tag(_) if !shown => {}
-            Reference::Tag(tag) => {
-                let named = wanted.iter().any(|name| name.reference.as_ref() == Some(&Reference::Tag(tag.clone())));
-                // Beside the tags of signatures nobody would find the images; `inspect` shows them with what they are about.
-                let shown = args.all || named || !is_about_an_image(tree, repository, &tag).await?;
-                if shown {
-                    tags.insert(tag, pointer);
-                }
-            }
-            Reference::Digest(digest) if shown && (args.all || !wanted.is_empty()) => {
-                untagged.insert(digest, pointer);
-            }
-            Reference::Digest(_) => {}
+        let Reference::Tag(tag) = reference else { continue };
+        // Beside the tags of signatures nobody would find the images; `inspect` shows them with what they are about.
+        if shown && (args.all || named || !is_about_an_image(tree, repository, &tag).await?) {
+            tags.insert(tag, pointer);
         }
     }
-    for pointer in tags.values() {
-        untagged.remove(&pointer.digest);
+    let mut untagged = BTreeMap::new();
+    if args.all || wanted.iter().any(|name| matches!(name.reference, Some(Reference::Digest(_)))) {
+        let mut lists = BTreeSet::new();
+        let mut names = tree.names(repository);
+        while let Some((reference, pointer)) = names.try_next().await? {
+            match reference {
+                Reference::Digest(digest) if is_wanted(&reference) => drop(untagged.insert(digest, pointer)),
+                Reference::Tag(tag) if tag.is_referrers_fallback() => drop(lists.insert(pointer.digest)),
+                Reference::Digest(_) | Reference::Tag(_) => {}
+            }
+        }
+        // Lists of referrers are derived, and nobody added them.
+        let tagged: BTreeSet<&Digest> = tags.values().map(|pointer| &pointer.digest).collect();
+        untagged.retain(|digest, _| !tagged.contains(digest) && !lists.contains(digest));
     }
-    let by_digest = args.all || wanted.iter().any(|name| matches!(name.reference, Some(Reference::Digest(_))));
-    // Lists of referrers are derived, and nobody added them.
-    untagged.retain(|digest, _| by_digest && !lists.contains(digest));
-    // Many tags may name one manifest, and only names need no look at it.
-    let mut pointers: BTreeMap<Digest, Pointer> = BTreeMap::new();
-    if !names_only {
-        let all = tags.values().chain(untagged.values());
-        pointers.extend(all.map(|pointer| (pointer.digest, pointer.clone())));
-    }
+    let row = |tag, pointer| Row { repository: repository.clone(), tag, pointer, summary: None };
+    let tagged = tags.into_iter().map(|(tag, pointer)| row(Some(tag.to_string()), pointer));
+    Ok(tagged.chain(untagged.into_values().map(|pointer| row(None, pointer))).collect())
+}
+
+/// Says more of each row than its name does.
+async fn summarize(tree: &Tree, repository: &Repository, rows: &mut [Row]) -> anyhow::Result<()> {
+    // Many tags may name one manifest.
+    let pointers: BTreeMap<Digest, Pointer> =
+        rows.iter().map(|row| (row.pointer.digest, row.pointer.clone())).collect();
     let summaries = tree.summaries(repository, pointers.into_values().collect()).await?;
-    let row = |tag: Option<String>, digest: Digest| {
-        let summary = summaries.get(&digest).cloned();
-        Row { repository: repository.clone(), tag, name: digest, summary }
-    };
-    rows.extend(tags.iter().map(|(tag, pointer)| row(Some(tag.to_string()), pointer.digest)));
-    rows.extend(untagged.into_keys().map(|digest| row(None, digest)));
+    for row in rows {
+        row.summary = summaries.get(&row.pointer.digest).cloned();
+    }
     Ok(())
 }
 
@@ -148,27 +149,27 @@ impl Row {
     fn name(&self) -> String {
         match &self.tag {
             Some(tag) => format!("{}:{tag}", self.repository),
-            None => format!("{}@{}", self.repository, self.name),
+            None => format!("{}@{}", self.repository, self.pointer.digest),
         }
     }
 
     fn cells(&self, no_trunc: bool) -> Vec<String> {
-        let Some(Summary { digest, media_type, platforms, size: bytes, .. }) = &self.summary else {
-            return vec![self.name()];
-        };
-        let platforms = match platforms.as_slice() {
-            [] => "-".to_owned(),
-            few if few.len() <= 4 || no_trunc => join(few),
-            many => format!("{}, and {} more", join(&many[..3]), many.len() - 3),
-        };
-        vec![
+        let Pointer { digest, media_type, .. } = &self.pointer;
+        let mut cells = vec![
             self.repository.to_string(),
             self.tag.clone().unwrap_or_else(|| "-".to_owned()),
             if no_trunc { digest.to_string() } else { digest.short() },
             media_type.short().to_owned(),
-            platforms,
-            size(*bytes),
-        ]
+        ];
+        if let Some(Summary { platforms, size: bytes, .. }) = &self.summary {
+            let platforms = match platforms.as_slice() {
+                [] => "-".to_owned(),
+                few if few.len() <= 4 || no_trunc => join(few),
+                many => format!("{}, and {} more", join(&many[..3]), many.len() - 3),
+            };
+            cells.extend([platforms, size(*bytes)]);
+        }
+        cells
     }
 }
 

@@ -186,9 +186,9 @@ fn what_a_tree_left_out() {
     "#]],
     );
     scene.check(
-        &["list"],
+        &["list", "-l"],
         expect![[r#"
-        $ roadstead list
+        $ roadstead list -l
         REPOSITORY   TAG   DIGEST         TYPE        PLATFORMS     SIZE
         app          1     <index>   OCI index   linux/amd64   1.66 kB
     "#]],

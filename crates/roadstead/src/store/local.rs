@@ -31,6 +31,7 @@
 
 mod flush;
 mod left_overs;
+mod list;
 mod locks;
 mod open;
 mod probe;
@@ -47,8 +48,7 @@ use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::stream::BoxStream;
 
 use super::{
     Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Small, Store,
@@ -344,17 +344,20 @@ impl Store for LocalStore {
 
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError> {
         let path = self.path(key);
-        let target = self.read_link(key, &path)?;
-        let end = target.as_ref().map_or(path, |target| self.path(target));
-        match open_regular(&end) {
-            Ok(Some((file, metadata))) => {
-                let entry = entry(&metadata, target);
-                let range = super::clamp(range, entry.size);
-                Ok(Some(Object { entry, body: Body::File { file, range } }))
-            }
-            Ok(None) => Ok(None),
-            Err(e) => Err(failed("reading", &end, e)),
-        }
+        let open = |path: &Path| open_regular(path).map_err(|e| failed("reading", path, e));
+        // Most of what is read is content, which is no link; of a link opening says so.
+        let (found, target) = match open(&path)? {
+            Some(found) => (Some(found), None),
+            None => match self.read_link(key, &path)? {
+                Some(target) => (open(&self.path(&target))?, Some(target)),
+                None => (None, None),
+            },
+        };
+        Ok(found.map(|(file, metadata)| {
+            let entry = entry(&metadata, target);
+            let range = super::clamp(range, entry.size);
+            Object { entry, body: Body::File { file, range } }
+        }))
     }
 
     async fn put(
@@ -406,38 +409,17 @@ impl Store for LocalStore {
     }
 
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
-        const BATCH: usize = 1024;
         let (folder, prefix) = (self.path(prefix), prefix.clone());
-        stream::try_unfold(Folder::Unopened(folder), move |folder| {
-            let prefix = prefix.clone();
-            async move {
-                blocking(move || {
-                    let Some((path, mut entries)) = folder.open()? else { return Ok(None) };
-                    let mut batch = Vec::with_capacity(BATCH);
-                    let mut more = false;
-                    for entry in entries.by_ref().take(BATCH) {
-                        more = true;
-                        let failed = |e| failed("listing", &path, e);
-                        let entry = entry.map_err(failed)?;
-                        // Names that can't be keys were not put here by a store.
-                        let Some(key) = entry.file_name().to_str().and_then(|name| prefix.child(name).ok()) else {
-                            continue;
-                        };
-                        match entry.file_type() {
-                            Ok(kind) if kind.is_dir() => batch.push(Ok(Listed::Prefix(key))),
-                            Ok(_) => batch.push(Ok(Listed::Object(key))),
-                            // Some file systems don't tell the kind with the name, and it went meanwhile.
-                            Err(e) if is_absent(&e) => {}
-                            Err(e) => return Err(failed(e)),
-                        }
-                    }
-                    Ok(more.then(|| (stream::iter(batch), Folder::Open(path, entries))))
-                })
-                .await
-            }
+        list::entries(folder, move |name, is_folder| {
+            // Names that can't be keys were not put here by a store.
+            let key = prefix.child(name).ok()?;
+            Some(if is_folder { Listed::Prefix(key) } else { Listed::Object(key) })
         })
-        .try_flatten()
-        .boxed()
+    }
+
+    fn list_prefixes(&self, prefix: &Key) -> BoxStream<'_, Result<Key, StoreError>> {
+        let (folder, prefix) = (self.path(prefix), prefix.clone());
+        list::entries(folder, move |name, is_folder| if is_folder { prefix.child(name).ok() } else { None })
     }
 
     async fn publish(&self) -> Result<(), StoreError> {
@@ -455,27 +437,6 @@ impl Store for LocalStore {
 
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
         self.lock_now(name, mode).await
-    }
-}
-
-/// A folder being listed.
-enum Folder {
-    Unopened(PathBuf),
-    Open(PathBuf, fs::ReadDir),
-}
-
-impl Folder {
-    /// Its entries from here on; `None` if it isn't there.
-    fn open(self) -> Result<Option<(PathBuf, fs::ReadDir)>, StoreError> {
-        match self {
-            Self::Open(path, entries) => Ok(Some((path, entries))),
-            Self::Unopened(path) if leads_through_link(&path) => Ok(None),
-            Self::Unopened(path) => match fs::read_dir(&path) {
-                Ok(entries) => Ok(Some((path, entries))),
-                Err(e) if is_absent(&e) => Ok(None),
-                Err(e) => Err(failed("listing", &path, e)),
-            },
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a repository's names lead to, and what each manifest needs: read once, and then asked by whoever removes or checks.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Listed, StoreError};
+use crate::store::{Listed, Naming, StoreError};
 
 /// How many manifests one task reads.
 const CHUNK: usize = 256;
@@ -41,12 +41,6 @@ pub(super) struct Node {
     pub(super) pointer: Pointer,
     /// Nothing is known where the bytes are gone or damaged.
     pub(super) needs: Option<Needs>,
-}
-
-/// A name, and what it leads to.
-enum Read {
-    Tag(Tag, Pointer),
-    Manifest(Node, Option<TreeError>),
 }
 
 /// What a manifest names.
@@ -140,56 +134,81 @@ impl Tree {
         about: Option<&Arc<About>>,
     ) -> Result<Graph, TreeError> {
         let mut graph = Graph::default();
-        let mut references = Vec::new();
+        let (mut tags, mut digests) = (Vec::new(), Vec::new());
         let mut names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS));
         while let Some(listed) = names.try_next().await? {
             let Listed::Object(key) = listed else { continue };
-            references.extend(key.name().parse::<Reference>());
+            match key.name().parse::<Reference>() {
+                Ok(Reference::Tag(tag)) => tags.push(tag),
+                Ok(Reference::Digest(digest)) => digests.push(digest),
+                Err(_) => {}
+            }
         }
-        let (tree, repository, about) = (self.clone(), repository.clone(), about.cloned());
-        let read = spread(references, move |reference: Reference| {
-            let (tree, repository, about) = (tree.clone(), repository.clone(), about.clone());
+        let mut tagged = HashMap::new();
+        for (tag, pointer) in self.resolve_all(repository, tags).await? {
+            if self.0.store.naming() == Naming::Links {
+                // Names of one manifest lead to the same bytes, so that the one by digest need not be asked.
+                tagged.insert(pointer.digest, pointer.clone());
+            }
+            if tag.is_referrers_fallback() {
+                graph.lists.insert(pointer.digest, pointer);
+            } else {
+                graph.tags.insert(tag, pointer.digest);
+            }
+        }
+        let (tree, repository, about, tagged) = (self.clone(), repository.clone(), about.cloned(), Arc::new(tagged));
+        let read = spread(digests, move |digest: Digest| {
+            let (tree, repository, about, tagged) = (tree.clone(), repository.clone(), about.clone(), tagged.clone());
             async move {
-                let Some(pointer) = tree.resolve_sound(&repository, &reference).await? else { return Ok(None) };
-                match reference {
-                    Reference::Tag(tag) => Ok(Some(Read::Tag(tag, pointer))),
-                    Reference::Digest(_) => tree.node(pointer, about.as_deref()).await.map(Some),
+                let pointer = match tagged.get(&digest) {
+                    Some(pointer) => Some(pointer.clone()),
+                    None => tree.resolve_sound(&repository, &digest.into()).await?,
+                };
+                match pointer {
+                    Some(pointer) => tree.node(pointer, about.as_deref()).await.map(Some),
+                    None => Ok(None),
                 }
             }
         });
-        for name in read.await?.into_iter().flatten() {
-            match name {
-                Read::Tag(tag, pointer) if tag.is_referrers_fallback() => {
-                    graph.lists.insert(pointer.digest, pointer);
-                }
-                Read::Tag(tag, pointer) => {
-                    graph.tags.insert(tag, pointer.digest);
-                }
-                Read::Manifest(node, damage) => {
-                    let digest = node.pointer.digest;
-                    graph.damage.extend(damage.map(|damage| (digest, damage)));
-                    graph.manifests.insert(digest, node);
-                }
-            }
+        for (node, damage) in read.await?.into_iter().flatten() {
+            let digest = node.pointer.digest;
+            graph.damage.extend(damage.map(|damage| (digest, damage)));
+            graph.manifests.insert(digest, node);
         }
         graph.connect();
         Ok(graph)
     }
 
-    async fn node(&self, pointer: Pointer, about: Option<&About>) -> Result<Read, TreeError> {
+    /// What some tags of a repository lead to; those are left out that lead nowhere, or astray.
+    async fn resolve_all(&self, repository: &Repository, tags: Vec<Tag>) -> Result<Vec<(Tag, Pointer)>, TreeError> {
+        let (tree, repository) = (self.clone(), repository.clone());
+        let resolved = spread(tags, move |tag: Tag| {
+            let (tree, repository) = (tree.clone(), repository.clone());
+            async move {
+                let reference = Reference::Tag(tag);
+                let pointer = tree.resolve_sound(&repository, &reference).await?;
+                let Reference::Tag(tag) = reference else { return Ok(None) };
+                Ok(pointer.map(|pointer| (tag, pointer)))
+            }
+        });
+        Ok(resolved.await?.into_iter().flatten().collect())
+    }
+
+    /// A manifest and what it needs, and what is wrong with its bytes.
+    async fn node(&self, pointer: Pointer, about: Option<&About>) -> Result<(Node, Option<TreeError>), TreeError> {
         if let Some(about) = about
             && let Some(object) = self.0.store.get(&pointer.at, None).await?
             && object.entry.size <= MAX_MANIFEST_SIZE
             && let Some(needs) =
                 about.needs_of(&pointer, &object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?)
         {
-            return Ok(Read::Manifest(Node { pointer, needs: Some(needs) }, None));
+            return Ok((Node { pointer, needs: Some(needs) }, None));
         }
         let (needs, damage) = match self.manifest(&pointer).await {
             Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
             other => (other?.as_ref().map(Needs::of), None),
         };
-        Ok(Read::Manifest(Node { pointer, needs }, damage))
+        Ok((Node { pointer, needs }, damage))
     }
 
     /// What manifests below and including one name.

@@ -48,34 +48,47 @@ impl Candidates {
     }
 }
 
+/// What a walk over all names found.
+pub(super) struct Unnamed {
+    /// Those of the candidates that no repository names.
+    pub(super) contents: Vec<(Content, Key)>,
+    /// How many repositories it came by, until every candidate was named.
+    pub(super) repositories: usize,
+    /// And how many names.
+    pub(super) names: usize,
+}
+
 impl Tree {
     /// Those of the candidates that no repository names, in one walk over all names; what repositories are about to lose
-    /// doesn't count. Also says how many repositories there are.
+    /// doesn't count.
     pub(super) async fn unnamed(
         &self,
         mut candidates: Candidates,
         doomed: &HashMap<Repository, Doomed>,
-    ) -> Result<(Vec<(Content, Key)>, usize), TreeError> {
-        let mut repositories = 0;
+    ) -> Result<Unnamed, TreeError> {
+        let (mut repositories, mut names) = (0, 0);
         let mut holders = self.holders();
         while !candidates.is_empty()
             && let Some(repository) = holders.try_next().await?
         {
             repositories += 1;
-            self.drop_named(&repository, doomed.get(&repository), &mut candidates).await?;
+            names += self.drop_named(&repository, doomed.get(&repository), &mut candidates).await?;
         }
         let blobs = candidates.blobs.into_iter().map(|(digest, key)| (Content::Blob(digest), key));
-        Ok((blobs.chain(candidates.manifests.into_values().flatten()).collect(), repositories))
+        let contents = blobs.chain(candidates.manifests.into_values().flatten()).collect();
+        Ok(Unnamed { contents, repositories, names })
     }
 
-    /// Takes out of the candidates what a repository names.
+    /// Takes out of the candidates what a repository names. Returns how many names it has.
     async fn drop_named(
         &self,
         repository: &Repository,
         doomed: Option<&Doomed>,
         candidates: &mut Candidates,
-    ) -> Result<(), TreeError> {
-        for blob in self.blob_names(repository).await? {
+    ) -> Result<usize, TreeError> {
+        let blobs = self.blob_names(repository).await?;
+        let mut count = blobs.len();
+        for blob in blobs {
             if !doomed.is_some_and(|doomed| doomed.blobs.contains(&blob)) {
                 candidates.blobs.remove(&blob);
             }
@@ -83,6 +96,7 @@ impl Tree {
         let mut names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS));
         while let Some(listed) = names.try_next().await? {
             let Listed::Object(key) = listed else { continue };
+            count += 1;
             let named = match key.name().parse::<Reference>() {
                 Ok(Reference::Digest(digest)) => {
                     Some(digest).filter(|digest| !doomed.is_some_and(|doomed| doomed.manifests.contains(digest)))
@@ -98,6 +112,6 @@ impl Tree {
                 candidates.manifests.remove(&digest);
             }
         }
-        Ok(())
+        Ok(count)
     }
 }

@@ -224,7 +224,7 @@ impl Tree {
             if candidates.is_empty() {
                 return Ok(());
             }
-            let (unnamed, _) = self.unnamed(candidates, &HashMap::new()).await?;
+            let unnamed = self.unnamed(candidates, &HashMap::new()).await?.contents;
             for (_, key) in unnamed {
                 if let Ok(Some(entry)) = self.0.store.head(&key).await {
                     check.found(&Finding::LeftOver { key, bytes: entry.size });

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
+use super::graph::spread;
 use super::keys::Content;
 use super::{Pointer, Tree, TreeError, keys};
-use crate::oci::{Digest, Reference, Repository};
+use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store::{Key, Listed, Naming, StoreError};
 
 /// What a walk over a tree comes upon.
@@ -20,6 +21,23 @@ pub(super) enum Found {
     },
     /// Something where a tree has nothing.
     Stray(Key),
+}
+
+/// How closely a walk looks.
+#[derive(Clone, Copy)]
+enum Look {
+    /// At each name, for what doesn't belong where it lies.
+    Close,
+    /// Only for repositories.
+    Quick,
+}
+
+/// What one of a repository's own folders holds.
+#[derive(Default)]
+struct Inside {
+    has_names: bool,
+    /// Whether it is a component of other repositories' names, too.
+    passes_through: bool,
 }
 
 /// A folder that is yet to be looked into.
@@ -39,7 +57,7 @@ impl Tree {
             Found::Repository { name, has_manifests: true } => Ok(Some(name)),
             _ => Ok(None),
         };
-        self.walk().try_filter_map(named).boxed()
+        self.look(Look::Quick).try_filter_map(named).boxed()
     }
 
     /// The repositories, also those of which only names of blobs or lists are left.
@@ -48,11 +66,15 @@ impl Tree {
             Found::Repository { name, .. } => Ok(Some(name)),
             Found::Stray(_) => Ok(None),
         };
-        self.walk().try_filter_map(held).boxed()
+        self.look(Look::Quick).try_filter_map(held).boxed()
     }
 
     /// Everything below `v2/`, a repository at a time.
     pub(super) fn walk(&self) -> BoxStream<'_, Result<Found, TreeError>> {
+        self.look(Look::Close)
+    }
+
+    fn look(&self, look: Look) -> BoxStream<'_, Result<Found, TreeError>> {
         let top = Unvisited { folder: keys::root(), judged: false };
         stream::try_unfold((vec![top], Vec::new()), move |(mut open, mut found)| async move {
             loop {
@@ -60,7 +82,7 @@ impl Tree {
                     return Ok::<_, TreeError>(Some((next, (open, found))));
                 }
                 let Some(folder) = open.pop() else { return Ok(None) };
-                self.visit(folder, &mut open, &mut found).await?;
+                self.visit(folder, look, &mut open, &mut found).await?;
             }
         })
         .boxed()
@@ -69,6 +91,7 @@ impl Tree {
     async fn visit(
         &self,
         Unvisited { folder, judged }: Unvisited,
+        look: Look,
         open: &mut Vec<Unvisited>,
         found: &mut Vec<Found>,
     ) -> Result<(), TreeError> {
@@ -92,19 +115,13 @@ impl Tree {
                 continue;
             }
             // A repository's own folder, a component of another's name, or both.
-            let mut names = self.0.store.list(&child);
-            let mut passes_through = false;
-            while let Some(listed) = names.try_next().await? {
-                match listed {
-                    Listed::Prefix(_) => passes_through = true,
-                    Listed::Object(name) if belongs(child.name(), name.name()) => {
-                        has_names = true;
-                        has_manifests |= child.name() == keys::MANIFESTS;
-                    }
-                    Listed::Object(name) => found.push(Found::Stray(name)),
-                }
-            }
-            if passes_through {
+            let inside = match look {
+                Look::Quick if self.0.store.naming() == Naming::Links => self.glance(&child).await?,
+                Look::Quick | Look::Close => self.judge(&child, found).await?,
+            };
+            has_names |= inside.has_names;
+            has_manifests |= inside.has_names && child.name() == keys::MANIFESTS;
+            if inside.passes_through {
                 open.push(Unvisited { folder: child, judged: true });
             }
         }
@@ -112,6 +129,33 @@ impl Tree {
             found.push(Found::Repository { name, has_manifests });
         }
         Ok(())
+    }
+
+    /// What is in one of a repository's own folders, each name of it looked at.
+    async fn judge(&self, folder: &Key, found: &mut Vec<Found>) -> Result<Inside, TreeError> {
+        let mut inside = Inside::default();
+        let mut names = self.0.store.list(folder);
+        while let Some(listed) = names.try_next().await? {
+            match listed {
+                Listed::Prefix(_) => inside.passes_through = true,
+                Listed::Object(name) if belongs(folder.name(), name.name()) => inside.has_names = true,
+                Listed::Object(name) => found.push(Found::Stray(name)),
+            }
+        }
+        Ok(inside)
+    }
+
+    /// The same, for a directory, which can be asked for its folders alone: the first name that belongs there is enough.
+    async fn glance(&self, folder: &Key) -> Result<Inside, TreeError> {
+        let mut inside = Inside::default();
+        let mut names = self.0.store.list(folder);
+        while !inside.has_names
+            && let Some(listed) = names.try_next().await?
+        {
+            inside.has_names = matches!(listed, Listed::Object(name) if belongs(folder.name(), name.name()));
+        }
+        inside.passes_through = self.0.store.list_prefixes(folder).try_next().await?.is_some();
+        Ok(inside)
     }
 
     /// The bytes that lie in `content/`, in a store with links, and what lies there else.
@@ -137,6 +181,25 @@ impl Tree {
             }
         })
         .boxed()
+    }
+
+    /// The tags of a repository, those of clients without a referrers API aside, and what each leads to: on all threads of
+    /// the runtime.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub async fn tags(&self, repository: &Repository) -> Result<BTreeMap<Tag, Pointer>, TreeError> {
+        let (tree, in_repository) = (self.clone(), repository.clone());
+        let resolved = spread(self.read_tags(repository).await?.into_iter().collect(), move |tag: Tag| {
+            let (tree, repository) = (tree.clone(), in_repository.clone());
+            async move {
+                // It may have gone since it was listed.
+                let pointer = tree.resolve(&repository, &Reference::Tag(tag.clone())).await?;
+                Ok(pointer.map(|pointer| (tag, pointer)))
+            }
+        });
+        Ok(resolved.await?.into_iter().flatten().collect())
     }
 
     /// The names of a repository's manifests, tags and digests alike, in no promised order, and what each leads to.

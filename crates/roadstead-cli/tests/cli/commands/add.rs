@@ -243,9 +243,9 @@ fn one_platform() {
     "#]],
     );
     scene.check(
-        &["list"],
+        &["list", "-l"],
         expect![[r#"
-        $ roadstead list
+        $ roadstead list -l
         REPOSITORY   TAG    DIGEST         TYPE        PLATFORMS     SIZE
         base         3.20   <index>   OCI index   linux/arm64   1.49 kB
     "#]],
@@ -259,9 +259,9 @@ fn one_platform() {
     "#]],
     );
     scene.check(
-        &["list"],
+        &["list", "-l"],
         expect![[r#"
-        $ roadstead list
+        $ roadstead list -l
         REPOSITORY   TAG    DIGEST         TYPE        PLATFORMS                                SIZE
         base         3.20   <index>   OCI index   linux/amd64, linux/arm/v7, linux/arm64   3.06 kB
     "#]],
@@ -281,7 +281,7 @@ fn an_index_of_fewer_platforms() {
         base:3.20
     "#]],
     );
-    let listed = scene.run(&["list"]).ok();
+    let listed = scene.run(&["list", "--long"]).ok();
     assert!(listed.text().contains("linux/arm/v7, linux/arm64"), "{listed}");
     scene.check(
         &["add", "REGISTRY/base:3.20", "--strip-removed-platforms"],

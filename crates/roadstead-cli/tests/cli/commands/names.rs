@@ -100,9 +100,9 @@ fn images_of_two_platforms_become_one() {
     "#]],
     );
     scene.check(
-        &["list", "joined"],
+        &["list", "-l", "joined"],
         expect![[r#"
-        $ roadstead list joined
+        $ roadstead list -l joined
         REPOSITORY   TAG   DIGEST         TYPE        PLATFORMS                  SIZE
         joined       1     3d41cd64a589   OCI index   linux/amd64, linux/arm64   2.05 kB
     "#]],
@@ -127,9 +127,9 @@ fn images_of_two_platforms_become_one() {
     "#]],
     );
     scene.check(
-        &["list", "joined"],
+        &["list", "-l", "joined"],
         expect![[r#"
-        $ roadstead list joined
+        $ roadstead list -l joined
         REPOSITORY   TAG   DIGEST         TYPE        PLATFORMS                  SIZE
         joined       1     455f7954de32   OCI index   linux/amd64, linux/arm64   2.48 kB
     "#]],

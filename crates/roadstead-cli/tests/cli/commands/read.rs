@@ -7,7 +7,17 @@ fn lists() {
     scene.check(
         &["list"],
         expect![[r#"
-        $ roadstead list
+            $ roadstead list
+            REPOSITORY   TAG    DIGEST         TYPE
+            base         3.20   <index>   OCI index
+            org/tool     1      <one>   Docker image
+            org/tool     2      <two>   Docker image
+        "#]],
+    );
+    scene.check(
+        &["list", "--long"],
+        expect![[r#"
+        $ roadstead list --long
         REPOSITORY   TAG    DIGEST         TYPE           PLATFORMS                                SIZE
         base         3.20   <index>   OCI index      linux/amd64, linux/arm/v7, linux/arm64   3.06 kB
         org/tool     1      <one>   Docker image   linux/amd64                              1.19 kB
@@ -26,19 +36,19 @@ fn lists() {
     scene.check(
         &["list", "org/tool:2"],
         expect![[r#"
-        $ roadstead list org/tool:2
-        REPOSITORY   TAG   DIGEST         TYPE           PLATFORMS     SIZE
-        org/tool     2     <two>   Docker image   linux/amd64   1.19 kB
-    "#]],
+            $ roadstead list org/tool:2
+            REPOSITORY   TAG   DIGEST         TYPE
+            org/tool     2     <two>   Docker image
+        "#]],
     );
     scene.check(
         &["list", "org/tool"],
         expect![[r#"
-        $ roadstead list org/tool
-        REPOSITORY   TAG   DIGEST         TYPE           PLATFORMS     SIZE
-        org/tool     1     <one>   Docker image   linux/amd64   1.19 kB
-        org/tool     2     <two>   Docker image   linux/amd64   1.19 kB
-    "#]],
+            $ roadstead list org/tool
+            REPOSITORY   TAG   DIGEST         TYPE
+            org/tool     1     <one>   Docker image
+            org/tool     2     <two>   Docker image
+        "#]],
     );
     scene.check(
         &["list", "--format", "json", "org/tool:1"],

@@ -319,9 +319,9 @@ fn remove_by_force() {
     "#]],
     );
     scene.check(
-        &["list", "base"],
+        &["list", "-l", "base"],
         expect![[r#"
-        $ roadstead list base
+        $ roadstead list -l base
         REPOSITORY   TAG    DIGEST         TYPE        PLATFORMS                   SIZE
         base         3.20   <index>   OCI index   linux/arm/v7, linux/arm64   2.28 kB
     "#]],

@@ -172,6 +172,10 @@ async fn list(store: &Subject, prefix: &Key) -> BTreeSet<(char, String)> {
         })
         .collect();
     assert_eq!(all.len(), listed.len(), "{}: {prefix} was listed with repetitions: {listed:?}", store.describe());
+    let prefixes: Vec<_> = good(store, "list_prefixes", store.list_prefixes(prefix).try_collect().await);
+    let alone: BTreeSet<_> = prefixes.iter().map(|key| ('p', key.to_string())).collect();
+    let among: BTreeSet<_> = all.iter().filter(|(kind, _)| *kind == 'p').cloned().collect();
+    assert_eq!(alone, among, "{}: the prefixes below {prefix} alone", store.describe());
     all
 }
 

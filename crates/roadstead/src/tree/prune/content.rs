@@ -1,17 +1,18 @@
 //! Bytes that no repository names, in a store with links.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{Ledger, PruneOptions, Pruned};
 use crate::store::Key;
 use crate::tree::keys::Content;
-use crate::tree::unnamed::Candidates;
+use crate::tree::unnamed::{Candidates, Unnamed};
 use crate::tree::{Tree, TreeError};
 
-/// How many questions are asked while the lock is held once: each content of a batch, of each repository.
-const QUESTIONS: usize = 50_000;
-/// And how many contents a batch has at least and at most.
-const BATCH: std::ops::RangeInclusive<usize> = 16..=1024;
+/// How many contents are looked for while the lock is held once: each is asked of each repository, or all names are walked over.
+const ASKED: usize = 1024;
+const WALKED: usize = 8192;
+/// How many names are walked over in the time of one question.
+const NAMES_A_QUESTION: usize = 4;
 
 impl Tree {
     /// Removes the bytes that no repository names: those that this run released, and unless only some repositories are looked
@@ -45,16 +46,16 @@ impl Tree {
         ledger: &Ledger,
         pruned: &mut Pruned,
     ) -> Result<(), TreeError> {
-        let (unnamed, repositories) = self.unnamed(candidates, &ledger.hidden).await?;
+        let Unnamed { contents: unnamed, repositories, names } = self.unnamed(candidates, &ledger.hidden).await?;
         let mut going = Vec::new();
         for (content, key) in unnamed {
             if ledger.released.contains_key(&content) || options.is_old(self.0.store.modified(&key).await?) {
                 going.push((content, key));
             }
         }
-        let batch = (QUESTIONS / repositories.max(1)).clamp(*BATCH.start(), *BATCH.end());
-        for batch in going.chunks(batch) {
-            self.sweep_batch(batch.iter().cloned().collect(), options, pruned).await?;
+        let walks = going.len().min(ASKED) * repositories > names / NAMES_A_QUESTION;
+        for batch in going.chunks(if walks { WALKED } else { ASKED }) {
+            self.sweep_batch(batch, walks, options, pruned).await?;
         }
         Ok(())
     }
@@ -62,15 +63,23 @@ impl Tree {
     /// Removes a batch, but for what got a name meanwhile.
     async fn sweep_batch(
         &self,
-        mut batch: BTreeMap<Content, Key>,
+        batch: &[(Content, Key)],
+        walks: bool,
         options: &PruneOptions,
         pruned: &mut Pruned,
     ) -> Result<(), TreeError> {
         let store = &self.0.store;
+        let mut batch: BTreeMap<Content, Key> = batch.iter().cloned().collect();
         let mut alone = None;
         if !options.dry_run {
             alone = Some(self.alone().await?);
-            self.retain_unnamed(None, &mut batch).await?;
+            if walks {
+                let mut candidates = Candidates::default();
+                batch.into_iter().for_each(|(content, key)| candidates.add(content, key));
+                batch = self.unnamed(candidates, &HashMap::new()).await?.contents.into_iter().collect();
+            } else {
+                self.retain_unnamed(None, &mut batch).await?;
+            }
         }
         for key in batch.values() {
             let Some(entry) = store.head(key).await? else { continue };
