@@ -5,6 +5,10 @@
 //!
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
+mod apache;
+mod caddy;
+mod lighttpd;
+mod lua;
 mod nginx;
 mod text;
 
@@ -68,7 +72,7 @@ impl Group {
 }
 
 /// All of them.
-pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx];
+pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx, &caddy::Caddy, &apache::Apache, &lighttpd::Lighttpd];
 
 /// The host with a name.
 #[must_use]

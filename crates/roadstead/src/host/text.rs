@@ -26,6 +26,14 @@ impl Text {
         self.line("}");
     }
 
+    pub(super) fn deeper(&mut self) {
+        self.depth += 1;
+    }
+
+    pub(super) fn shallower(&mut self) {
+        self.depth -= 1;
+    }
+
     pub(super) fn nest(&mut self, inner: &Self) {
         for line in inner.lines.lines() {
             self.line(line);

@@ -1,0 +1,480 @@
+//! Caddy: one fixed Caddyfile, whatever the tree holds, never reloaded when images come and go.
+//!
+//! Caddy has no way to say where a link leads. A digest's type is found by looking into the folder of each known type
+//! (`try_files`), which is as fast as serving a file. A tag has no digest to look for: a template reads what it leads to,
+//! hashes it, and looks for the folder that holds that digest; so type, digest and body follow from one reading here, too.
+//! That is several times slower, which a pull, asking for one tag, does not notice. Naming every tag in the configuration
+//! was the alternative: it would have to be made anew and reloaded for each image, and answer wrongly in between.
+//!
+//! Traps that the text avoids:
+//!
+//! - a template that includes a file executes what looks like an action in it. The delimiters have a quotation mark behind
+//!   a `~` in them, and before a `<`: a JSON text can't have that, inside a string or outside, and a tree's manifests and
+//!   lists are JSON;
+//! - `file_server` sets an `ETag` of its own, and compares conditions with that: so headers are deferred to when the
+//!   answer begins, and conditions are decided before;
+//! - more than one range would be answered with `multipart/byteranges`, which no client of a registry expects;
+//! - `path` compares without regard to case, so every path is matched by an expression.
+
+use std::net::SocketAddr;
+
+use http::header::{ACCEPT_RANGES, CONTENT_TYPE, ETAG};
+
+use super::text::Text;
+use super::{ConfigFile, Group, Host, Unsupported};
+use crate::site::{
+    self, Answer, Body, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PREFLIGHT, PathPattern, RULES, Rule, Site, Value,
+};
+
+/// Caddy.
+pub(super) struct Caddy;
+
+const NAME: &str = "caddy";
+
+/// The types that are looked for by a digest. A manifest of any other is found as a tag is.
+const KNOWN: [&str; 5] = [
+    "vnd.oci.image.manifest.v1+json",
+    "vnd.oci.image.index.v1+json",
+    "vnd.docker.distribution.manifest.v2+json",
+    "vnd.docker.distribution.manifest.list.v2+json",
+    "vnd.docker.distribution.manifest.v1+prettyjws",
+];
+
+impl Host for Caddy {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn group(&self) -> Group {
+        Group::Server
+    }
+
+    fn summary(&self) -> &'static str {
+        "2.6 and later: one fixed Caddyfile, never reloaded for images"
+    }
+
+    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        let root = root(&site.root)?;
+        let mut text = Text::default();
+        text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
+        let (name, place) = match site.form {
+            Form::Snippet => {
+                routes(&mut text, site, &root);
+                ("roadstead.caddy", "import it inside the site that is to answer")
+            }
+            Form::Site | Form::Standalone => {
+                let (port, bind) = listen(&site.listen)?;
+                if site.form == Form::Standalone {
+                    text.open("");
+                    for line in ["admin off", "auto_https off"] {
+                        text.line(line);
+                    }
+                    text.close();
+                    text.line("");
+                }
+                text.open(&format!("http://:{port}"));
+                if let Some(bind) = bind {
+                    text.line(&format!("bind {bind}"));
+                }
+                routes(&mut text, site, &root);
+                text.close();
+                if site.form == Form::Site {
+                    ("roadstead.caddy", "import it in /etc/caddy/Caddyfile, then caddy reload")
+                } else {
+                    ("Caddyfile", "run it with caddy run --config FILE --adapter caddyfile")
+                }
+            }
+        };
+        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: formatted(&text.finish()) }])
+    }
+}
+
+/// As `caddy fmt` wants it: indented by tabs.
+fn formatted(text: &str) -> String {
+    let line = |line: &str| {
+        let rest = line.trim_start_matches("    ");
+        let depth = (line.len() - rest.len()) / 4;
+        "\t".repeat(depth) + rest.trim_start() + "\n"
+    };
+    text.lines().map(line).collect()
+}
+
+fn refused(what: &'static str, value: &str, problem: &'static str) -> Unsupported {
+    Unsupported::Value { host: NAME, what, value: value.to_owned(), problem }
+}
+
+/// The place of the tree, quoted.
+fn root(given: &str) -> Result<String, Unsupported> {
+    const WHAT: &str = "the tree's place";
+    if given.is_empty() {
+        return Err(refused(WHAT, given, "it is empty"));
+    }
+    if given.chars().any(char::is_control) {
+        return Err(refused(WHAT, given, "it has a control character"));
+    }
+    if given.contains(['`', '{', '}', '*', '?', '[', ']', '\\']) {
+        return Err(refused(WHAT, given, "it has a character that means something else in a Caddyfile"));
+    }
+    Ok(format!("`{}`", given.trim_end_matches('/')))
+}
+
+/// Where to listen: the port, and what it is bound to if not to every address.
+fn listen(given: &str) -> Result<(u16, Option<String>), Unsupported> {
+    let port = |port: &str| port.parse::<u16>().ok().filter(|n| *n > 0 && !port.starts_with('+'));
+    if let Ok(address) = given.parse::<SocketAddr>()
+        && address.port() > 0
+    {
+        return Ok((address.port(), Some(address.ip().to_string())));
+    }
+    if let Some(port) = port(given) {
+        return Ok((port, None));
+    }
+    match given.strip_prefix("unix:") {
+        Some(path)
+            if path.starts_with('/') && path.bytes().all(|c| c.is_ascii_alphanumeric() || b"/._-".contains(&c)) =>
+        {
+            Ok((80, Some(format!("unix/{path}"))))
+        }
+        _ => {
+            Err(refused("the address to listen on", given, "expected PORT, ADDRESS:PORT, [ADDRESS]:PORT or unix:/PATH"))
+        }
+    }
+}
+
+/// A text, quoted. In no text of the rules is there a backtick.
+fn quoted(text: &str) -> String {
+    format!("`{text}`")
+}
+
+/// A name for a matcher, and for the captures of its expression.
+fn matcher(pattern: PathPattern) -> String {
+    format!("roadstead_{}", format!("{pattern:?}").to_ascii_lowercase())
+}
+
+/// An expression in the syntax of Go.
+fn regex(pattern: PathPattern, site: &Site) -> String {
+    quoted(&pattern.regex(site.name_prefix.as_ref()).replace("(?<", "(?P<"))
+}
+
+/// The headers of an answer. Those of an object wait until Caddy has set its own.
+fn headers(text: &mut Text, site: &Site, answer: &Answer, digest: &str, media_type: &str) {
+    text.open("header");
+    for (name, value) in site.headers(answer) {
+        if name == ACCEPT_RANGES || (name == CONTENT_TYPE && media_type.is_empty()) {
+            continue;
+        }
+        let value = match value {
+            Value::Fixed(value) => value.to_owned(),
+            Value::OfContent(Content::MediaType) | Value::OfPage => media_type.to_owned(),
+            Value::FromPath(_) | Value::OfContent(Content::Digest) if name == ETAG => format!("\"{digest}\""),
+            Value::FromPath(_) | Value::OfContent(Content::Digest) => digest.to_owned(),
+        };
+        text.line(&format!("{} {}", site::spelled(&name), quoted(&value)));
+    }
+    if answer.body == Body::Object {
+        text.line("-Last-Modified");
+        if !answer.headers.iter().any(|(name, _)| *name == ACCEPT_RANGES) {
+            text.line("-Accept-Ranges");
+        }
+        text.line("defer");
+    }
+    text.close();
+}
+
+/// Answers by itself.
+fn fixed(text: &mut Text, site: &Site, answer: &Answer) {
+    let Body::Fixed(body) = &answer.body else { return };
+    headers(text, site, answer, "", "unknown");
+    text.line(&format!("respond {} {}", quoted(body), answer.status.as_u16()));
+}
+
+/// Answers what is asked with a method, if the site takes it.
+fn methods(text: &mut Text, site: &Site) {
+    if site.cors {
+        text.line("@roadstead_preflight method OPTIONS");
+        text.open("handle @roadstead_preflight");
+        fixed(text, site, &PREFLIGHT);
+        text.close();
+    }
+    text.line("@roadstead_refused not method GET HEAD");
+    text.open("handle @roadstead_refused");
+    fixed(text, site, &METHOD_NOT_ALLOWED);
+    text.close();
+}
+
+/// Everything that the rules say, the first match first.
+fn routes(text: &mut Text, site: &Site, root: &str) {
+    text.line("@roadstead path_regexp ^/v2(/|$)");
+    text.open("handle @roadstead");
+    text.open("route");
+    text.line(&format!("root * {root}"));
+    methods(text, site);
+    for rule in RULES.iter() {
+        if matches!(rule.pattern, PathPattern::Page | PathPattern::Outside) {
+            continue;
+        }
+        endpoint(text, site, rule);
+        if site.name_prefix.is_some() && rule.found.is_some() && rule.pattern != PathPattern::Catalog {
+            // What lacks the prefix is missing, in the way that fits the path.
+            let name = format!("{}_outside", matcher(rule.pattern));
+            text.line(&format!("@{name} path_regexp {}", quoted(&rule.pattern.regex(None).replace("(?<", "(?P<"))));
+            text.open(&format!("handle @{name}"));
+            fixed(text, site, &rule.missing);
+            text.close();
+        }
+    }
+    text.close();
+    text.close();
+    if site.form != Form::Snippet {
+        text.open("handle");
+        text.open("route");
+        text.line(&format!("root * {root}"));
+        text.line("@roadstead_refused not method GET HEAD");
+        text.open("handle @roadstead_refused");
+        fixed(text, site, &METHOD_NOT_ALLOWED);
+        text.close();
+        pages(text, site);
+        text.open("handle");
+        fixed(text, site, &PathPattern::Outside.rule().missing);
+        text.close();
+        text.close();
+        text.close();
+    }
+}
+
+/// A form of path: what lies there if anything does.
+fn endpoint(text: &mut Text, site: &Site, rule: &Rule) {
+    let name = matcher(rule.pattern);
+    text.line(&format!("@{name} path_regexp {name} {}", regex(rule.pattern, site)));
+    text.open(&format!("handle @{name}"));
+    if let Some(found) = &rule.found {
+        let (folder, last) = match rule.pattern {
+            PathPattern::Catalog => ("_catalog", String::new()),
+            PathPattern::TagsList => ("tags/list", String::new()),
+            PathPattern::ManifestByTag => ("manifests/", format!("{{re.{name}.tag}}")),
+            PathPattern::Referrers => ("referrers/", format!("{{re.{name}.digest}}")),
+            PathPattern::Blob => ("blobs/", format!("{{re.{name}.digest}}")),
+            _ => ("manifests/", format!("{{re.{name}.digest}}")),
+        };
+        let repository =
+            if rule.pattern == PathPattern::Catalog { String::new() } else { format!("{{re.{name}.name}}/") };
+        text.line(&format!("@found file /v2/{repository}{folder}{last}"));
+        text.open("handle @found");
+        text.open("route");
+        object(text, site, rule.pattern, found, &name);
+        text.close();
+        text.close();
+    }
+    text.open("handle");
+    fixed(text, site, &rule.missing);
+    text.close();
+    text.close();
+}
+
+/// What lies under a path that is there.
+fn object(text: &mut Text, site: &Site, pattern: PathPattern, found: &Answer, name: &str) {
+    let digest = format!("{{re.{name}.digest}}");
+    match pattern {
+        PathPattern::ManifestByTag => template(text, site, found),
+        PathPattern::ManifestByDigest => {
+            let folders: Vec<_> =
+                KNOWN.iter().map(|known| format!("/content/manifests/application/{known}/{digest}")).collect();
+            text.open("@known file");
+            text.line(&format!("try_files {}", folders.join(" ")));
+            text.close();
+            text.open("handle @known");
+            text.open("route");
+            text.open("map {http.matchers.file.relative} {roadstead_type}");
+            text.line("~/content/manifests/(application/[^/]+)/ \"${1}\"");
+            text.close();
+            ranges(text, site, found, &digest, "{roadstead_type}");
+            text.close();
+            text.close();
+            text.open("handle");
+            template(text, site, found);
+            text.close();
+        }
+        PathPattern::Blob => ranges(text, site, found, &digest, "application/octet-stream"),
+        PathPattern::TagsList | PathPattern::Catalog if site.name_prefix.is_some() => {
+            list_below(text, site, pattern, found)
+        }
+        _ => {
+            headers(text, site, found, &digest, "");
+            if let Some((_, Value::Fixed(media_type))) = found.headers.iter().find(|(name, _)| *name == CONTENT_TYPE) {
+                text.line(&format!("header Content-Type {}", quoted(media_type)));
+            }
+            text.line("request_header -Range");
+            send(text);
+        }
+    }
+}
+
+/// Sends the file that was found.
+fn send(text: &mut Text) {
+    text.line("request_header -If-Modified-Since");
+    text.line("request_header -If-None-Match");
+    text.line("rewrite * {http.matchers.file.relative}");
+    text.open("file_server");
+    text.line("disable_canonical_uris");
+    text.close();
+}
+
+/// An object that a digest names, with conditions and ranges.
+fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str, media_type: &str) {
+    let tag = format!("\"{digest}\"");
+    headers(text, site, found, digest, media_type);
+    text.line(&format!("@unchanged header If-None-Match {}", quoted(&format!("*{tag}*"))));
+    text.line("respond @unchanged 304");
+    text.line("@several header Range *,*");
+    text.line("request_header @several -Range");
+    text.line("@unknown not header Range bytes=*");
+    text.line("request_header @unknown -Range");
+    text.line(&format!("@same header If-Range {}", quoted(&tag)));
+    text.line("request_header @same -If-Range");
+    send(text);
+}
+
+/// A manifest by what it holds: read once, hashed, and found again among the types.
+fn template(text: &mut Text, site: &Site, found: &Answer) {
+    text.open("header");
+    for (name, value) in site.headers(found) {
+        if let Value::Fixed(value) = value
+            && name != ACCEPT_RANGES
+        {
+            text.line(&format!("{} {}", site::spelled(&name), quoted(value)));
+        }
+    }
+    text.close();
+    // Templates remove it from what they make, since they don't know what that depends on. We do.
+    text.open("header");
+    text.line("ETag {http.response.header.Roadstead-Tag}");
+    text.line("-Roadstead-Tag");
+    text.line("defer");
+    text.close();
+    template_with(text, MANIFEST);
+}
+
+fn template_with(text: &mut Text, template: &str) {
+    text.line("header Content-Type application/x-roadstead");
+    text.open("templates");
+    text.line("mime application/x-roadstead");
+    text.line("between `~\"<` `>\"~`");
+    text.close();
+    text.line(&format!("respond {}", quoted(template)));
+}
+
+/// `sha512sum` is no function of Caddy 2.6: the type of what has such a digest is what it says, if that is a type that
+/// the tree knows, and its digest stays unsaid.
+const MANIFEST: &str = r#"~"<- $text := include (placeholder "http.matchers.file.relative") ->"~
+~"<- $digest := printf "sha256:%s" (sha256sum $text) ->"~
+~"<- $types := listFiles "/content/manifests/application" ->"~
+~"<- $type := "" ->"~
+~"<- range $types ->"~
+~"<- if fileExists (printf "/content/manifests/application/%s/%s" . $digest) ->"~
+~"<- $type = . ->"~
+~"<- end ->"~
+~"<- end ->"~
+~"<- if $type ->"~
+~"<- .RespHeader.Set "Docker-Content-Digest" $digest ->"~
+~"<- else ->"~
+~"<- $says := fromJson $text ->"~
+~"<- $type = trimPrefix "application/" (toString (get $says "mediaType")) ->"~
+~"<- if not (has $type $types) ->"~
+~"<- $type = ternary "vnd.oci.image.index.v1+json" "vnd.oci.image.manifest.v1+json" (hasKey $says "manifests") ->"~
+~"<- end ->"~
+~"<- end ->"~
+~"<- .RespHeader.Set "Content-Type" (printf "application/%s" $type) ->"~
+~"<- $tag := printf "%q" $digest ->"~
+~"<- if contains $tag (.Req.Header.Get "If-None-Match") ->"~
+~"<- .RespHeader.Set "ETag" $tag ->"~
+~"<- httpError 304 ->"~
+~"<- end ->"~
+~"<- .RespHeader.Set "Roadstead-Tag" $tag ->"~
+~"<- $text ->"~"#;
+
+/// The lists say the tree's own names: a template puts the prefix in front of each.
+fn list_below(text: &mut Text, site: &Site, pattern: PathPattern, found: &Answer) {
+    let prefix = site.name_prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
+    headers(text, site, found, "", "");
+    let replaced = if pattern == PathPattern::TagsList {
+        format!("replace `\"name\":\"` `\"name\":\"{prefix}`")
+    } else {
+        format!("replace `\",\"` `\",\"{prefix}` | replace `[\"` `[\"{prefix}`")
+    };
+    // Between backticks there can be none: quotation marks are escaped instead.
+    let replaced = replaced.replace('"', "\\\"").replace('`', "\"");
+    template_with(
+        text,
+        &format!(
+            "~\"<- include (placeholder \"http.matchers.file.relative\") | {replaced} ->\"~\n\
+             ~\"<- .RespHeader.Set \"Content-Type\" \"application/json\" ->\"~"
+        ),
+    );
+}
+
+/// The pages for people.
+fn pages(text: &mut Text, site: &Site) {
+    let rule = PathPattern::Page.rule();
+    let Some(found) = &rule.found else { return };
+    text.open("@roadstead_page");
+    text.line(&format!("path_regexp {}", quoted(&PathPattern::Page.regex(None))));
+    text.line("not path_regexp ^/content/");
+    text.close();
+    text.open("handle @roadstead_page");
+    for (name, file, ending) in
+        [("folder", "{path}index.html", "path_regexp /$"), ("file", "{path}", "not path_regexp /$")]
+    {
+        text.open(&format!("@{name}"));
+        text.line(ending);
+        text.line(&format!("file {file}"));
+        text.close();
+        text.open(&format!("handle @{name}"));
+        text.open("route");
+        text.open("map {path} {roadstead_type}");
+        for (extension, media_type) in PAGE_TYPES {
+            text.line(&format!("~[.]{extension}$ {}", quoted(media_type)));
+        }
+        text.line("default `text/html; charset=utf-8`");
+        text.close();
+        headers(text, site, found, "", "{roadstead_type}");
+        text.line("request_header -Range");
+        send(text);
+        text.close();
+        text.close();
+    }
+    text.open("handle");
+    fixed(text, site, &rule.missing);
+    text.close();
+    text.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_is_checked() {
+        for place in ["", "/a\nb", "/a`b", "/a{b}", "/a*", "/a[b", "/a\\b"] {
+            assert!(root(place).is_err(), "{place:?}");
+        }
+        assert_eq!(root("/srv/a \"b\" $c/").unwrap(), "`/srv/a \"b\" $c`");
+        for good in ["80", "127.0.0.1:80", "[::1]:5000", "unix:/run/roadstead.sock"] {
+            assert!(listen(good).is_ok(), "{good:?} was refused");
+        }
+        for bad in ["", "0", "80 {", "unix:s", "unix:/a b", "host:80", "+80", "::1"] {
+            assert!(listen(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn no_text_of_the_rules_ends_a_quotation() {
+        for rule in RULES.iter() {
+            for answer in rule.found.iter().chain([&rule.missing]) {
+                if let Body::Fixed(body) = &answer.body {
+                    assert!(!body.contains('`'), "{body}");
+                }
+            }
+        }
+        assert!(!MANIFEST.contains('`') && !MANIFEST.contains('{'));
+    }
+}
