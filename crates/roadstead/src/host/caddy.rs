@@ -360,7 +360,10 @@ fn template_with(text: &mut Text, template: &str) {
     text.line("mime application/x-roadstead");
     text.line("between `~\"<` `>\"~`");
     text.close();
-    text.line(&format!("respond {}", quoted(template)));
+    // What stands around an action is trimmed, so that the lines may be indented as `caddy fmt` wants them.
+    for line in format!("respond {}", quoted(template)).lines() {
+        text.line(line);
+    }
 }
 
 /// `sha512sum` is no function of Caddy 2.6: the type of what has such a digest is what it says, if that is a type that
