@@ -61,7 +61,7 @@ impl WebServer {
 const NOTICES: [&str; 8] = [
     "server started (lighttpd",
     "\"level\":\"info\"",
-    "main.caddy",
+    "Caddyfile input is not formatted",
     "admin endpoint disabled",
     "automatic HTTPS is completely disabled",
     "exiting; byeee",

@@ -74,6 +74,16 @@ impl Group {
 /// All of them.
 pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx, &caddy::Caddy, &apache::Apache, &lighttpd::Lighttpd];
 
+/// The media types that nearly all manifests have, most frequent first. A server that can't read a link looks for a digest in
+/// the folder of each; every other type must be found in another way.
+const MANIFEST_TYPES: [&str; 5] = [
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.docker.distribution.manifest.v1+prettyjws",
+];
+
 /// The host with a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static dyn Host> {

@@ -15,11 +15,11 @@
 
 use std::net::SocketAddr;
 
-use http::header::{ACCEPT_RANGES, CONTENT_TYPE};
+use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE};
 
 use super::text::Text;
 use super::{ConfigFile, Group, Host, Unsupported, lua};
-use crate::site::{self, BAD_REQUEST, Body, Form, PathPattern, Site, Value};
+use crate::site::{self, Form, PathPattern, Site, Value};
 
 /// Apache httpd.
 pub(super) struct Apache;
@@ -61,7 +61,6 @@ impl Host for Apache {
                 text.line("AllowEncodedSlashes On");
                 text.line("KeepAlive On");
                 text.line("MaxKeepAliveRequests 0");
-                bad_requests(&mut text, site);
                 inside(&mut text, site, &root);
                 close(&mut text, "VirtualHost");
                 ("roadstead.conf", "put it into /etc/apache2/sites-enabled/, then apachectl graceful")
@@ -79,20 +78,6 @@ fn open(text: &mut Text, section: &str) {
 fn close(text: &mut Text, section: &str) {
     text.shallower();
     text.line(&format!("</{section}>"));
-}
-
-/// What Apache itself refuses, before anybody else is asked: 400, and 404 for a path with a null byte.
-fn bad_requests(text: &mut Text, site: &Site) {
-    let Body::Fixed(body) = &BAD_REQUEST.body else { return };
-    for status in [400, 404] {
-        text.line(&format!("ErrorDocument {status} '{body}'"));
-    }
-    for (name, value) in site.headers(&BAD_REQUEST) {
-        if let Value::Fixed(value) = value {
-            let (name, condition) = (site::spelled(&name), "%{REQUEST_STATUS} in {'400', '404'}");
-            text.line(&format!("Header always set {name} \"{value}\" \"expr={condition}\""));
-        }
-    }
 }
 
 /// What belongs into a virtual host.
@@ -114,20 +99,22 @@ fn inside(text: &mut Text, site: &Site, root: &str) {
     ] {
         text.line(line);
     }
-    // What Apache makes of a range that begins behind the end loses what the object's answer had.
+    // What Apache makes of a range that begins behind the end loses what the object's answer had, but for these.
+    let mut fixed = String::new();
     for (name, value) in PathPattern::Blob.rule().found.iter().flat_map(|found| site.headers(found)) {
         if let Value::Fixed(value) = value
-            && name != CONTENT_TYPE
-            && name != ACCEPT_RANGES
+            && ![CONTENT_TYPE, CACHE_CONTROL, ACCEPT_RANGES].contains(&name)
         {
-            let (name, condition) = (site::spelled(&name), "%{REQUEST_STATUS} == 416");
-            text.line(&format!("Header always set {name} \"{value}\" \"expr={condition}\""));
+            let name = site::spelled(&name);
+            text.line(&format!("Header always set {name} \"{value}\" env=roadstead_ranges"));
+            fixed.push_str(&format!(" [\"{name}\"] = true,"));
         }
     }
     text.line("<LuaHookTranslateName roadstead_answer>");
     for line in lua::answers(site, root).lines() {
         text.line(line);
     }
+    text.line(&format!("local fixed = {{{fixed} }}"));
     for line in GLUE.lines() {
         if site.form == Form::Snippet || !line.contains("-- Outside") {
             text.line(line);
@@ -139,26 +126,30 @@ fn inside(text: &mut Text, site: &Site, root: &str) {
 const GLUE: &str = r#"
 function roadstead_answer(r)
   if r.uri ~= "/v2" and r.uri:sub(1, 4) ~= "/v2/" then return apache2.DECLINED end -- Outside, others answer.
-  local is = answer(r.method, r.uri, r.headers_in["If-None-Match"])
+  local known = r.headers_in["If-None-Match"]
+  local is = answer(r.method, r.uri, known)
+  local sent = is.file and not is.body
+  local headers = sent and r.err_headers_out or r.headers_out -- The former stay where Apache makes an error of it.
   for _, header in ipairs(is.headers) do
-    if header[1] == "Content-Type" then
-      r.content_type = header[2]
-      if is.file then r.subprocess_env["roadstead_type"] = header[2] end
-    elseif not is.file or is.body then
-      r.headers_out[header[1]] = header[2]
-    elseif header[1] == "ETag" then
-      r.subprocess_env["roadstead_etag"] = header[2]
-    else
-      r.err_headers_out[header[1]] = header[2] -- Stays where Apache makes an error of it, such as of a range.
+    local name, value = header[1], header[2]
+    if name == "Content-Type" then
+      r.content_type = value
+      if sent then r.subprocess_env["roadstead_type"] = value end
+    elseif sent and name == "ETag" then
+      r.subprocess_env["roadstead_etag"] = value
+    elseif not (sent and is.ranges and fixed[name]) then
+      headers[name] = value
     end
   end
-  if is.file and not is.body then
-    r.subprocess_env["no-gzip"] = "1"
-    r.subprocess_env["no-brotli"] = "1"
-    r.headers_in["If-None-Match"] = nil
-    r.headers_in["If-Modified-Since"] = nil
-    if not is.ranges then
+  if sent then
+    if known then r.headers_in["If-None-Match"] = nil end
+    if r.headers_in["If-Modified-Since"] then r.headers_in["If-Modified-Since"] = nil end
+    if is.ranges then
+      r.subprocess_env["roadstead_ranges"] = "1"
+    else
       r.subprocess_env["roadstead_whole"] = "1"
+      r.subprocess_env["no-gzip"] = "1"
+      r.subprocess_env["no-brotli"] = "1"
       r.headers_in["Range"] = nil
     end
     r.filename = is.file
