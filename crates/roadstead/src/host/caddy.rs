@@ -147,35 +147,36 @@ fn regex(pattern: PathPattern, site: &Site) -> String {
     quoted(&pattern.regex(site.name_prefix.as_ref()).replace("(?<", "(?P<"))
 }
 
-/// The headers of an answer. Those of an object wait until Caddy has set its own.
-fn headers(text: &mut Text, site: &Site, answer: &Answer, digest: &str, media_type: &str) {
+/// The headers of an answer. `page_type` is the type of a page.
+fn headers(text: &mut Text, site: &Site, answer: &Answer, page_type: &str) {
     text.open("header");
     for (name, value) in site.headers(answer) {
-        if name == ACCEPT_RANGES || (name == CONTENT_TYPE && media_type.is_empty()) {
-            continue;
+        match value {
+            Value::Fixed(value) if name != ACCEPT_RANGES => {
+                text.line(&format!("{} {}", site::spelled(&name), quoted(value)));
+            }
+            Value::OfPage => text.line(&format!("{} {}", site::spelled(&name), quoted(page_type))),
+            _ => {}
         }
-        let value = match value {
-            Value::Fixed(value) => value.to_owned(),
-            Value::OfContent(Content::MediaType) | Value::OfPage => media_type.to_owned(),
-            Value::FromPath(_) | Value::OfContent(Content::Digest) if name == ETAG => format!("\"{digest}\""),
-            Value::FromPath(_) | Value::OfContent(Content::Digest) => digest.to_owned(),
-        };
-        text.line(&format!("{} {}", site::spelled(&name), quoted(&value)));
     }
+    text.close();
     if answer.body == Body::Object {
+        // Caddy sets these when the answer begins.
+        text.open("header");
         text.line("-Last-Modified");
+        text.line("-Etag");
         if !answer.headers.iter().any(|(name, _)| *name == ACCEPT_RANGES) {
             text.line("-Accept-Ranges");
         }
         text.line("defer");
+        text.close();
     }
-    text.close();
 }
 
 /// Answers by itself.
 fn fixed(text: &mut Text, site: &Site, answer: &Answer) {
     let Body::Fixed(body) = &answer.body else { return };
-    headers(text, site, answer, "", "unknown");
+    headers(text, site, answer, "");
     text.line(&format!("respond {} {}", quoted(body), answer.status.as_u16()));
 }
 
@@ -200,10 +201,12 @@ fn routes(text: &mut Text, site: &Site, root: &str) {
     text.open("route");
     text.line(&format!("root * {root}"));
     methods(text, site);
-    // What pulls consist of comes first: Go's expressions are slow, and no path matches two of these.
-    let frequent = [PathPattern::ManifestByDigest, PathPattern::Blob, PathPattern::ManifestByTag];
-    let rest = RULES.iter().filter(|rule| !frequent.contains(&rule.pattern));
-    for rule in frequent.into_iter().map(PathPattern::rule).chain(rest) {
+    // What is there and what pulls consist of comes first: Go's expressions are slow, and nothing lies under a path that
+    // a loose one takes and the grammar doesn't.
+    for pattern in [PathPattern::ManifestByDigest, PathPattern::Blob, PathPattern::ManifestByTag] {
+        frequent(text, site, pattern.rule());
+    }
+    for rule in RULES.iter() {
         if matches!(rule.pattern, PathPattern::Page | PathPattern::Outside) {
             continue;
         }
@@ -236,26 +239,70 @@ fn routes(text: &mut Text, site: &Site, root: &str) {
     }
 }
 
+/// What lies under a path of a frequent form, if anything does.
+fn frequent(text: &mut Text, site: &Site, rule: &Rule) {
+    let Some(found) = &rule.found else { return };
+    let name = matcher(rule.pattern);
+    let prefix = site.name_prefix.as_ref().map(|p| p.as_str().replace('.', "[.]") + "/").unwrap_or_default();
+    let (kind, last) = match rule.pattern {
+        PathPattern::Blob => ("blobs", "sha[0-9]+:[0-9a-f]+"),
+        PathPattern::ManifestByTag => ("manifests", "[A-Za-z0-9_][A-Za-z0-9._-]*"),
+        _ => ("manifests", "sha[0-9]+:[0-9a-f]+"),
+    };
+    let loose = format!("^/v2/{prefix}([a-z0-9._/-]+)/{kind}/({last})$");
+    // In one matcher both would be asked in any order. A route, other than a handle, goes on where nothing in it answers.
+    text.line(&format!("@{name}_loose path_regexp {name} {}", quoted(&loose)));
+    text.open(&format!("route @{name}_loose"));
+    text.line(&format!("@found file /v2/{{re.{name}.1}}/{kind}/{{re.{name}.2}}"));
+    text.open("handle @found");
+    text.open("route");
+    let digest = format!("{{re.{name}.2}}");
+    match rule.pattern {
+        PathPattern::Blob => ranges(text, site, found, &digest),
+        PathPattern::ManifestByTag => template(text, site, found),
+        _ => {
+            let folders: Vec<_> =
+                MANIFEST_TYPES.iter().map(|known| format!("/content/manifests/{known}/{digest}")).collect();
+            text.open("@known file");
+            text.line(&format!("try_files {}", folders.join(" ")));
+            text.close();
+            text.open("handle @known");
+            text.open("route");
+            ranges(text, site, found, &digest);
+            text.close();
+            text.close();
+            text.open("handle");
+            template(text, site, found);
+            text.close();
+        }
+    }
+    text.close();
+    text.close();
+    text.close();
+}
+
 /// A form of path: what lies there if anything does.
 fn endpoint(text: &mut Text, site: &Site, rule: &Rule) {
     let name = matcher(rule.pattern);
     text.line(&format!("@{name} path_regexp {name} {}", regex(rule.pattern, site)));
     text.open(&format!("handle @{name}"));
-    if let Some(found) = &rule.found {
-        let (folder, last) = match rule.pattern {
-            PathPattern::Catalog => ("_catalog", String::new()),
-            PathPattern::TagsList => ("tags/list", String::new()),
-            PathPattern::ManifestByTag => ("manifests/", format!("{{re.{name}.tag}}")),
-            PathPattern::Referrers => ("referrers/", format!("{{re.{name}.digest}}")),
-            PathPattern::Blob => ("blobs/", format!("{{re.{name}.digest}}")),
-            _ => ("manifests/", format!("{{re.{name}.digest}}")),
-        };
-        let repository =
-            if rule.pattern == PathPattern::Catalog { String::new() } else { format!("{{re.{name}.name}}/") };
-        text.line(&format!("@found file /v2/{repository}{folder}{last}"));
+    let path = match rule.pattern {
+        PathPattern::Catalog => Some("_catalog".to_owned()),
+        PathPattern::TagsList => Some(format!("{{re.{name}.name}}/tags/list")),
+        PathPattern::Referrers => Some(format!("{{re.{name}.name}}/referrers/{{re.{name}.digest}}")),
+        _ => None,
+    };
+    if let (Some(found), Some(path)) = (&rule.found, path) {
+        text.line(&format!("@found file /v2/{path}"));
         text.open("handle @found");
         text.open("route");
-        object(text, site, rule.pattern, found, &name);
+        if site.name_prefix.is_some() && rule.pattern != PathPattern::Referrers {
+            list_below(text, site, rule.pattern, found);
+        } else {
+            headers(text, site, found, "");
+            text.line("request_header -Range");
+            send(text, false);
+        }
         text.close();
         text.close();
     }
@@ -265,71 +312,77 @@ fn endpoint(text: &mut Text, site: &Site, rule: &Rule) {
     text.close();
 }
 
-/// What lies under a path that is there.
-fn object(text: &mut Text, site: &Site, pattern: PathPattern, found: &Answer, name: &str) {
-    let digest = format!("{{re.{name}.digest}}");
-    match pattern {
-        PathPattern::ManifestByTag => template(text, site, found),
-        PathPattern::ManifestByDigest => {
-            let folders: Vec<_> =
-                MANIFEST_TYPES.iter().map(|known| format!("/content/manifests/{known}/{digest}")).collect();
-            text.open("@known file");
-            text.line(&format!("try_files {}", folders.join(" ")));
-            text.close();
-            text.open("handle @known");
-            text.open("route");
-            text.open("map {http.matchers.file.relative} {roadstead_type}");
-            text.line("~/content/manifests/(application/[^/]+)/ \"${1}\"");
-            text.close();
-            ranges(text, site, found, &digest, "{roadstead_type}");
-            text.close();
-            text.close();
-            text.open("handle");
-            template(text, site, found);
-            text.close();
-        }
-        PathPattern::Blob => ranges(text, site, found, &digest, "application/octet-stream"),
-        PathPattern::TagsList | PathPattern::Catalog if site.name_prefix.is_some() => {
-            list_below(text, site, pattern, found)
-        }
-        _ => {
-            headers(text, site, found, &digest, "");
-            if let Some((_, Value::Fixed(media_type))) = found.headers.iter().find(|(name, _)| *name == CONTENT_TYPE) {
-                text.line(&format!("header Content-Type {}", quoted(media_type)));
-            }
-            text.line("request_header -Range");
-            send(text);
-        }
-    }
-}
-
 /// Sends the file that was found.
-fn send(text: &mut Text) {
+fn send(text: &mut Text, typed: bool) {
     text.line("request_header -If-Modified-Since");
     text.line("request_header -If-None-Match");
     text.line("rewrite * {http.matchers.file.relative}");
+    for (index, known) in MANIFEST_TYPES.iter().enumerate().filter(|_| typed) {
+        text.line(&format!("@type{index} path /content/manifests/{known}/*"));
+        text.line(&format!("header @type{index} Content-Type {known}"));
+    }
     text.open("file_server");
     text.line("disable_canonical_uris");
     text.close();
 }
 
 /// An object that a digest names, with conditions and ranges.
-fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str, media_type: &str) {
+fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
     let tag = format!("\"{digest}\"");
-    headers(text, site, found, digest, media_type);
+    text.open("header");
+    let mut etag = String::new();
+    for (name, value) in site.headers(found) {
+        match value {
+            Value::Fixed(_) if name == ACCEPT_RANGES || name == CONTENT_TYPE => {}
+            Value::Fixed(value) => text.line(&format!("{} {}", site::spelled(&name), quoted(value))),
+            Value::FromPath(_) if name == ETAG => etag = format!("ETag {}", quoted(&tag)),
+            Value::FromPath(_) => text.line(&format!("{} {}", site::spelled(&name), quoted(digest))),
+            _ => {}
+        }
+    }
+    text.close();
     text.line(&format!("@unchanged header If-None-Match {}", quoted(&format!("*{tag}*"))));
-    text.line("respond @unchanged 304");
+    text.open("handle @unchanged");
+    text.line(&format!("header {etag}"));
+    text.line("respond 304");
+    text.close();
+    text.open("@ranged header Range *");
+    text.close();
+    text.open("route @ranged");
     text.line("@several header Range *,*");
     text.line("request_header @several -Range");
     text.line("@unknown not header Range bytes=*");
     text.line("request_header @unknown -Range");
     text.line(&format!("@same header If-Range {}", quoted(&tag)));
     text.line("request_header @same -If-Range");
-    send(text);
+    text.close();
+    // Caddy sets these when the answer begins.
+    text.open("header");
+    text.line(&etag);
+    text.line("-Last-Modified");
+    if let Some((_, Value::Fixed(media_type))) = found.headers.iter().find(|(name, _)| *name == CONTENT_TYPE) {
+        text.line(&format!("Content-Type {}", quoted(media_type)));
+    }
+    text.line("defer");
+    text.close();
+    let typed = found.headers.contains(&(CONTENT_TYPE, Value::OfContent(Content::MediaType)));
+    send(text, typed);
 }
 
 /// A manifest by what it holds: read once, hashed, and found again among the types.
 fn template(text: &mut Text, site: &Site, found: &Answer) {
+    template_headers(text, site, found);
+    // Templates remove it from what they make, since they don't know what that depends on. We do.
+    text.open("header");
+    text.line("ETag {http.response.header.Roadstead-Tag}");
+    text.line("-Roadstead-Tag");
+    text.line("defer");
+    text.close();
+    template_with(text, MANIFEST);
+}
+
+/// What a template doesn't set by itself.
+fn template_headers(text: &mut Text, site: &Site, found: &Answer) {
     text.open("header");
     for (name, value) in site.headers(found) {
         if let Value::Fixed(value) = value
@@ -339,13 +392,6 @@ fn template(text: &mut Text, site: &Site, found: &Answer) {
         }
     }
     text.close();
-    // Templates remove it from what they make, since they don't know what that depends on. We do.
-    text.open("header");
-    text.line("ETag {http.response.header.Roadstead-Tag}");
-    text.line("-Roadstead-Tag");
-    text.line("defer");
-    text.close();
-    template_with(text, MANIFEST);
 }
 
 fn template_with(text: &mut Text, template: &str) {
@@ -392,7 +438,7 @@ const MANIFEST: &str = r#"~"<- $text := include (placeholder "http.matchers.file
 /// The lists say the tree's own names: a template puts the prefix in front of each.
 fn list_below(text: &mut Text, site: &Site, pattern: PathPattern, found: &Answer) {
     let prefix = site.name_prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
-    headers(text, site, found, "", "");
+    template_headers(text, site, found);
     let replaced = if pattern == PathPattern::TagsList {
         format!("replace `\"name\":\"` `\"name\":\"{prefix}`")
     } else {
@@ -433,9 +479,9 @@ fn pages(text: &mut Text, site: &Site) {
         }
         text.line("default `text/html; charset=utf-8`");
         text.close();
-        headers(text, site, found, "", "{roadstead_type}");
+        headers(text, site, found, "{roadstead_type}");
         text.line("request_header -Range");
-        send(text);
+        send(text, false);
         text.close();
         text.close();
     }
