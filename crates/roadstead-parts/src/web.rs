@@ -112,7 +112,7 @@ fn apache(folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocatio
     // What a machine may have already, and what must not change an answer.
     let around = format!(
         "ServerRoot {path}\nServerName localhost\nPidFile apache.pid\nDefaultRuntimeDir {path}\nErrorLog /dev/stderr\n\
-         LogLevel error\nStartServers 2\nServerLimit 2\nThreadsPerChild 32\nMaxRequestWorkers 64\nMaxSpareThreads 64\n\
+         LogLevel error\nStartServers 2\nServerLimit 2\nThreadsPerChild 64\nMaxRequestWorkers 128\nMinSpareThreads 1\nMaxSpareThreads 128\n\
          User www-data\nGroup www-data\n{modules}TypesConfig /etc/mime.types\n\
          AddOutputFilterByType DEFLATE application/json text/html\nAddDefaultCharset utf-8\nIndexOptions FancyIndexing\n"
     );

@@ -3,7 +3,7 @@
 //! Caddy has no way to say where a link leads. A digest's type is found by looking into the folder of each known type
 //! (`try_files`), which is as fast as serving a file. A tag has no digest to look for: a template reads what it leads to,
 //! hashes it, and looks for the folder that holds that digest; so type, digest and body follow from one reading here, too.
-//! That is several times slower, which a pull, asking for one tag, does not notice. Naming every tag in the configuration
+//! That is ten times slower, which a pull, asking for one tag, does not notice. Naming every tag in the configuration
 //! was the alternative: it would have to be made anew and reloaded for each image, and answer wrongly in between.
 //!
 //! Traps that the text avoids:
