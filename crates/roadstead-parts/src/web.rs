@@ -19,10 +19,7 @@ pub enum Extent {
 }
 
 impl WebServer {
-    /// The programs that can be started, by the names of their configurations' makers.
-    pub const NAMES: [&str; 3] = ["caddy", "apache", "lighttpd"];
-
-    /// Starts the program with files (names and texts, the main one first) that let it listen on `port`, or, in a
+    /// Starts a program (`caddy`, `apache`, `lighttpd`, or one that stands in front of others: `haproxy`, `varnish`) with files (names and texts, the main one first) that let it listen on `port`, or, in a
     /// snippet, leave that to the site around.
     ///
     /// # Panics
@@ -39,6 +36,12 @@ impl WebServer {
             "caddy" => caddy(&folder, main, extent, &port),
             "apache" => apache(&folder, main, extent, &port),
             "lighttpd" => lighttpd(&folder, main, extent, &port),
+            "haproxy" => Invocation::new(part::installed("haproxy")).args(["-db", "-f"]).arg(folder.join(main)),
+            "varnish" => Invocation::new(part::installed("varnishd"))
+                .args(["-F", "-T", "none", "-s", "malloc,64m", "-a", &port.address().to_string(), "-n"])
+                .arg(folder.join("work"))
+                .arg("-f")
+                .arg(folder.join(main)),
             other => panic!("{other} is no server that can be started here"),
         };
         let served = Served::start(&program, Isolation::Namespaces, folder, || port.answers());

@@ -5,6 +5,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use roadstead::server::{Sendfile, ServeOptions};
 use roadstead::site::Form;
+use roadstead_parts::{Extent, Port, WebServer};
 
 use crate::cases::{Case, cases};
 use crate::client::{Address, Answer, exchange};
@@ -123,6 +124,36 @@ fn lighttpd_as_a_part_of_a_server() {
 #[test]
 fn lighttpd_alone() {
     host("lighttpd", Form::Standalone);
+}
+
+/// A proxy in front, with what the page prints.
+fn behind(proxy: &str) {
+    let fixture = Fixture::new();
+    let nginx = Host::start("nginx", fixture.folder.path(), Form::Site, None, false).unwrap();
+    let Address::Unix(socket) = &nginx.address else { unreachable!("it listens on a socket") };
+    let page = include_str!("../../../../docs/hosts/README.md");
+    let printed = page.split(&format!("```{proxy}\n")).nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let port = Port::free();
+    let listen = port.address();
+    let text =
+        printed.replace("127.0.0.1:8080", &listen.to_string()).replace("/run/registry.sock", socket.to_str().unwrap());
+    let name = if proxy == "vcl" { "varnish" } else { "haproxy" };
+    let _running = WebServer::start(name, &[("proxy.conf".to_owned(), text)], Extent::Standalone, port);
+    let address = Address::Tcp(listen);
+    let mut cases = cases(&fixture);
+    deviations::of(name, &mut cases);
+    run(name, &cases, |case| ask(&address, case, "Connection: close\r\n"));
+    assert_eq!(nginx.log(), "", "nginx complained");
+}
+
+#[test]
+fn behind_haproxy() {
+    behind("haproxy");
+}
+
+#[test]
+fn behind_varnish() {
+    behind("vcl");
 }
 
 #[test]

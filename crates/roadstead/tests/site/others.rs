@@ -111,7 +111,9 @@ fn what_is_not_for_everyone_is_got_by_no_spelling() {
             let answer = get(address, path);
             assert!((400..=405).contains(&answer.status), "{server}: {path} is {}: {}", answer.status, answer.text());
             let has = |secret: &[u8]| answer.body.windows(secret.len()).any(|part| part == secret);
-            assert!(!has(b"secret") && !has(bytes) && !(format.len() > 8 && has(&format)), "{server}: {path}");
+            for secret in [&b"secret"[..], bytes, &format] {
+                assert!(secret.len() < 6 || !has(secret), "{server}: {path} tells");
+            }
         }
     });
 }
