@@ -1,7 +1,8 @@
 //! The rules as a Lua function, for servers that run Lua: Apache and lighttpd.
 //!
 //! Lua itself can't read a link; LuaFileSystem can. One reading of it gives type, digest and body, as in nginx.
-//! Reading the file and hashing it was the alternative: it needs no module, and costs ten times as much. Lua has no
+//! Reading the file and hashing it was the alternative: it needs no module where the server can
+//! hash, as lighttpd can and Apache can't, and costs the more the larger a manifest is. Lua has no
 //! regular expressions either, so that the grammar of paths is written once more, in the same order as
 //! [`site::Path`] has it; the table of requests holds both to the same.
 
@@ -92,7 +93,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
 }
 
-/// Names of patterns are those of [`PathPattern`].
+/// Names of patterns are those of [`site::PathPattern`].
 const TEXT: &str = r#"local lfs = require "lfs"
 local root, prefix, cors = ROOT, PREFIX, CORS
 
