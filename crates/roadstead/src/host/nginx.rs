@@ -432,6 +432,8 @@ fn by_digest(text: &mut Text, site: &Site, root: &str, rule: &Rule) {
     errors(text, Some(rule.pattern));
     text.line(REFUSE);
     text.line("open_file_cache max=4096 inactive=60s;");
+    // What is removed is seen for as long as this; what isn't there is not remembered.
+    text.line("open_file_cache_valid 1s;");
     text.line(&format!("if (!-f \"{root}/{key}\") {{ return 404; }}"));
     text.line("set $roadstead_digest $roadstead_asked;");
     text.line("if ($roadstead_unchanged) { return 304; }");

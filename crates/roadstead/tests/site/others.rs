@@ -2,8 +2,9 @@
 
 use roadstead::server::ServeOptions;
 use roadstead::site::Form;
+use roadstead_parts::wait_until;
 
-use crate::client::{Address, exchange, get};
+use crate::client::{Address, PATIENCE, exchange, get};
 use crate::fixture::Fixture;
 use crate::servers::{Host, names};
 
@@ -54,6 +55,24 @@ fn pages_of_other_origins_may_read_what_the_site_lets_them() {
             assert!(allowed.contains("Accept") && allowed.contains("Range"), "{server}: {path}: {allowed:?}");
             assert_eq!(answer.text(), "", "{server}: {path}");
         }
+    });
+}
+
+/// No server is told that images come and go.
+#[test]
+fn what_comes_shows_at_once_and_what_goes_is_gone() {
+    on_every_server(false, |server, address, fixture| {
+        let (digest, path) = (fixture.odd.digest(), |reference: &str| format!("/v2/coming/manifests/{reference}"));
+        let status = |reference: &str| get(address, &path(reference)).status;
+        let digest = digest.to_string();
+        assert_eq!((status("new"), status(&digest)), (404, 404), "{server}");
+        fixture.add("coming", &["new"], &fixture.odd);
+        assert_eq!((status("new"), status(&digest)), (200, 200), "{server}");
+        let (name, tag) = ("coming".parse().unwrap(), "new".parse().unwrap());
+        fixture.runtime.block_on(fixture.tree.remove(&name, Some(&tag))).unwrap();
+        assert_eq!(status("new"), 404, "{server}");
+        // Servers may remember for a moment what a digest names.
+        assert!(wait_until(PATIENCE, || status(&digest) == 404), "{server}");
     });
 }
 
