@@ -13,12 +13,14 @@
 //!  many       many small images at once, beside skopeo sync and regsync
 //!  tend       verifying a tree, and small changes of a large one
 //!  serving    the tree over HTTP, beside nginx and distribution 3
+//!  hosts      web servers with our configurations, beside themselves with a plain root
 //!  report     the table for people and the file for scripts
 //! ```
 
 mod archive;
 mod contest;
 mod corpus;
+mod hosts;
 mod import;
 mod machine;
 mod many;
@@ -77,6 +79,8 @@ pub enum Part {
     Tend,
     /// Files over HTTP
     Serve,
+    /// Files over HTTP by other web servers
+    Hosts,
 }
 
 /// Measures what the options ask for. The report is also left as `report.json` among the files of the work.
@@ -110,6 +114,9 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     if wanted(Part::Serve) {
         rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);
+    }
+    if wanted(Part::Hosts) {
+        rows.extend(hosts::measure(&roadstead, &registry, runs, seconds)?);
     }
     let report = Report { machine: machine::describe(&roadstead, &work)?, runs, seconds, quick: options.quick, rows };
     fs::write(work.join("report.json"), report.json()?)?;

@@ -146,7 +146,7 @@ impl Servers {
 }
 
 /// The rate that wrk prints.
-fn rate(printed: &str, unit: Unit) -> anyhow::Result<f64> {
+pub(crate) fn rate(printed: &str, unit: Unit) -> anyhow::Result<f64> {
     if let Some(line) = printed.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
         bail!("not everything was answered: {}", line.trim());
     }

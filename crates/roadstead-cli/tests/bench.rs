@@ -13,7 +13,7 @@ fn every_figure_can_be_measured() {
         only: None,
     };
     let report = roadstead_bench::run(&options).unwrap_or_else(|e| panic!("{e:?}"));
-    assert_eq!(report.rows.len(), 38, "{report}");
+    assert_eq!(report.rows.len(), 46, "{report}");
     for row in &report.rows {
         assert!(row.ours.median.is_finite() && row.ours.median >= 0.0, "{row:?}");
     }

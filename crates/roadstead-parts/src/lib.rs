@@ -9,7 +9,7 @@
 //!  Served       a program in the background, ended with everything that it started, whatever happens to the test
 //!  Folder, Port what parts need of the machine, nobody else's while the value lives
 //!
-//!  Distribution, Nginx, Buckets         servers
+//!  Distribution, Nginx, WebServer, Buckets   servers
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify
@@ -51,6 +51,7 @@ mod port;
 mod served;
 mod tools;
 mod wait;
+mod web;
 
 use std::sync::LazyLock;
 
@@ -69,6 +70,7 @@ pub use port::Port;
 pub use served::{Isolation, Served};
 pub use tools::{Bundle, Cosign, Crane, Notation, Oras, Skopeo};
 pub use wait::wait_until;
+pub use web::{Extent, WebServer};
 
 /// Returns every client that an ordinary test run has, the engines being those that all tests of this process share.
 pub fn clients() -> [&'static dyn Client; 7] {

@@ -1,6 +1,7 @@
 //! Every kind of image, added from real registries, served by `serve` and by nginx, pulled and run by every client.
 
 mod expected;
+mod hosts;
 mod kinds;
 mod outcome;
 mod referrers;

@@ -5,11 +5,13 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use roadstead::server::{Sendfile, ServeOptions};
 use roadstead::site::Form;
+use roadstead_parts::{Extent, Port, WebServer};
 
 use crate::cases::{Case, cases};
 use crate::client::{Address, Answer, exchange};
+use crate::deviations;
 use crate::fixture::Fixture;
-use crate::nginx::Nginx;
+use crate::servers::{Host, names};
 
 /// Everything that is wrong, so that one failure doesn't hide the others.
 fn judge(server: &str, case: &Case, answer: &Answer, problems: &mut Vec<String>) {
@@ -54,32 +56,104 @@ fn ask(address: &Address, case: &Case, more: &str) -> Answer {
     exchange(address, &format!("{method} {path} HTTP/1.1\r\nHost: registry\r\n{lines}{more}\r\n"))
 }
 
-fn nginx(form: Form) {
+fn host(name: &str, form: Form) {
     let fixture = Fixture::new();
-    let nginx = Nginx::start(fixture.folder.path(), form, None);
-    let cases: Vec<_> = cases(&fixture).into_iter().filter(|case| case.everywhere || form != Form::Snippet).collect();
-    run(&format!("nginx, {form:?}"), &cases, |case| {
-        let answer = ask(&nginx.address, case, "Accept-Encoding: gzip\r\nConnection: close\r\n");
+    let host = Host::start(name, fixture.folder.path(), form, None, false).unwrap();
+    let mut cases = cases(&fixture);
+    cases.retain(|case| case.everywhere || form != Form::Snippet);
+    deviations::of(name, &mut cases);
+    run(&format!("{name}, {form:?}"), &cases, |case| {
+        let answer = ask(&host.address, case, "Accept-Encoding: gzip\r\nConnection: close\r\n");
         let said = answer.header("server").unwrap_or_default();
-        assert!(form == Form::Snippet || said == "nginx", "nginx says that it is {said}");
+        assert!(form == Form::Snippet || name != "nginx" || said == "nginx", "nginx says that it is {said}");
         answer
     });
-    assert_eq!(nginx.log(), "", "nginx complained");
+    assert_eq!(host.log(), "", "{name} complained");
 }
 
 #[test]
 fn nginx_as_a_site() {
-    nginx(Form::Site);
+    host("nginx", Form::Site);
 }
 
 #[test]
 fn nginx_as_a_part_of_a_server() {
-    nginx(Form::Snippet);
+    host("nginx", Form::Snippet);
 }
 
 #[test]
 fn nginx_alone() {
-    nginx(Form::Standalone);
+    host("nginx", Form::Standalone);
+}
+
+#[test]
+fn caddy_as_a_site() {
+    host("caddy", Form::Site);
+}
+
+#[test]
+fn caddy_as_a_part_of_a_server() {
+    host("caddy", Form::Snippet);
+}
+
+#[test]
+fn caddy_alone() {
+    host("caddy", Form::Standalone);
+}
+
+#[test]
+fn apache_as_a_site() {
+    host("apache", Form::Site);
+}
+
+#[test]
+fn apache_as_a_part_of_a_server() {
+    host("apache", Form::Snippet);
+}
+
+#[test]
+fn lighttpd_as_a_site() {
+    host("lighttpd", Form::Site);
+}
+
+#[test]
+fn lighttpd_as_a_part_of_a_server() {
+    host("lighttpd", Form::Snippet);
+}
+
+#[test]
+fn lighttpd_alone() {
+    host("lighttpd", Form::Standalone);
+}
+
+/// A proxy in front, with what the page prints.
+fn behind(proxy: &str) {
+    let fixture = Fixture::new();
+    let nginx = Host::start("nginx", fixture.folder.path(), Form::Site, None, false).unwrap();
+    let Address::Unix(socket) = &nginx.address else { unreachable!("it listens on a socket") };
+    let page = include_str!("../../../../docs/hosts/README.md");
+    let printed = page.split(&format!("```{proxy}\n")).nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let port = Port::free();
+    let listen = port.address();
+    let text =
+        printed.replace("127.0.0.1:8080", &listen.to_string()).replace("/run/registry.sock", socket.to_str().unwrap());
+    let name = if proxy == "vcl" { "varnish" } else { "haproxy" };
+    let _running = WebServer::start(name, &[("proxy.conf".to_owned(), text)], Extent::Standalone, port);
+    let address = Address::Tcp(listen);
+    let mut cases = cases(&fixture);
+    deviations::of(name, &mut cases);
+    run(name, &cases, |case| ask(&address, case, "Connection: close\r\n"));
+    assert_eq!(nginx.log(), "", "nginx complained");
+}
+
+#[test]
+fn behind_haproxy() {
+    behind("haproxy");
+}
+
+#[test]
+fn behind_varnish() {
+    behind("vcl");
 }
 
 #[test]
@@ -132,11 +206,14 @@ fn the_other_path_in_version_2() {
 fn a_prefix_in_front_of_every_name() {
     let fixture = Fixture::new();
     let prefix = Some("mirror.x/hub".parse().unwrap());
-    let nginx = Nginx::start(fixture.folder.path(), Form::Site, prefix.clone());
+    let hosts: Vec<_> = names()
+        .map(|name| Host::start(name, fixture.folder.path(), Form::Site, prefix.clone(), false).unwrap())
+        .collect();
     let serving = fixture.serve(ServeOptions { name_prefix: prefix, ..ServeOptions::default() });
     let (blob, bytes) = fixture.blob();
     let digest = fixture.image.digest().to_string();
-    for (server, address) in [("nginx", &nginx.address), ("serve", &serving.address)] {
+    let all = hosts.iter().map(|host| (host.name, &host.address)).chain([("serve", &serving.address)]);
+    for (server, address) in all {
         let get = |path: String| crate::client::get(address, &path);
         for name in crate::fixture::REPOSITORIES {
             let manifest = get(format!("/v2/mirror.x/hub/{name}/manifests/latest"));
@@ -162,21 +239,24 @@ fn a_prefix_in_front_of_every_name() {
         names.sort_unstable();
         assert_eq!(catalog["repositories"], serde_json::json!(names), "{server}");
     }
-    assert_eq!(nginx.log(), "", "nginx complained");
+    for host in &hosts {
+        assert_eq!(host.log(), "", "{} complained", host.name);
+    }
 }
 
 /// A tag that moves while it is asked for: body, type and digest always belong together.
 #[test]
 fn a_moving_tag_is_never_seen_halfway() {
     let fixture = Fixture::new();
-    let nginx = Nginx::start(fixture.folder.path(), Form::Site, None);
+    let hosts: Vec<_> =
+        names().map(|name| Host::start(name, fixture.folder.path(), Form::Site, None, false).unwrap()).collect();
     let serving = fixture.serve(ServeOptions::default());
     let images = [&fixture.image, &fixture.index];
     fixture.add("app", &["moving"], images[0]);
     std::thread::scope(|scope| {
         let watch = |address: &Address| {
             let mut seen = std::collections::BTreeSet::new();
-            for _ in 0..2000 {
+            for _ in 0..1000 {
                 let answer = crate::client::get(address, "/v2/app/manifests/moving");
                 let digest = answer.header("docker-content-digest").unwrap_or_else(|| panic!("{answer:?}"));
                 let image = images.iter().find(|image| image.digest().to_string() == digest).expect("one of the two");
@@ -186,7 +266,8 @@ fn a_moving_tag_is_never_seen_halfway() {
             }
             seen.len()
         };
-        let watchers = [&nginx.address, &serving.address].map(|address| scope.spawn(move || watch(address)));
+        let addresses = hosts.iter().map(|host| &host.address).chain([&serving.address]);
+        let watchers: Vec<_> = addresses.map(|address| scope.spawn(move || watch(address))).collect();
         let mut turn = 0;
         while !watchers.iter().all(|watcher| watcher.is_finished()) {
             turn += 1;

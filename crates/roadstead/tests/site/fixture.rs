@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
 use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
-use roadstead::oci::{Algorithm, Reference, Repository, Tag};
+use roadstead::oci::{Algorithm, Manifest, Reference, Repository, Tag};
 use roadstead::server::{ServeOptions, Server};
 use roadstead::store::LocalStore;
 use roadstead::testing::{Format, Image, ImageBuilder, IndexBuilder, MemorySource};
@@ -24,6 +24,8 @@ pub(crate) struct Fixture {
     pub(crate) image: Image,
     pub(crate) index: Image,
     pub(crate) sha512: Image,
+    /// Of a type that no specification has.
+    pub(crate) odd: Image,
     /// Refers to `image`.
     pub(crate) artifact: Image,
     source: MemorySource,
@@ -42,15 +44,29 @@ impl Fixture {
             IndexBuilder::new().format(Format::Docker).image(ImageBuilder::new().format(Format::Docker).build());
         let artifact = ImageBuilder::new().artifact_type("application/x.test").subject(&image.descriptor()).build();
         let sha512 = ImageBuilder::new().algorithm(Algorithm::Sha512).greeting("long").build();
+        let odd = ImageBuilder::new().greeting("odd").build();
+        let text = String::from_utf8(odd.manifest.bytes().to_vec()).unwrap();
+        let text = text.replace(odd.manifest.media_type().as_str(), "application/vnd.example.odd.v1+json");
+        let odd = Image { manifest: Manifest::parse(text.into(), Algorithm::Sha256).unwrap(), ..odd };
         let store = Arc::new(LocalStore::create(folder.path()).unwrap());
         let tree = runtime.block_on(Tree::create(store)).unwrap();
-        let fixture =
-            Self { folder, tree, runtime, image, index: index.build(), sha512, artifact, source: MemorySource::new() };
+        let fixture = Self {
+            folder,
+            tree,
+            runtime,
+            image,
+            index: index.build(),
+            sha512,
+            odd,
+            artifact,
+            source: MemorySource::new(),
+        };
         for repository in REPOSITORIES {
             fixture.add(repository, &["1.0.html", "latest"], &fixture.image);
         }
         fixture.add("app", &["index"], &fixture.index);
         fixture.add("app", &["long"], &fixture.sha512);
+        fixture.add("app", &["odd"], &fixture.odd);
         fixture.add("app", &[], &fixture.artifact);
         std::fs::write(fixture.folder.path().join("index.html"), "<p>hello").unwrap();
         std::fs::write(fixture.folder.path().join("secret.key"), "secret").unwrap();

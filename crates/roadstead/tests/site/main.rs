@@ -6,7 +6,11 @@
 mod cases;
 mod client;
 mod conformance;
+mod deviations;
 mod fixture;
 mod limits;
 mod lists;
 mod nginx;
+mod others;
+mod pages;
+mod servers;

@@ -32,7 +32,7 @@ const HTTP: &str = "
 ";
 
 impl Nginx {
-    pub(crate) fn start(tree: &Path, form: Form, name_prefix: Option<Repository>) -> Self {
+    pub(crate) fn start(tree: &Path, form: Form, name_prefix: Option<Repository>, cors: bool) -> Self {
         let folder = Folder::new();
         let socket = folder.path().join("s");
         let site = Site {
@@ -40,6 +40,7 @@ impl Nginx {
             listen: format!("unix:{}", socket.display()),
             form,
             name_prefix,
+            cors,
         };
         let files = host::find("nginx").unwrap().render(&site).unwrap();
         let mut main = String::new();

@@ -7,8 +7,8 @@ use super::expected::Expected;
 use super::kinds::Kind;
 use super::outcome::Cell;
 
-/// The document that shows the matrix of each test, between two lines.
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/clients.md");
+/// Where the documents are that show the matrix of each test, between two lines.
+const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 const END: &str = "<!-- end of what is made -->";
 
 /// Prints the matrix, and fails if anything was not as expected, or if the document shows something else.
@@ -18,7 +18,7 @@ pub(super) fn conclude(test: &str, clients: &[&str], kinds: &[Kind], cells: &[Ce
     eprintln!("{matrix}");
     let surprises: Vec<_> = cells.iter().flat_map(|cell| &cell.surprises).map(String::as_str).collect();
     assert!(surprises.is_empty(), "{matrix}\n{} surprises\n\n{}", surprises.len(), surprises.join("\n\n"));
-    document(test, &matrix);
+    document("clients.md", test, &matrix);
 }
 
 fn render(clients: &[&str], kinds: &[Kind], cells: &[Cell]) -> String {
@@ -54,9 +54,9 @@ fn render(clients: &[&str], kinds: &[Kind], cells: &[Cell]) -> String {
 }
 
 #[expect(clippy::disallowed_methods, reason = "whether the document is to be written is said by the environment")]
-fn document(test: &str, matrix: &str) {
+pub(super) fn document(name: &str, test: &str, matrix: &str) {
     let begin = format!("<!-- made by the test `{test}`: UPDATE_DOCS=1 -->");
-    let path = Path::new(DOCUMENT);
+    let path = &Path::new(DOCUMENTS).join(name);
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
     let (before, (shown, after)) = parts.unwrap_or_else(|| panic!("{} has no place for the matrix", path.display()));
@@ -64,6 +64,6 @@ fn document(test: &str, matrix: &str) {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, format!("{before}{begin}{made}{END}{after}")).unwrap();
     } else {
-        assert_eq!(shown, made, "docs/clients.md shows another matrix: run the test with UPDATE_DOCS=1");
+        assert_eq!(shown, made, "docs/{name} shows another matrix: run the test with UPDATE_DOCS=1");
     }
 }

@@ -1,0 +1,523 @@
+//! Caddy: one fixed Caddyfile, whatever the tree holds, never reloaded when images come and go.
+//!
+//! Caddy has no way to say where a link leads. A digest's type is found by looking into the folder of each known type
+//! (`try_files`), which is as fast as serving a file. A tag has no digest to look for: a template reads what it leads to,
+//! hashes it, and looks for the folder that holds that digest; so type, digest and body follow from one reading here, too.
+//! That is ten times slower, which a pull, asking for one tag, does not notice. Naming every tag in the configuration
+//! was the alternative: it would have to be made anew and reloaded for each image, and answer wrongly in between.
+//!
+//! Traps that the text avoids:
+//!
+//! - a template that includes a file executes what looks like an action in it. The delimiters have a quotation mark behind
+//!   a `~` in them, and before a `<`: a JSON text can't have that, inside a string or outside, and a tree's manifests and
+//!   lists are JSON;
+//! - `file_server` sets an `ETag` of its own, and compares conditions with that: so headers are deferred to when the
+//!   answer begins, and conditions are decided before;
+//! - more than one range would be answered with `multipart/byteranges`, which no client of a registry expects;
+//! - `path` compares without regard to case, so every path is matched by an expression.
+
+use std::net::SocketAddr;
+
+use http::header::{ACCEPT_RANGES, CONTENT_TYPE, ETAG};
+
+use super::text::Text;
+use super::{ConfigFile, Group, Host, MANIFEST_TYPES, Unsupported};
+use crate::site::{
+    self, Answer, Body, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PREFLIGHT, PathPattern, RULES, Rule, Site, Value,
+};
+
+/// Caddy.
+pub(super) struct Caddy;
+
+const NAME: &str = "caddy";
+
+impl Host for Caddy {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn group(&self) -> Group {
+        Group::Server
+    }
+
+    fn summary(&self) -> &'static str {
+        "2.6 and later: one fixed Caddyfile, never reloaded for images"
+    }
+
+    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        let root = root(&site.root)?;
+        let mut text = Text::default();
+        text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
+        let (name, place) = match site.form {
+            Form::Snippet => {
+                routes(&mut text, site, &root);
+                ("roadstead.caddy", "import it inside the site that is to answer")
+            }
+            Form::Site | Form::Standalone => {
+                let (port, bind) = listen(&site.listen)?;
+                if site.form == Form::Standalone {
+                    text.open("");
+                    for line in ["admin off", "auto_https off"] {
+                        text.line(line);
+                    }
+                    text.close();
+                    text.line("");
+                }
+                text.open(&format!("http://:{port}"));
+                if let Some(bind) = bind {
+                    text.line(&format!("bind {bind}"));
+                }
+                routes(&mut text, site, &root);
+                text.close();
+                if site.form == Form::Site {
+                    ("roadstead.caddy", "import it in /etc/caddy/Caddyfile, then caddy reload")
+                } else {
+                    ("Caddyfile", "run it with caddy run --config FILE --adapter caddyfile")
+                }
+            }
+        };
+        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: formatted(&text.finish()) }])
+    }
+}
+
+/// As `caddy fmt` wants it: indented by tabs.
+fn formatted(text: &str) -> String {
+    let line = |line: &str| {
+        let rest = line.trim_start_matches("    ");
+        let depth = (line.len() - rest.len()) / 4;
+        "\t".repeat(depth) + rest.trim_start() + "\n"
+    };
+    text.lines().map(line).collect()
+}
+
+fn refused(what: &'static str, value: &str, problem: &'static str) -> Unsupported {
+    Unsupported::Value { host: NAME, what, value: value.to_owned(), problem }
+}
+
+/// The place of the tree, quoted.
+fn root(given: &str) -> Result<String, Unsupported> {
+    const WHAT: &str = "the tree's place";
+    if given.is_empty() {
+        return Err(refused(WHAT, given, "it is empty"));
+    }
+    if given.chars().any(char::is_control) {
+        return Err(refused(WHAT, given, "it has a control character"));
+    }
+    if given.contains(['`', '{', '}', '*', '?', '[', ']', '\\']) {
+        return Err(refused(WHAT, given, "it has a character that means something else in a Caddyfile"));
+    }
+    Ok(format!("`{}`", given.trim_end_matches('/')))
+}
+
+/// Where to listen: the port, and what it is bound to if not to every address.
+fn listen(given: &str) -> Result<(u16, Option<String>), Unsupported> {
+    let port = |port: &str| port.parse::<u16>().ok().filter(|n| *n > 0 && !port.starts_with('+'));
+    if let Ok(address) = given.parse::<SocketAddr>()
+        && address.port() > 0
+    {
+        return Ok((address.port(), Some(address.ip().to_string())));
+    }
+    if let Some(port) = port(given) {
+        return Ok((port, None));
+    }
+    match given.strip_prefix("unix:") {
+        Some(path)
+            if path.starts_with('/') && path.bytes().all(|c| c.is_ascii_alphanumeric() || b"/._-".contains(&c)) =>
+        {
+            Ok((80, Some(format!("unix/{path}"))))
+        }
+        _ => {
+            Err(refused("the address to listen on", given, "expected PORT, ADDRESS:PORT, [ADDRESS]:PORT or unix:/PATH"))
+        }
+    }
+}
+
+/// A text, quoted. In no text of the rules is there a backtick.
+fn quoted(text: &str) -> String {
+    format!("`{text}`")
+}
+
+/// A name for a matcher, and for the captures of its expression.
+fn matcher(pattern: PathPattern) -> String {
+    format!("roadstead_{}", format!("{pattern:?}").to_ascii_lowercase())
+}
+
+/// An expression in the syntax of Go.
+fn regex(pattern: PathPattern, site: &Site) -> String {
+    quoted(&pattern.regex(site.name_prefix.as_ref()).replace("(?<", "(?P<"))
+}
+
+/// The headers of an answer. `page_type` is the type of a page.
+fn headers(text: &mut Text, site: &Site, answer: &Answer, page_type: &str) {
+    text.open("header");
+    for (name, value) in site.headers(answer) {
+        match value {
+            Value::Fixed(value) if name != ACCEPT_RANGES => {
+                text.line(&format!("{} {}", site::spelled(&name), quoted(value)));
+            }
+            Value::OfPage => text.line(&format!("{} {}", site::spelled(&name), quoted(page_type))),
+            _ => {}
+        }
+    }
+    text.close();
+    if answer.body == Body::Object {
+        // Caddy sets these when the answer begins.
+        text.open("header");
+        text.line("-Last-Modified");
+        text.line("-Etag");
+        if !answer.headers.iter().any(|(name, _)| *name == ACCEPT_RANGES) {
+            text.line("-Accept-Ranges");
+        }
+        text.line("defer");
+        text.close();
+    }
+}
+
+/// Answers by itself.
+fn fixed(text: &mut Text, site: &Site, answer: &Answer) {
+    let Body::Fixed(body) = &answer.body else { return };
+    headers(text, site, answer, "");
+    text.line(&format!("respond {} {}", quoted(body), answer.status.as_u16()));
+}
+
+/// Answers what is asked with a method, if the site takes it.
+fn methods(text: &mut Text, site: &Site) {
+    if site.cors {
+        text.line("@roadstead_preflight method OPTIONS");
+        text.open("handle @roadstead_preflight");
+        fixed(text, site, &PREFLIGHT);
+        text.close();
+    }
+    text.line("@roadstead_refused not method GET HEAD");
+    text.open("handle @roadstead_refused");
+    fixed(text, site, &METHOD_NOT_ALLOWED);
+    text.close();
+}
+
+/// Everything that the rules say, the first match first.
+fn routes(text: &mut Text, site: &Site, root: &str) {
+    text.line("@roadstead path_regexp ^/v2(/|$)");
+    text.open("handle @roadstead");
+    text.open("route");
+    text.line(&format!("root * {root}"));
+    methods(text, site);
+    // What is there and what pulls consist of comes first: Go's expressions are slow, and nothing lies under a path that
+    // a loose one takes and the grammar doesn't.
+    for pattern in [PathPattern::ManifestByDigest, PathPattern::Blob, PathPattern::ManifestByTag] {
+        frequent(text, site, pattern.rule());
+    }
+    for rule in RULES.iter() {
+        if matches!(rule.pattern, PathPattern::Page | PathPattern::Outside) {
+            continue;
+        }
+        endpoint(text, site, rule);
+        if site.name_prefix.is_some() && rule.found.is_some() && rule.pattern != PathPattern::Catalog {
+            // What lacks the prefix is missing, in the way that fits the path.
+            let name = format!("{}_outside", matcher(rule.pattern));
+            text.line(&format!("@{name} path_regexp {}", quoted(&rule.pattern.regex(None).replace("(?<", "(?P<"))));
+            text.open(&format!("handle @{name}"));
+            fixed(text, site, &rule.missing);
+            text.close();
+        }
+    }
+    text.close();
+    text.close();
+    if site.form != Form::Snippet {
+        text.open("handle");
+        text.open("route");
+        text.line(&format!("root * {root}"));
+        text.line("@roadstead_refused not method GET HEAD");
+        text.open("handle @roadstead_refused");
+        fixed(text, site, &METHOD_NOT_ALLOWED);
+        text.close();
+        pages(text, site);
+        text.open("handle");
+        fixed(text, site, &PathPattern::Outside.rule().missing);
+        text.close();
+        text.close();
+        text.close();
+    }
+}
+
+/// What lies under a path of a frequent form, if anything does.
+fn frequent(text: &mut Text, site: &Site, rule: &Rule) {
+    let Some(found) = &rule.found else { return };
+    let name = matcher(rule.pattern);
+    let prefix = site.name_prefix.as_ref().map(|p| p.as_str().replace('.', "[.]") + "/").unwrap_or_default();
+    let (kind, last) = match rule.pattern {
+        PathPattern::Blob => ("blobs", "sha[0-9]+:[0-9a-f]+"),
+        PathPattern::ManifestByTag => ("manifests", "[A-Za-z0-9_][A-Za-z0-9._-]*"),
+        _ => ("manifests", "sha[0-9]+:[0-9a-f]+"),
+    };
+    let loose = format!("^/v2/{prefix}([a-z0-9._/-]+)/{kind}/({last})$");
+    // In one matcher both would be asked in any order. A route, other than a handle, goes on where nothing in it answers.
+    text.line(&format!("@{name}_loose path_regexp {name} {}", quoted(&loose)));
+    text.open(&format!("route @{name}_loose"));
+    text.line(&format!("@found file /v2/{{re.{name}.1}}/{kind}/{{re.{name}.2}}"));
+    text.open("handle @found");
+    text.open("route");
+    let digest = format!("{{re.{name}.2}}");
+    match rule.pattern {
+        PathPattern::Blob => ranges(text, site, found, &digest),
+        PathPattern::ManifestByTag => template(text, site, found),
+        _ => {
+            let folders: Vec<_> =
+                MANIFEST_TYPES.iter().map(|known| format!("/content/manifests/{known}/{digest}")).collect();
+            text.open("@known file");
+            text.line(&format!("try_files {}", folders.join(" ")));
+            text.close();
+            text.open("handle @known");
+            text.open("route");
+            ranges(text, site, found, &digest);
+            text.close();
+            text.close();
+            text.open("handle");
+            template(text, site, found);
+            text.close();
+        }
+    }
+    text.close();
+    text.close();
+    text.close();
+}
+
+/// A form of path: what lies there if anything does.
+fn endpoint(text: &mut Text, site: &Site, rule: &Rule) {
+    let name = matcher(rule.pattern);
+    text.line(&format!("@{name} path_regexp {name} {}", regex(rule.pattern, site)));
+    text.open(&format!("handle @{name}"));
+    let path = match rule.pattern {
+        PathPattern::Catalog => Some("_catalog".to_owned()),
+        PathPattern::TagsList => Some(format!("{{re.{name}.name}}/tags/list")),
+        PathPattern::Referrers => Some(format!("{{re.{name}.name}}/referrers/{{re.{name}.digest}}")),
+        _ => None,
+    };
+    if let (Some(found), Some(path)) = (&rule.found, path) {
+        text.line(&format!("@found file /v2/{path}"));
+        text.open("handle @found");
+        text.open("route");
+        if site.name_prefix.is_some() && rule.pattern != PathPattern::Referrers {
+            list_below(text, site, rule.pattern, found);
+        } else {
+            headers(text, site, found, "");
+            text.line("request_header -Range");
+            send(text, false);
+        }
+        text.close();
+        text.close();
+    }
+    text.open("handle");
+    fixed(text, site, &rule.missing);
+    text.close();
+    text.close();
+}
+
+/// Sends the file that was found.
+fn send(text: &mut Text, typed: bool) {
+    text.line("request_header -If-Modified-Since");
+    text.line("request_header -If-None-Match");
+    text.line("rewrite * {http.matchers.file.relative}");
+    for (index, known) in MANIFEST_TYPES.iter().enumerate().filter(|_| typed) {
+        text.line(&format!("@type{index} path /content/manifests/{known}/*"));
+        text.line(&format!("header @type{index} Content-Type {known}"));
+    }
+    text.open("file_server");
+    text.line("disable_canonical_uris");
+    text.close();
+}
+
+/// An object that a digest names, with conditions and ranges.
+fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
+    let tag = format!("\"{digest}\"");
+    text.open("header");
+    let mut etag = String::new();
+    for (name, value) in site.headers(found) {
+        match value {
+            Value::Fixed(_) if name == ACCEPT_RANGES || name == CONTENT_TYPE => {}
+            Value::Fixed(value) => text.line(&format!("{} {}", site::spelled(&name), quoted(value))),
+            Value::FromPath(_) if name == ETAG => etag = format!("ETag {}", quoted(&tag)),
+            Value::FromPath(_) => text.line(&format!("{} {}", site::spelled(&name), quoted(digest))),
+            _ => {}
+        }
+    }
+    text.close();
+    text.line(&format!("@unchanged header If-None-Match {}", quoted(&format!("*{tag}*"))));
+    text.open("handle @unchanged");
+    text.line(&format!("header {etag}"));
+    text.line("respond 304");
+    text.close();
+    text.open("@ranged header Range *");
+    text.close();
+    text.open("route @ranged");
+    text.line("@several header Range *,*");
+    text.line("request_header @several -Range");
+    text.line("@unknown not header Range bytes=*");
+    text.line("request_header @unknown -Range");
+    text.line(&format!("@same header If-Range {}", quoted(&tag)));
+    text.line("request_header @same -If-Range");
+    text.close();
+    // Caddy sets these when the answer begins.
+    text.open("header");
+    text.line(&etag);
+    text.line("-Last-Modified");
+    if let Some((_, Value::Fixed(media_type))) = found.headers.iter().find(|(name, _)| *name == CONTENT_TYPE) {
+        text.line(&format!("Content-Type {}", quoted(media_type)));
+    }
+    text.line("defer");
+    text.close();
+    let typed = found.headers.contains(&(CONTENT_TYPE, Value::OfContent(Content::MediaType)));
+    send(text, typed);
+}
+
+/// A manifest by what it holds: read once, hashed, and found again among the types.
+fn template(text: &mut Text, site: &Site, found: &Answer) {
+    template_headers(text, site, found);
+    // Templates remove it from what they make, since they don't know what that depends on. We do.
+    text.open("header");
+    text.line("ETag {http.response.header.Roadstead-Tag}");
+    text.line("-Roadstead-Tag");
+    text.line("defer");
+    text.close();
+    template_with(text, MANIFEST);
+}
+
+/// What a template doesn't set by itself.
+fn template_headers(text: &mut Text, site: &Site, found: &Answer) {
+    text.open("header");
+    for (name, value) in site.headers(found) {
+        if let Value::Fixed(value) = value
+            && name != ACCEPT_RANGES
+        {
+            text.line(&format!("{} {}", site::spelled(&name), quoted(value)));
+        }
+    }
+    text.close();
+}
+
+fn template_with(text: &mut Text, template: &str) {
+    text.line("header Content-Type application/x-roadstead");
+    text.open("templates");
+    text.line("mime application/x-roadstead");
+    text.line("between `~\"<` `>\"~`");
+    text.close();
+    // What stands around an action is trimmed, so that the lines may be indented as `caddy fmt` wants them.
+    for line in format!("respond {}", quoted(template)).lines() {
+        text.line(line);
+    }
+}
+
+/// `sha512sum` is no function of Caddy 2.6: the type of what has such a digest is what it says, if that is a type that
+/// the tree knows, and its digest stays unsaid.
+const MANIFEST: &str = r#"~"<- $text := include (placeholder "http.matchers.file.relative") ->"~
+~"<- $digest := printf "sha256:%s" (sha256sum $text) ->"~
+~"<- $types := listFiles "/content/manifests/application" ->"~
+~"<- $type := "" ->"~
+~"<- range $types ->"~
+~"<- if fileExists (printf "/content/manifests/application/%s/%s" . $digest) ->"~
+~"<- $type = . ->"~
+~"<- end ->"~
+~"<- end ->"~
+~"<- if $type ->"~
+~"<- .RespHeader.Set "Docker-Content-Digest" $digest ->"~
+~"<- else ->"~
+~"<- $says := fromJson $text ->"~
+~"<- $type = trimPrefix "application/" (toString (get $says "mediaType")) ->"~
+~"<- if not (has $type $types) ->"~
+~"<- $type = ternary "vnd.oci.image.index.v1+json" "vnd.oci.image.manifest.v1+json" (hasKey $says "manifests") ->"~
+~"<- end ->"~
+~"<- end ->"~
+~"<- .RespHeader.Set "Content-Type" (printf "application/%s" $type) ->"~
+~"<- $tag := printf "%q" $digest ->"~
+~"<- if contains $tag (.Req.Header.Get "If-None-Match") ->"~
+~"<- .RespHeader.Set "ETag" $tag ->"~
+~"<- httpError 304 ->"~
+~"<- end ->"~
+~"<- .RespHeader.Set "Roadstead-Tag" $tag ->"~
+~"<- $text ->"~"#;
+
+/// The lists say the tree's own names: a template puts the prefix in front of each.
+fn list_below(text: &mut Text, site: &Site, pattern: PathPattern, found: &Answer) {
+    let prefix = site.name_prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
+    template_headers(text, site, found);
+    let replaced = if pattern == PathPattern::TagsList {
+        format!("replace `\"name\":\"` `\"name\":\"{prefix}`")
+    } else {
+        format!("replace `\",\"` `\",\"{prefix}` | replace `[\"` `[\"{prefix}`")
+    };
+    // Between backticks there can be none: quotation marks are escaped instead.
+    let replaced = replaced.replace('"', "\\\"").replace('`', "\"");
+    template_with(
+        text,
+        &format!(
+            "~\"<- include (placeholder \"http.matchers.file.relative\") | {replaced} ->\"~\n\
+             ~\"<- .RespHeader.Set \"Content-Type\" \"application/json\" ->\"~"
+        ),
+    );
+}
+
+/// The pages for people.
+fn pages(text: &mut Text, site: &Site) {
+    let rule = PathPattern::Page.rule();
+    let Some(found) = &rule.found else { return };
+    text.open("@roadstead_page");
+    text.line(&format!("path_regexp {}", quoted(&PathPattern::Page.regex(None))));
+    text.line("not path_regexp ^/content/");
+    text.close();
+    text.open("handle @roadstead_page");
+    for (name, file, ending) in
+        [("folder", "{path}index.html", "path_regexp /$"), ("file", "{path}", "not path_regexp /$")]
+    {
+        text.open(&format!("@{name}"));
+        text.line(ending);
+        text.line(&format!("file {file}"));
+        text.close();
+        text.open(&format!("handle @{name}"));
+        text.open("route");
+        text.open("map {path} {roadstead_type}");
+        for (extension, media_type) in PAGE_TYPES {
+            text.line(&format!("~[.]{extension}$ {}", quoted(media_type)));
+        }
+        text.line("default `text/html; charset=utf-8`");
+        text.close();
+        headers(text, site, found, "{roadstead_type}");
+        text.line("request_header -Range");
+        send(text, false);
+        text.close();
+        text.close();
+    }
+    text.open("handle");
+    fixed(text, site, &rule.missing);
+    text.close();
+    text.close();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_is_checked() {
+        for place in ["", "/a\nb", "/a`b", "/a{b}", "/a*", "/a[b", "/a\\b"] {
+            assert!(root(place).is_err(), "{place:?}");
+        }
+        assert_eq!(root("/srv/a \"b\" $c/").unwrap(), "`/srv/a \"b\" $c`");
+        for good in ["80", "127.0.0.1:80", "[::1]:5000", "unix:/run/roadstead.sock"] {
+            assert!(listen(good).is_ok(), "{good:?} was refused");
+        }
+        for bad in ["", "0", "80 {", "unix:s", "unix:/a b", "host:80", "+80", "::1"] {
+            assert!(listen(bad).is_err(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn no_text_of_the_rules_ends_a_quotation() {
+        for rule in RULES.iter() {
+            for answer in rule.found.iter().chain([&rule.missing]) {
+                if let Body::Fixed(body) = &answer.body {
+                    assert!(!body.contains('`'), "{body}");
+                }
+            }
+        }
+        assert!(!MANIFEST.contains('`') && !MANIFEST.contains('{'));
+    }
+}

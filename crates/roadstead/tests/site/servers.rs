@@ -1,0 +1,65 @@
+//! The real web servers, each with what its host renders.
+
+use std::path::Path;
+
+use roadstead::host::{self, HOSTS};
+use roadstead::oci::Repository;
+use roadstead::site::{Form, Site};
+use roadstead_parts::{Extent, Port, WebServer};
+
+use crate::client::Address;
+use crate::nginx::Nginx;
+
+/// A server over a tree.
+pub(crate) struct Host {
+    pub(crate) name: &'static str,
+    pub(crate) address: Address,
+    running: Running,
+}
+
+enum Running {
+    Nginx(Nginx),
+    Other(WebServer),
+}
+
+impl Host {
+    /// Starts a host, if it has this form.
+    pub(crate) fn start(
+        name: &str,
+        tree: &Path,
+        form: Form,
+        name_prefix: Option<Repository>,
+        cors: bool,
+    ) -> Option<Self> {
+        let host = host::find(name).unwrap();
+        if name == "nginx" {
+            let nginx = Nginx::start(tree, form, name_prefix, cors);
+            return Some(Self { name: "nginx", address: nginx.address.clone(), running: Running::Nginx(nginx) });
+        }
+        let port = Port::free();
+        let listen = port.address();
+        let root = tree.to_str().unwrap().to_owned();
+        let site = Site { root, listen: listen.to_string(), form, name_prefix, cors };
+        let files: Vec<_> = host.render(&site).ok()?.into_iter().map(|file| (file.name, file.text)).collect();
+        let extent = match form {
+            Form::Site => Extent::Site,
+            Form::Snippet => Extent::Snippet,
+            Form::Standalone => Extent::Standalone,
+        };
+        let server = WebServer::start(name, &files, extent, port);
+        Some(Self { name: host.name(), address: Address::Tcp(listen), running: Running::Other(server) })
+    }
+
+    /// What it complained about.
+    pub(crate) fn log(&self) -> String {
+        match &self.running {
+            Running::Nginx(nginx) => nginx.log(),
+            Running::Other(server) => server.log(),
+        }
+    }
+}
+
+/// The names of the hosts that are servers: each can be started here.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    HOSTS.iter().filter(|host| host.group() == host::Group::Server).map(|host| host.name())
+}
