@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use roadstead::image::{BlobOutcome, Copied, Copier, CopyError, CopyOptions, Event, Events, Sink as _, Source as _};
+use roadstead::image::{BlobOutcome, Copied, Copier, CopyError, CopyOptions, Event, Events, Sink as _, Source};
 use roadstead::medium::distribution_disk::DistributionDisk;
 use roadstead::oci::{Algorithm, Digest, Reference, Repository};
 use roadstead::store::{BucketStore, Condition, Headers, Key, Store as _};
@@ -111,7 +111,7 @@ async fn keep(store: &BucketStore, repository: &str, image: &Image) {
     }
 }
 
-async fn add(source: &dyn roadstead::image::Source, tree: &Tree, tally: Arc<Tally>) -> Result<Copied, CopyError> {
+async fn add(source: &dyn Source, tree: &Tree, tally: Arc<Tally>) -> Result<Copied, CopyError> {
     let (name, tag): (Repository, _) = ("app".parse().unwrap(), "1".parse().unwrap());
     let to = tree.repository(&name).await.unwrap();
     let copier = Copier::new(CopyOptions::default(), tally);
