@@ -6,6 +6,7 @@
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
 mod nginx;
+mod text;
 
 use crate::site::Site;
 
@@ -14,12 +15,56 @@ pub trait Host: Sync {
     /// The name by which people choose it.
     fn name(&self) -> &'static str;
 
+    /// What kind of thing it is.
+    fn group(&self) -> Group;
+
+    /// How it serves a tree, in half a line for a list.
+    fn summary(&self) -> &'static str;
+
+    /// The page about it: a file in `docs/hosts`, without `.md`. Hosts may share one.
+    fn page(&self) -> &'static str {
+        self.name()
+    }
+
     /// The site's configuration, the file that matters most first.
     ///
     /// # Errors
     ///
     /// [`Unsupported`] if the host can't express what the site asks for. Then nothing was rendered.
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported>;
+}
+
+/// What kind of thing a host is. Lists of hosts are ordered by it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Group {
+    /// A web server over the tree's folder.
+    Server,
+    /// A service for web sites, to which a copy of the files is deployed.
+    Site,
+    /// An object store or a CDN.
+    Bucket,
+    /// What serves files, but no headers of ours.
+    Headerless,
+    /// What runs one of the others.
+    Shell,
+}
+
+impl Group {
+    /// All of them, in their order.
+    pub const ALL: [Self; 5] = [Self::Server, Self::Site, Self::Bucket, Self::Headerless, Self::Shell];
+
+    /// What people call it, in the plural.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Server => "servers",
+            Self::Site => "sites",
+            Self::Bucket => "buckets and CDNs",
+            Self::Headerless => "hosts without headers",
+            Self::Shell => "shells around",
+        }
+    }
 }
 
 /// All of them.
@@ -66,4 +111,24 @@ pub enum Unsupported {
         /// The form.
         form: crate::site::Form,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_host_can_be_named_shown_and_found() {
+        for (index, host) in HOSTS.iter().enumerate() {
+            let name = host.name();
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+            assert!(!name.is_empty() && name.chars().all(plain), "{name:?}");
+            assert!(HOSTS[..index].iter().all(|other| other.name() != name), "{name} is there twice");
+            assert!(find(name).is_some_and(|found| found.name() == name));
+            let summary = host.summary();
+            assert!(!summary.is_empty() && summary.len() <= 90 && !summary.contains('\n'), "{name}: {summary:?}");
+            assert!(Group::ALL.contains(&host.group()), "{name}");
+        }
+        assert!(HOSTS.is_sorted_by_key(|host| host.group()), "the groups stand together");
+    }
 }

@@ -93,6 +93,8 @@ pub struct ServeOptions {
     pub listen: Vec<SocketAddr>,
     /// Put in front of every repository's name.
     pub name_prefix: Option<Repository>,
+    /// Whether pages of other origins may read the answers: [`CORS`](crate::site::CORS).
+    pub cors: bool,
     /// The limits.
     pub limits: Limits,
     /// Which clients get blobs uncopied.
@@ -104,6 +106,7 @@ impl Default for ServeOptions {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 5000))],
             name_prefix: None,
+            cors: false,
             limits: Limits::default(),
             sendfile: Sendfile::default(),
         }
@@ -143,7 +146,7 @@ impl Server {
     ///
     /// [`ServeError`] if there is no address, or one can't be listened on.
     pub async fn bind(tree: Tree, options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { listen, name_prefix, limits, sendfile } = options;
+        let ServeOptions { listen, name_prefix, cors, limits, sendfile } = options;
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             let failed = |source| ServeError::Listen { address, source };
@@ -154,7 +157,7 @@ impl Server {
         if listeners.is_empty() {
             return Err(ServeError::Nowhere);
         }
-        let pull = Pull::new(tree, name_prefix, limits.memory);
+        let pull = Pull::new(tree, name_prefix, cors, limits.memory);
         Ok(Self { listeners, pull, limits, sendfile })
     }
 

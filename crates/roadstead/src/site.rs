@@ -14,7 +14,11 @@ mod path;
 use std::borrow::Cow;
 use std::sync::LazyLock;
 
-use http::header::{ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderName, StatusCode};
 
 pub use path::{Path, PathError, decode};
@@ -237,6 +241,29 @@ pub static METHOD_NOT_ALLOWED: LazyLock<Answer> = LazyLock::new(|| {
     answer
 });
 
+/// What lets the pages of other origins, such as a registry's user interface, read what a site answers: headers on every
+/// answer of a site with [`Site::cors`]. A tree that its host shows to everyone has no secret that this would tell.
+pub const CORS: [(HeaderName, Value); 2] = [
+    (ACCESS_CONTROL_ALLOW_ORIGIN, Value::Fixed("*")),
+    (
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        Value::Fixed("Content-Length, Content-Range, Docker-Content-Digest, ETag, Link, OCI-Filters-Applied"),
+    ),
+];
+
+/// The answer to a browser that asks what it may send (`OPTIONS`), under `/v2/` of a site with [`Site::cors`].
+pub static PREFLIGHT: LazyLock<Answer> = LazyLock::new(|| Answer {
+    status: StatusCode::NO_CONTENT,
+    headers: vec![
+        (ACCESS_CONTROL_ALLOW_METHODS, Value::Fixed("GET, HEAD")),
+        (ACCESS_CONTROL_ALLOW_HEADERS, Value::Fixed("Accept, Authorization, If-None-Match, If-Range, Range")),
+        (ACCESS_CONTROL_MAX_AGE, Value::Fixed("86400")),
+        (CACHE_CONTROL, Value::Fixed(NOT_AT_ALL)),
+        (X_CONTENT_TYPE_OPTIONS, Value::Fixed("nosniff")),
+    ],
+    body: Body::Fixed(Cow::Borrowed("")),
+});
+
 /// The answer to a request that can't be understood.
 pub static BAD_REQUEST: LazyLock<Answer> = LazyLock::new(|| error(StatusCode::BAD_REQUEST, ErrorCode::NameInvalid));
 
@@ -400,6 +427,16 @@ pub struct Site {
     pub form: Form,
     /// Put in front of every repository's name, without rewriting the tree.
     pub name_prefix: Option<Repository>,
+    /// Whether pages of other origins may read it: [`CORS`].
+    pub cors: bool,
+}
+
+impl Site {
+    /// The headers of an answer on this site.
+    pub fn headers<'a>(&self, answer: &'a Answer) -> impl Iterator<Item = (HeaderName, Value)> + use<'a> {
+        let more = self.cors.then_some(CORS).into_iter().flatten();
+        answer.headers.iter().cloned().chain(more)
+    }
 }
 
 /// Which part of a host's configuration is wanted.

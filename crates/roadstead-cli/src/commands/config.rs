@@ -17,9 +17,9 @@ use crate::output::Output;
 /// Print the configuration with which a host serves the tree
 #[derive(Debug, clap::Args)]
 pub(crate) struct Config {
-    /// The host
+    /// The host; without one, all of them are listed
     #[arg(value_name = "HOST", value_parser = PossibleValuesParser::new(host::HOSTS.iter().map(|host| host.name())))]
-    host: String,
+    host: Option<String>,
 
     /// Only the paths, for inside a server that is there; what must stand outside it is printed apart
     #[arg(long, conflicts_with = "standalone")]
@@ -41,6 +41,10 @@ pub(crate) struct Config {
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<Repository>,
 
+    /// Let pages of other origins, such as a registry's user interface, read the answers
+    #[arg(long)]
+    cors: bool,
+
     /// Write into this file, or into this folder if it is one or there are several
     #[arg(short, long, value_name = "PATH")]
     output: Option<PathBuf>,
@@ -51,7 +55,8 @@ pub(crate) struct Config {
 }
 
 pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let host = host::find(&args.host).context("no such host")?;
+    let Some(name) = args.host else { return list(output) };
+    let host = host::find(&name).context("no such host")?;
     let root = match args.server_root {
         Some(root) => root,
         None => {
@@ -59,7 +64,7 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
                 return Err(exit::usage(format!(
                     "{} is a bucket, and {} serves a folder: name its place with --server-root, or let `roadstead serve` answer \
                      from the bucket",
-                    global.tree, args.host
+                    global.tree, name
                 )));
             };
             // A relative path would mean another place to the host.
@@ -73,7 +78,7 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         (_, true) => Form::Standalone,
         _ => Form::Site,
     };
-    let site = Site { root, listen: args.listen, form, name_prefix: args.name_prefix };
+    let site = Site { root, listen: args.listen, form, name_prefix: args.name_prefix, cors: args.cors };
     let files = host.render(&site)?;
     match args.output {
         None => {
@@ -87,6 +92,24 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         }
         Some(path) => write(&path, &files, args.force, output),
     }
+}
+
+/// The hosts by their groups, each with a line about it and its page in the documentation.
+fn list(output: &Output) -> anyhow::Result<()> {
+    let width = host::HOSTS.iter().map(|host| host.name().len()).max().unwrap_or_default();
+    let mut text = String::new();
+    for group in host::Group::ALL {
+        let members: Vec<_> = host::HOSTS.iter().filter(|host| host.group() == group).collect();
+        if members.is_empty() {
+            continue;
+        }
+        let between = if text.is_empty() { "" } else { "\n" };
+        text.push_str(&format!("{between}{}:\n", group.title()));
+        for host in members {
+            text.push_str(&format!("  {:width$}  {}\n", host.name(), host.summary()));
+        }
+    }
+    output.result(text.trim_end())
 }
 
 /// Writes all files or, if one is in the way, none.

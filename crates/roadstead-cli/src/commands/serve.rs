@@ -19,6 +19,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<Repository>,
 
+    /// Let pages of other origins, such as a registry's user interface, read the answers
+    #[arg(long)]
+    cors: bool,
+
     /// Connections at a time; more have to wait
     #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
     max_connections: usize,
@@ -46,8 +50,13 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
     raise_descriptors();
     let tree = super::open(global).await?;
     let limits = Limits { connections: args.max_connections, ..Limits::default() };
-    let options =
-        ServeOptions { listen: args.listen, name_prefix: args.name_prefix, limits, ..ServeOptions::default() };
+    let options = ServeOptions {
+        listen: args.listen,
+        name_prefix: args.name_prefix,
+        cors: args.cors,
+        limits,
+        ..ServeOptions::default()
+    };
     let server = Server::bind(tree, options).await?;
     for address in server.local_addrs() {
         output.note(&format!("serving {} on http://{address}", global.tree));

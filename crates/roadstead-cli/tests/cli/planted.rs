@@ -136,7 +136,7 @@ fn answers(tree: &Path, image: &Image) -> Vec<(u16, String)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let answers = runtime.block_on(async {
             let Ok(tree) = Tree::open(Arc::new(LocalStore::open(&tree).unwrap())).await else { return Vec::new() };
-            let pull = Pull::new(tree, None, 1 << 20);
+            let pull = Pull::new(tree, None, false, 1 << 20);
             let mut answers = Vec::new();
             for path in &requests {
                 let (path, query) = path.split_once('?').map_or((&**path, None), |(path, query)| (path, Some(query)));

@@ -15,14 +15,15 @@
 //! - the date of a file says nothing about a tag that moves between files, so `Last-Modified` is left out. `ETag` is the
 //!   digest; nginx compares it in `If-Range`, and the map `$roadstead_unchanged` in `If-None-Match`.
 
-use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use http::header::ACCEPT_RANGES;
 
-use super::{ConfigFile, Host, Unsupported};
+use super::text::Text;
+use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{
-    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PathPattern, RULES, Rule, Site, Value,
+    self, Answer, Body, Capture, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PREFLIGHT, PathPattern, RULES, Rule,
+    Site, Value,
 };
 
 /// nginx.
@@ -33,6 +34,14 @@ const NAME: &str = "nginx";
 impl Host for Nginx {
     fn name(&self) -> &'static str {
         NAME
+    }
+
+    fn group(&self) -> Group {
+        Group::Server
+    }
+
+    fn summary(&self) -> &'static str {
+        "one fixed configuration, never reloaded for images; a site, a snippet, or all by itself"
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
@@ -62,50 +71,13 @@ impl Host for Nginx {
         text.line("");
         text.nest(&paths);
         text.line("");
-        pages(&mut text, &root);
+        pages(&mut text, site, &root);
         text.close();
         if site.form == Form::Site {
             return Ok(vec![file("roadstead.conf", "put it into /etc/nginx/conf.d/, then nginx -s reload", text)]);
         }
         let place = "run it with nginx -p FOLDER -c FILE -g 'daemon off;', where FOLDER takes nginx's own files";
         Ok(vec![file("nginx.conf", place, standalone(&text))])
-    }
-}
-
-/// Lines, indented by the braces around them.
-#[derive(Default)]
-struct Text {
-    lines: String,
-    depth: usize,
-}
-
-impl Text {
-    fn line(&mut self, line: &str) {
-        if !line.is_empty() {
-            self.lines.extend(std::iter::repeat_n("    ", self.depth));
-            self.lines.push_str(line);
-        }
-        self.lines.push('\n');
-    }
-
-    fn open(&mut self, what: &str) {
-        self.line(&format!("{what} {{"));
-        self.depth += 1;
-    }
-
-    fn close(&mut self) {
-        self.depth -= 1;
-        self.line("}");
-    }
-
-    fn nest(&mut self, inner: &Self) {
-        for line in inner.lines.lines() {
-            self.line(line);
-        }
-    }
-
-    fn finish(self) -> String {
-        self.lines
     }
 }
 
@@ -251,15 +223,15 @@ fn value(value: Value) -> Option<String> {
 }
 
 /// The headers of an answer.
-fn headers(text: &mut Text, answer: &Answer) {
-    for (name, source) in &answer.headers {
+fn headers(text: &mut Text, site: &Site, answer: &Answer) {
+    for (name, source) in site.headers(answer) {
         // nginx says by itself that it serves ranges, wherever it may.
-        if *name == ACCEPT_RANGES {
+        if name == ACCEPT_RANGES {
             continue;
         }
-        let Some(value) = value(*source) else { continue };
-        let value = if *name == http::header::ETAG { format!("'\"{value}\"'") } else { value };
-        text.line(&format!("add_header {} {value} always;", site::spelled(name)));
+        let Some(value) = value(source) else { continue };
+        let value = if name == http::header::ETAG { format!("'\"{value}\"'") } else { value };
+        text.line(&format!("add_header {} {value} always;", site::spelled(&name)));
     }
     if answer.body == Body::Object {
         text.line("add_header Last-Modified \"\";");
@@ -269,8 +241,8 @@ fn headers(text: &mut Text, answer: &Answer) {
 }
 
 /// Answers by itself.
-fn fixed(text: &mut Text, answer: &Answer) {
-    headers(text, answer);
+fn fixed(text: &mut Text, site: &Site, answer: &Answer) {
+    headers(text, site, answer);
     if let Body::Fixed(body) = &answer.body {
         text.line(&format!("return {} {};", answer.status.as_u16(), quoted(body)));
     }
@@ -287,7 +259,7 @@ const REFUSE: &str = "if ($roadstead_refused) { return 405; }";
 
 /// Where nginx goes for an answer of another status than the one that it was about to give.
 fn errors(text: &mut Text, missing: Option<PathPattern>) {
-    text.line("error_page 405 @roadstead_method;");
+    text.line("error_page 405 = @roadstead_method;");
     if let Some(pattern) = missing {
         text.line("error_page 416 @roadstead_range;");
         // A missing list may be as good as an empty one: then the answer's own status counts.
@@ -314,7 +286,7 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
         plain(text);
         errors(text, None);
         text.line(REFUSE);
-        fixed(text, &ping.missing);
+        fixed(text, site, &ping.missing);
         text.close();
     }
     // `^~` keeps a server's own expressions, for `.html` or `.php`, away from tags.
@@ -335,7 +307,7 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     }
     errors(text, None);
     text.line(REFUSE);
-    fixed(text, &PathPattern::Unknown.rule().missing);
+    fixed(text, site, &PathPattern::Unknown.rule().missing);
     for rule in RULES.iter() {
         match rule.pattern {
             PathPattern::Ping | PathPattern::Unknown | PathPattern::Page | PathPattern::Outside => {}
@@ -351,10 +323,19 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
         let name = missing_name(rule.pattern);
         if !named.contains(&name) {
             named.push(name);
-            named_location(text, name, &rule.missing);
+            named_location(text, site, name, &rule.missing);
         }
     }
-    named_location(text, "@roadstead_method", &METHOD_NOT_ALLOWED);
+    text.open("location @roadstead_method");
+    plain(text);
+    if site.cors {
+        text.open("if ($request_method = OPTIONS)");
+        headers(text, site, &PREFLIGHT);
+        text.line(&format!("return {};", PREFLIGHT.status.as_u16()));
+        text.close();
+    }
+    fixed(text, site, &METHOD_NOT_ALLOWED);
+    text.close();
     // The headers of the object have been added by then.
     text.open("location @roadstead_range");
     plain(text);
@@ -362,10 +343,10 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     text.close();
 }
 
-fn named_location(text: &mut Text, name: &str, answer: &Answer) {
+fn named_location(text: &mut Text, site: &Site, name: &str, answer: &Answer) {
     text.open(&format!("location {name}"));
     plain(text);
-    fixed(text, answer);
+    fixed(text, site, answer);
     text.close();
 }
 
@@ -378,7 +359,7 @@ fn endpoint(text: &mut Text, site: &Site, root: &str, rule: &Rule) {
     let (Some(found), Some(key)) = (&rule.found, key(rule.pattern)) else {
         errors(text, None);
         text.line(REFUSE);
-        fixed(text, &rule.missing);
+        fixed(text, site, &rule.missing);
         text.close();
         return;
     };
@@ -389,7 +370,7 @@ fn endpoint(text: &mut Text, site: &Site, root: &str, rule: &Rule) {
         text.line("if ($roadstead_unchanged) { return 304; }");
     }
     text.line(&format!("alias \"{root}/{key}\";"));
-    headers(text, found);
+    headers(text, site, found);
     if let Some(prefix) = &site.name_prefix {
         lists_below(text, rule.pattern, prefix.as_str());
     }
@@ -420,7 +401,7 @@ fn outside_prefix(text: &mut Text, site: &Site, rule: &Rule) {
     text.open(&format!("location ~ \"{}\"", rule.pattern.regex(None).replace("?<", "?<roadstead_other_")));
     errors(text, None);
     text.line(REFUSE);
-    fixed(text, &rule.missing);
+    fixed(text, site, &rule.missing);
     text.close();
 }
 
@@ -443,22 +424,22 @@ fn manifests(text: &mut Text, site: &Site, root: &str, rule: &Rule, inner: &str)
     text.line(&format!("alias \"{root}/content/manifests/\";"));
     text.line("open_file_cache max=4096 inactive=60s;");
     text.line("sendfile off;");
-    headers(text, found);
+    headers(text, site, found);
     text.close();
     outside_prefix(text, site, rule);
 }
 
 /// What lies outside of `/v2/`: the pages for people, and nothing else.
-fn pages(text: &mut Text, root: &str) {
+fn pages(text: &mut Text, site: &Site, root: &str) {
     let (page, outside) = (PathPattern::Page.rule(), PathPattern::Outside.rule());
     let Some(found) = &page.found else { return };
-    named_location(text, missing_name(PathPattern::Page), &page.missing);
+    named_location(text, site, missing_name(PathPattern::Page), &page.missing);
     // What can't be read has no path with which it could go to a location without one.
     text.line("error_page 400 /.roadstead-bad-request;");
     text.open("location = /.roadstead-bad-request");
     text.line("internal;");
     plain(text);
-    fixed(text, &site::BAD_REQUEST);
+    fixed(text, site, &site::BAD_REQUEST);
     text.close();
     text.open(&format!("location ~ \"{}\"", PathPattern::Page.regex(None)));
     text.line(&format!("root \"{root}/\";"));
@@ -475,14 +456,14 @@ fn pages(text: &mut Text, root: &str) {
     errors(text, Some(PathPattern::Page));
     text.line(REFUSE);
     text.line("try_files $uri ${uri}index.html =404;");
-    headers(text, found);
+    headers(text, site, found);
     text.close();
     for location in ["location ^~ /content/", "location /"] {
         text.open(location);
         plain(text);
         errors(text, None);
         text.line(REFUSE);
-        fixed(text, &outside.missing);
+        fixed(text, site, &outside.missing);
         text.close();
     }
 }
@@ -500,7 +481,7 @@ fn standalone(server: &Text) -> Text {
     text.open("http");
     text.line("access_log off;");
     for folder in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-        let _ = writeln!(text.lines, "    {folder}_temp_path {folder}_temp;");
+        text.line(&format!("{folder}_temp_path {folder}_temp;"));
     }
     text.line("");
     text.nest(server);

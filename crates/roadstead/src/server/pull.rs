@@ -96,24 +96,42 @@ pub struct Pull(Arc<Inner>);
 struct Inner {
     tree: Tree,
     name_prefix: Option<Repository>,
+    cors: bool,
     manifests: Cache<Digest, Bytes>,
     lists: lists::Lists,
 }
 
 impl Pull {
-    /// Answers from `tree`, whose repositories appear below `name_prefix`. At most `memory` bytes of manifests are held,
+    /// Answers from `tree`, whose repositories appear below `name_prefix`, with `cors` to pages of every origin. At most `memory` bytes of manifests are held,
     /// and half as much of lists.
     #[must_use]
-    pub fn new(tree: Tree, name_prefix: Option<Repository>, memory: usize) -> Self {
+    pub fn new(tree: Tree, name_prefix: Option<Repository>, cors: bool, memory: usize) -> Self {
         let (manifests, lists) = (Cache::new(memory), lists::Lists::new(memory / 2));
-        Self(Arc::new(Inner { tree, name_prefix, manifests, lists }))
+        Self(Arc::new(Inner { tree, name_prefix, cors, manifests, lists }))
     }
 
     /// The answer to a request. What goes wrong on the way is an answer, too.
     pub async fn answer(&self, request: &Request<'_>) -> Response {
+        let mut response = self.answer_here(request).await;
+        if self.0.cors {
+            let fixed = |value| match value {
+                site::Value::Fixed(text) => Some(HeaderValue::from_static(text)),
+                _ => None,
+            };
+            response.headers.extend(site::CORS.into_iter().filter_map(|(name, value)| Some((name, fixed(value)?))));
+        }
+        response
+    }
+
+    /// The answer for those who come from nowhere else.
+    async fn answer_here(&self, request: &Request<'_>) -> Response {
         let Ok(path) = Path::parse(request.path, self.0.name_prefix.as_ref()) else {
             return fixed(&site::BAD_REQUEST, request);
         };
+        if self.0.cors && request.method == Method::OPTIONS && path.is_api() {
+            // An answer without content has no length, either.
+            return Response { length: None, ..fixed(&site::PREFLIGHT, request) };
+        }
         if request.method != Method::GET && request.method != Method::HEAD {
             return fixed(&site::METHOD_NOT_ALLOWED, request);
         }
@@ -376,6 +394,7 @@ fn headers(answer: &Answer, facts: Facts<'_>) -> Vec<(HeaderName, HeaderValue)> 
         };
         headers.extend(value.map(|value| (name.clone(), value)));
     }
-    debug_assert!(headers.iter().any(|(name, _)| *name == CONTENT_TYPE), "an answer without a type");
+    let content = answer.status != StatusCode::NO_CONTENT;
+    debug_assert!(!content || headers.iter().any(|(name, _)| *name == CONTENT_TYPE), "an answer without a type");
     headers
 }

@@ -40,6 +40,7 @@ impl Nginx {
             listen: format!("unix:{}", socket.display()),
             form,
             name_prefix,
+            cors: false,
         };
         let files = host::find("nginx").unwrap().render(&site).unwrap();
         let mut main = String::new();
