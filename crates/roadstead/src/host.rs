@@ -5,7 +5,9 @@
 //!
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
+mod bucket;
 mod nginx;
+mod r2;
 mod text;
 
 use crate::site::Site;
@@ -68,7 +70,7 @@ impl Group {
 }
 
 /// All of them.
-pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx];
+pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx, &r2::R2];
 
 /// The host with a name.
 #[must_use]

@@ -11,3 +11,4 @@ mod limits;
 mod lists;
 mod nginx;
 mod pages;
+mod r2;
