@@ -6,8 +6,10 @@
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
 mod bucket;
+mod cloudfront;
 mod nginx;
 mod r2;
+mod s3;
 mod text;
 
 use crate::site::Site;
@@ -70,7 +72,7 @@ impl Group {
 }
 
 /// All of them.
-pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx, &r2::R2];
+pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx, &r2::R2, &s3::S3, &cloudfront::CloudFront];
 
 /// The host with a name.
 #[must_use]

@@ -5,5 +5,6 @@
 mod adopted;
 mod contract;
 mod faults;
+mod public;
 mod side_by_side;
 mod support;

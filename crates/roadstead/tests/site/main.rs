@@ -5,6 +5,7 @@
 
 mod cases;
 mod client;
+mod cloudfront;
 mod conformance;
 mod fixture;
 mod limits;
