@@ -38,7 +38,7 @@ impl Miniflare {
             .iter()
             .enumerate()
             .map(|(index, object)| {
-                let file = folder.join(&format!("object-{index}"));
+                let file = folder.join(format!("object-{index}"));
                 std::fs::write(&file, &object.bytes).expect("the folder is ours");
                 // Keys, types and digests are of characters that JSON and Rust write alike.
                 format!(

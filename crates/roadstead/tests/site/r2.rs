@@ -41,7 +41,7 @@ async fn objects(fixture: &Fixture) -> Vec<R2Object> {
         digest: None,
     }];
     for folder in ["v2", ".roadstead"] {
-        walk(&*store, folder.parse().unwrap(), &mut found).await;
+        walk(&store, folder.parse().unwrap(), &mut found).await;
     }
     found
 }
