@@ -31,7 +31,7 @@ impl Host for CloudFront {
     }
 
     fn summary(&self) -> &'static str {
-        "Amazon CloudFront before a closed bucket, with the digest header; a template for CloudFormation"
+        "Amazon CloudFront before a closed bucket, with the digest header; a template"
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {

@@ -26,7 +26,7 @@ impl Host for R2 {
     }
 
     fn summary(&self) -> &'static str {
-        "Cloudflare R2 behind a Worker that answers as the API has it; nothing to redeploy for images"
+        "Cloudflare R2 behind a Worker that answers as the API has it, deployed once"
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
