@@ -198,9 +198,13 @@ async fn what_is_damaged_is_not_adopted(server: BucketServer) {
         let key: Key = format!("v2/app/blobs/{}", layers[at].0).parse().unwrap();
         assert!(store.head(&key).await.unwrap().is_none(), "{server:?}: {key} shows");
         let emptied = async || store.list(&".roadstead/uploads".parse().unwrap()).try_next().await.unwrap().is_none();
-        while !emptied().await {
-            tokio::task::yield_now().await;
-        }
+        let gone = async {
+            while !emptied().await {
+                tokio::task::yield_now().await;
+            }
+        };
+        let gone = tokio::time::timeout(std::time::Duration::from_secs(60), gone).await;
+        assert!(gone.is_ok(), "{server:?}: a copy that was judged wrong stays");
     }
 }
 
