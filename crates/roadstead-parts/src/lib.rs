@@ -9,7 +9,7 @@
 //!  Served       a program in the background, ended with everything that it started, whatever happens to the test
 //!  Folder, Port what parts need of the machine, nobody else's while the value lives
 //!
-//!  Distribution, Nginx, WebServer, Buckets   servers
+//!  Distribution, Nginx, WebServer, Buckets, Miniflare   servers
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify
@@ -44,6 +44,7 @@ mod distribution;
 mod docker;
 mod folder;
 mod invocation;
+mod miniflare;
 mod nginx;
 pub mod part;
 mod podman;
@@ -64,6 +65,7 @@ pub use distribution::{Builder, Distribution, Generation};
 pub use docker::Dockerd;
 pub use folder::Folder;
 pub use invocation::{Failure, Invocation, Output};
+pub use miniflare::{Miniflare, R2Object};
 pub use nginx::{Nginx, within_http};
 pub use podman::Podman;
 pub use port::Port;

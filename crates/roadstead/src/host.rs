@@ -6,10 +6,14 @@
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
 mod apache;
+mod bucket;
 mod caddy;
+mod cloudfront;
 mod lighttpd;
 mod lua;
 mod nginx;
+mod r2;
+mod s3;
 mod text;
 
 use crate::site::Site;
@@ -72,7 +76,8 @@ impl Group {
 }
 
 /// All of them.
-pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx, &caddy::Caddy, &apache::Apache, &lighttpd::Lighttpd];
+pub static HOSTS: &[&dyn Host] =
+    &[&nginx::Nginx, &caddy::Caddy, &apache::Apache, &lighttpd::Lighttpd, &r2::R2, &s3::S3, &cloudfront::CloudFront];
 
 /// The media types that nearly all manifests have, most frequent first. A server that can't read a link looks for a digest in
 /// the folder of each; every other type must be found in another way.

@@ -35,7 +35,7 @@ pub use local::LocalStore;
 pub(crate) use local::open_regular;
 pub use memory::MemoryStore;
 
-use crate::oci::{Digest, Hasher, MediaType};
+use crate::oci::{Algorithm, Digest, Hasher, MediaType};
 
 /// How a store lets several keys name the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -377,6 +377,29 @@ pub trait Store: Send + Sync {
     async fn begin_upload_to(&self, hasher: Hasher, aim: Aim) -> Result<Box<dyn Upload>, StoreError> {
         let _ = aim;
         self.begin_upload(hasher).await
+    }
+
+    /// Where the object under `key` lies, whether or not there is one, in words that [`begin_copy`](Self::begin_copy) of another
+    /// store may understand; `None` if none can.
+    fn location(&self, _key: &Key) -> Option<String> {
+        None
+    }
+
+    /// Begins an upload whose bytes come from where [another store](Self::location) has them, without moving through this
+    /// process: they are there when this returns, and [`Upload::digest`] says what the service that copied them found them
+    /// to be. `None` if the store can't do that or the service doesn't say; then nothing was written. Whatever is wrong with
+    /// the object that is to be copied is no error here, but `None`: whoever reads it finds out.
+    ///
+    /// # Errors
+    ///
+    /// If the service can't be asked.
+    async fn begin_copy(
+        &self,
+        _from: &str,
+        _algorithm: Algorithm,
+        _size: Option<u64>,
+    ) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        Ok(None)
     }
 
     /// Makes `key` name what is under `target`, in one instant, replacing what it named. Returns whether anything changed.

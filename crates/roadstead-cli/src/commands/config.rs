@@ -59,6 +59,7 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
     let host = host::find(&name).context("no such host")?;
     let root = match args.server_root {
         Some(root) => root,
+        None if host.group() == host::Group::Bucket => global.tree.to_string(),
         None => {
             let TreePlace::Folder(folder) = &global.tree else {
                 return Err(exit::usage(format!(

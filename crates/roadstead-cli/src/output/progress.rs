@@ -163,7 +163,7 @@ impl Events for Progress {
                 let bytes = blob.size.unwrap_or(0);
                 let mut state = self.state();
                 let tally = match outcome {
-                    BlobOutcome::Copied | BlobOutcome::Compressed => &mut state.copied,
+                    BlobOutcome::Copied | BlobOutcome::Adopted | BlobOutcome::Compressed => &mut state.copied,
                     BlobOutcome::Linked | BlobOutcome::Present => &mut state.there,
                     BlobOutcome::Nondistributable => {
                         state.nondistributable += 1;
@@ -173,10 +173,13 @@ impl Events for Progress {
                 tally.blobs += 1;
                 tally.bytes += bytes;
                 drop(state);
-                let compressed = if outcome == BlobOutcome::Compressed { ", compressed" } else { "" };
-                if matches!(outcome, BlobOutcome::Copied | BlobOutcome::Compressed) {
-                    self.output.note(&format!("  {} {:>8}{compressed}", blob.digest.short(), size(bytes)));
-                }
+                let how = match outcome {
+                    BlobOutcome::Copied => "",
+                    BlobOutcome::Adopted => ", copied by the service",
+                    BlobOutcome::Compressed => ", compressed",
+                    BlobOutcome::Linked | BlobOutcome::Present | BlobOutcome::Nondistributable => return,
+                };
+                self.output.note(&format!("  {} {:>8}{how}", blob.digest.short(), size(bytes)));
             }
             Event::ReferrerDone { .. } => self.state().referrers += 1,
             Event::ReferrerLeftOut { image, subject, referrer, reason } => {

@@ -452,12 +452,15 @@ impl Copy<'_> {
             Claim::Missing => {
                 let _job = self.copier.transfers.acquire().await;
                 self.event(Event::BlobStarted { blob });
-                let moved = self.move_blob(blob).await;
+                let moved = match self.adopt(blob).await {
+                    Ok(true) => Ok(BlobOutcome::Adopted),
+                    Ok(false) => self.move_blob(blob).await.map(|()| BlobOutcome::Copied),
+                    Err(e) => Err(e),
+                };
                 if moved.is_err() {
                     self.event(Event::BlobFailed { blob: &blob.digest });
                 }
-                moved?;
-                done(BlobOutcome::Copied);
+                done(moved?);
             }
         }
         Ok(())
@@ -468,6 +471,15 @@ impl Copy<'_> {
         let (events, digest) = (self.copier.events.clone(), blob.digest);
         let tell = move |piece: &Bytes| events.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
         bytes.inspect_ok(tell).boxed()
+    }
+
+    /// Whether the sink took a blob from where it lies.
+    async fn adopt(&self, blob: &Descriptor) -> Result<bool, CopyError> {
+        let what = format!("blob {}", blob.digest);
+        match self.from.location(blob).await.map_err(|e| self.source_failed(&what, e))? {
+            Some(location) => self.to.adopt(blob, &location).await.map_err(|e| self.sink_failed(&what, e)),
+            None => Ok(false),
+        }
     }
 
     async fn move_blob(&self, blob: &Descriptor) -> Result<(), CopyError> {

@@ -7,6 +7,8 @@ use crate::oci::{Descriptor, Digest, MediaType, Platform};
 pub enum BlobOutcome {
     /// Its bytes were read from the source.
     Copied,
+    /// The sink had its bytes copied from where the source keeps them.
+    Adopted,
     /// They were read from the source, and what they were compressed to was written.
     Compressed,
     /// Another repository of the sink had it.

@@ -59,6 +59,17 @@ pub trait RepositorySink: Send + Sync {
     /// If the sink can't be read or written.
     async fn claim(&self, blob: &Descriptor) -> Result<Claim, SinkError>;
 
+    /// Takes a blob from [where it lies](super::RepositorySource::location), if the medium can do so without its bytes moving
+    /// through this process, and without anybody seeing it before its digest and its size are known to be right. `false` if it
+    /// can't, or what is there isn't right; nothing of it stays then, and it must be put.
+    ///
+    /// # Errors
+    ///
+    /// If the sink can't be read or written.
+    async fn adopt(&self, _expected: &Descriptor, _location: &str) -> Result<bool, SinkError> {
+        Ok(false)
+    }
+
     /// Writes a blob. Its digest, and its size if `expected` says one, are checked before it becomes visible; on any
     /// error nothing of it stays.
     ///

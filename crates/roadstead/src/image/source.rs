@@ -71,6 +71,16 @@ pub trait RepositorySource: Send + Sync {
     /// [`SourceError::NotFound`] if there is no such blob.
     async fn blob(&self, expected: &Descriptor, from: u64) -> Result<ByteStream, SourceError>;
 
+    /// Where the bytes of a blob lie, for a sink that may [have them copied](super::RepositorySink::adopt) from there without
+    /// their moving through this process. A hint: the blob may be absent or wrong there; `None` where nobody could use it.
+    ///
+    /// # Errors
+    ///
+    /// As the medium fails.
+    async fn location(&self, _expected: &Descriptor) -> Result<Option<String>, SourceError> {
+        Ok(None)
+    }
+
     /// The tags, in no promised order, read page by page.
     fn tags(&self) -> BoxStream<'_, Result<Tag, SourceError>>;
 

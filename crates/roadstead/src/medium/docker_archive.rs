@@ -9,6 +9,10 @@
 //!   containerd's store they are those that were pulled, so that the image keeps its digest. If an index has one image of
 //!   several, since the others were never pulled, that one is what the archive holds, as it is for `docker push`.
 //!
+//! An engine with the graph store keeps no manifests: those in its archives were made as they were written, and have a digest
+//! that no registry knows (and, of 25.0, layers in any order). It gives itself away by `LayerSources` that say of each layer that
+//! it isn't compressed: containerd's store and all others write none. There the table counts, as if the layout weren't there.
+//!
 //! Names are those of the layout, else the `RepoTags`. What Docker wrote before 1.10 has no `manifest.json` and is refused.
 
 mod sink;
@@ -85,7 +89,9 @@ impl Collection for DockerArchive {
 fn content(tar: Tar) -> Result<Content, SourceError> {
     let tar = Arc::new(tar);
     let has_table = tar.section(TABLE)?.is_some();
-    if image_layout::is_layout(&*tar)? {
+    let table: Option<Result<Vec<Entry>, _>> = has_table.then(|| image_layout::json(&*tar, TABLE, MAX_TABLE));
+    let is_made_up = matches!(&table, Some(Ok(entries)) if is_of_a_graph_store(entries));
+    if !is_made_up && image_layout::is_layout(&*tar)? {
         let layout = image_layout::content(tar.clone()).and_then(|layout| whole(&layout, &tar));
         // Without the other form there is nothing to fall back to.
         match layout {
@@ -93,7 +99,7 @@ fn content(tar: Tar) -> Result<Content, SourceError> {
             decided => return decided,
         }
     }
-    if !has_table {
+    let Some(table) = table else {
         let what = tar.place().to_owned();
         let problem = if tar.section("repositories")?.is_some() {
             "it was written by Docker before 1.10, without manifest.json: load it with Docker and save it again"
@@ -102,11 +108,10 @@ fn content(tar: Tar) -> Result<Content, SourceError> {
             format!("it holds no images: it has no {TABLE}, and no index.json")
         };
         return Err(SourceError::Invalid { what, problem });
-    }
+    };
     let mut synthesis = Synthesis { tar: &tar, sections: HashMap::new(), layers: HashMap::new() };
     let mut entries = Vec::new();
-    let table: Vec<Entry> = image_layout::json(&*tar, TABLE, MAX_TABLE)?;
-    for entry in table {
+    for entry in table? {
         let descriptor = synthesis.image(&entry)?;
         let names = entry.repo_tags.unwrap_or_default();
         if names.is_empty() {
@@ -153,6 +158,29 @@ struct Entry {
     config: String,
     repo_tags: Option<Vec<String>>,
     layers: Option<Vec<String>>,
+    /// What layers are, by diff ID.
+    layer_sources: Option<HashMap<String, LayerSource>>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LayerSource {
+    #[serde(default)]
+    media_type: String,
+}
+
+/// Whether the manifests beside this table were made up with it. One that was written by hand to seem so hides no more than its
+/// own manifests.
+fn is_of_a_graph_store(table: &[Entry]) -> bool {
+    const PLAIN: &str = "application/vnd.oci.image.layer.v1.tar";
+    let is_told = |entry: &Entry, layer: &String| {
+        let sources = entry.layer_sources.as_ref();
+        let source = sources.zip(promised(layer)).and_then(|(sources, digest)| sources.get(&digest.to_string()));
+        source.is_some_and(|source| source.media_type == PLAIN)
+    };
+    let mut layers =
+        table.iter().flat_map(|entry| entry.layers.iter().flatten().map(move |layer| (entry, layer))).peekable();
+    layers.peek().is_some() && layers.all(|(entry, layer)| is_told(entry, layer))
 }
 
 /// What of a config decides about its layers.
@@ -252,7 +280,7 @@ fn descriptor(media_type: &str, digest: &Digest, size: u64) -> serde_json::Value
     json!({ "mediaType": media_type, "size": size, "digest": digest })
 }
 
-/// The digest in the name of a config: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`.
+/// The digest in the name of a config or a layer: `HEX.json`, `sha256:HEX`, `blobs/sha256/HEX`.
 fn promised(name: &str) -> Option<Digest> {
     let last = name.rsplit('/').next().unwrap_or(name);
     let hex = last.strip_suffix(".json").unwrap_or(last);

@@ -328,6 +328,16 @@ impl<L: Layout> RepositorySource for ShelvedRepository<L> {
         }
     }
 
+    async fn location(&self, expected: &Descriptor) -> Result<Option<String>, SourceError> {
+        let store = &self.layout.shelf().store;
+        // Asked first, since folders lie nowhere in this sense.
+        if store.location(self.layout.shelf().root()).is_none() {
+            return Ok(None);
+        }
+        let at = self.layout.blob(&self.repository, &expected.digest).await?;
+        Ok(at.and_then(|at| store.location(&at)))
+    }
+
     /// Without the names of lists of referrers, which [`referrers`](RepositorySource::referrers) reads.
     fn tags(&self) -> BoxStream<'_, Result<Tag, SourceError>> {
         let tags = self.layout.tags(&self.repository);

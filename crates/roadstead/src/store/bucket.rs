@@ -7,6 +7,7 @@
 //! client   calls: signed, repeated, their faults understood
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
+//! copy     objects made of others by the service
 //! ```
 //!
 //! # What a bucket is good for
@@ -26,6 +27,7 @@
 //! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know.
 
 mod client;
+mod copy;
 mod place;
 mod reading;
 mod sign;
@@ -35,6 +37,7 @@ mod xml;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
 use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
@@ -50,7 +53,7 @@ use super::{
     Upload, Version, Written,
 };
 use crate::http::{BoxError, Client, HttpError, Response, Secret};
-use crate::oci::Hasher;
+use crate::oci::{Algorithm, Hasher};
 use client::{Call, Calls, Failed};
 use place::Base;
 pub use place::{Addressing, BucketUrl, BucketUrlError};
@@ -177,6 +180,8 @@ struct Inner {
     locks: TaskLocks,
     /// The largest object that is copied in one call, which tests lower.
     copy_limit: u64,
+    /// Whether the service has shown that it doesn't say the digests of its copies, or makes none of what is elsewhere.
+    vouches_for_nothing: AtomicBool,
 }
 
 impl BucketStore {
@@ -203,7 +208,8 @@ impl BucketStore {
         let credentials = options.credentials;
         let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
         let (alone, locks) = (options.alone, TaskLocks::default());
-        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit: COPY_LIMIT })))
+        let (copy_limit, vouches_for_nothing) = (COPY_LIMIT, AtomicBool::new(false));
+        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing })))
     }
 
     /// The store in a bucket, which is tried if it holds no tree yet: whether a write may depend on what is there.
@@ -243,6 +249,11 @@ impl BucketStore {
         format!("{}/{name}", super::local::PRIVATE)
             .parse()
             .map_err(|error: super::KeyError| self.failed("writing", name, BucketError::Answer(error.to_string())))
+    }
+
+    /// A key for an object that will get another one.
+    fn upload_key(&self) -> Result<Key, StoreError> {
+        self.private(&format!("uploads/{:032x}", fastrand::u128(..)))
     }
 
     /// What went wrong with an object or, without a name, with the bucket.
@@ -326,19 +337,7 @@ impl BucketStore {
     async fn is_misled(&self, key: &Key, failed: &Failed, failures: &mut u32) -> Result<bool, StoreError> {
         Ok(is_collision(&failed.error) && !self.is_obstructed(key).await? && self.0.calls.pause(failures).await)
     }
-
-    /// Makes an object of another one's bytes.
-    async fn copy(&self, object: &str, from: &str, headers: &Headers) -> Result<(), Failed> {
-        let source = self.0.at.source(from);
-        let call = Call::new(Method::PUT, Some(object), "s3:PutObject")
-            .headers(self.written(headers))
-            .header(COPY_SOURCE, &source)
-            .header(HeaderName::from_static("x-amz-metadata-directive"), "REPLACE");
-        self.0.calls.ask(&call).await.map(drop)
-    }
 }
-
-const COPY_SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
 
 /// Whether a service that keeps objects in folders says that it can't have `a` beside `a/b`.
 fn is_collision(error: &BucketError) -> bool {
@@ -476,48 +475,20 @@ impl Store for BucketStore {
     }
 
     async fn link(&self, key: &Key, target: &Key, headers: &Headers) -> Result<bool, StoreError> {
-        let mut size = None;
-        if let Some(there) = self.head(key).await?
-            && there.headers == *headers
-        {
-            // A digest says what the bytes are; without one, the versions of small objects do.
-            if headers.digest.is_some() {
-                return Ok(false);
-            }
-            if let Some(target) = self.head(target).await? {
-                if (target.size, &target.version) == (there.size, &there.version) {
-                    return Ok(false);
-                }
-                size = Some(target.size);
-            }
-        }
-        let failed = |failed: Failed| {
-            let what = if is_collision(&failed.error) { key } else { target };
-            self.failed("copying", what.as_str(), failed.error)
-        };
-        let (object, from) = (self.0.at.object(key), self.0.at.object(target));
-        let mut failures = 0;
-        while size.is_none_or(|size| size <= self.0.copy_limit) {
-            let Err(refused) = self.copy(&object, &from, headers).await else { return Ok(true) };
-            if self.is_misled(key, &refused, &mut failures).await? {
-                continue;
-            }
-            if refused.status() == Some(StatusCode::BAD_REQUEST) && size.is_none() {
-                // Perhaps it is too large for that.
-                size = self.head(target).await?.map(|entry| entry.size);
-                if size.is_some_and(|size| size > self.0.copy_limit) {
-                    break;
-                }
-            }
-            return Err(failed(refused));
-        }
-        let Some(size) = size.or(self.head(target).await?.map(|entry| entry.size)) else {
-            let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
-            let what = format!("{}/{target}", self.0.at);
-            return Err(StoreError::Io { operation: "copying", what, source: gone.into() });
-        };
-        upload::copy_in_parts(self, &object, &from, size, headers).await.map_err(failed)?;
-        Ok(true)
+        copy::link(self, key, target, headers).await
+    }
+
+    fn location(&self, key: &Key) -> Option<String> {
+        Some(self.0.calls.base.location(&self.0.at, key))
+    }
+
+    async fn begin_copy(
+        &self,
+        from: &str,
+        algorithm: Algorithm,
+        size: Option<u64>,
+    ) -> Result<Option<Box<dyn Upload>>, StoreError> {
+        copy::begin(self, from, algorithm, size).await
     }
 
     async fn delete(&self, key: &Key) -> Result<bool, StoreError> {

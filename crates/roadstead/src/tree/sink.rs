@@ -262,7 +262,7 @@ impl TreeSink {
     }
 
     /// Makes a blob that was judged good the content of its digest.
-    async fn keep(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), PutError> {
+    async fn keep(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), SinkError> {
         let finished = upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await;
         finished.map_err(|e| self.failed(TreeError::Store(e)))?;
         match self.tree.0.store.naming() {
@@ -271,7 +271,7 @@ impl TreeSink {
                 self.queue().blobs.insert(digest);
                 Ok(())
             }
-            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await.map_err(|e| self.failed(e).into()),
+            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await.map_err(|e| self.failed(e)),
         }
     }
 
@@ -393,6 +393,19 @@ impl RepositorySink for TreeSink {
         self.claim_now(blob).await.map_err(|e| self.failed(e))
     }
 
+    async fn adopt(&self, expected: &Descriptor, location: &str) -> Result<bool, SinkError> {
+        let (store, failed) = (&self.tree.0.store, |e| self.failed(TreeError::Store(e)));
+        let begun = store.begin_copy(location, expected.digest.algorithm(), expected.size).await;
+        let Some(mut upload) = begun.map_err(failed)? else { return Ok(false) };
+        let (actual, size) = upload.digest().await.map_err(failed)?;
+        // What another says isn't enough to condemn it.
+        if PutError::check(expected, &actual, size).is_err() {
+            return Ok(false);
+        }
+        self.keep(upload, actual, size).await?;
+        Ok(true)
+    }
+
     async fn put_blob(&self, expected: &Descriptor, mut bytes: ByteStream) -> Result<(), PutError> {
         let store = &self.tree.0.store;
         let failed = |e| PutError::Sink(self.failed(TreeError::Store(e)));
@@ -413,7 +426,7 @@ impl RepositorySink for TreeSink {
         }
         let (actual, _) = upload.digest().await.map_err(failed)?;
         PutError::check(expected, &actual, size)?;
-        self.keep(upload, actual, size).await
+        Ok(self.keep(upload, actual, size).await?)
     }
 
     async fn add_blob(&self, algorithm: Algorithm, mut bytes: ByteStream) -> Result<(Digest, u64), PutError> {

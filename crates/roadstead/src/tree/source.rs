@@ -155,6 +155,10 @@ impl RepositorySource for TreeRepository {
         }
     }
 
+    async fn location(&self, expected: &Descriptor) -> Result<Option<String>, SourceError> {
+        Ok(self.tree.0.store.location(&keys::blob(&self.repository, &expected.digest)))
+    }
+
     fn tags(&self) -> BoxStream<'_, Result<Tag, SourceError>> {
         let what = format!("the tags of tree:{}//{}", self.tree.0.store.describe(), self.repository);
         let folder = keys::folder(&self.repository, keys::MANIFESTS);

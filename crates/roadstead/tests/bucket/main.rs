@@ -2,7 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod adopted;
 mod contract;
 mod faults;
+mod public;
 mod side_by_side;
 mod support;

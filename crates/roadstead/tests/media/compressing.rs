@@ -9,13 +9,13 @@ use roadstead::image::{
     Sink as _,
 };
 use roadstead::medium::docker_archive::DockerArchive;
-use roadstead::oci::{Digest, Reference, Tag};
+use roadstead::oci::{Descriptor, Digest, Reference, Tag};
 use roadstead::store::{MemoryStore, Naming};
 use roadstead::testing::{Format, Image, ImageBuilder};
 use roadstead::tree::Tree;
 use serde_json::json;
 
-use crate::support::{archive, entry, layout, saved};
+use crate::support::{archive, blob_path, entry, layout, saved};
 
 /// The blobs that were compressed.
 #[derive(Default)]
@@ -80,6 +80,37 @@ async fn layers_of_an_archive_without_manifests() {
     let other = ImageBuilder::new().format(Format::Docker).uncompressed().layer("c").build();
     let (other, compressed) = add(&saved(&other, &["app:1"]), folder.path(), &*sink).await;
     assert_eq!((other.changed, compressed.len()), (true, 1));
+}
+
+/// Docker since 25 with the graph store: it makes a manifest up for the archive.
+#[tokio::test]
+async fn a_manifest_that_an_engine_made_up_is_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = plain(Format::Oci);
+    let plain_layers = image.manifest.layers();
+    let source = |layer: &Descriptor, media_type: &str| {
+        let digest = layer.digest.to_string();
+        (digest.clone(), json!({ "mediaType": media_type, "size": layer.size, "digest": digest }))
+    };
+    const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+    const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
+    for (told, media_type, is_made_up) in [(2, TAR, true), (1, TAR, false), (0, TAR, false), (2, FOREIGN, false)] {
+        let sources: serde_json::Map<_, _> =
+            plain_layers.iter().take(told).map(|layer| source(layer, media_type)).collect();
+        let table = json!([{
+            "Config": blob_path(&image.manifest.config().unwrap().digest),
+            "RepoTags": ["app:1"],
+            "Layers": plain_layers.iter().map(|layer| blob_path(&layer.digest)).collect::<Vec<_>>(),
+            "LayerSources": sources,
+        }]);
+        let mut files = layout(&[&image], &[entry(&image, &json!({}))]);
+        files.push(("manifest.json".to_owned(), table.to_string().into()));
+        let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
+        let sink = tree.repository(&"app".parse().unwrap()).await.unwrap();
+        let (copied, compressed) = add(&files, folder.path(), &*sink).await;
+        let expected = (!is_made_up, if is_made_up { 2 } else { 0 });
+        assert_eq!((copied.resolved.digest == image.digest(), compressed.len()), expected, "{table}");
+    }
 }
 
 #[tokio::test]

@@ -396,3 +396,25 @@ async fn docker_29() {
     let archive = DockerArchive::open(&saved, folder.path()).await.unwrap();
     assert_eq!(the_only("docker 29", &archive).await, (vec![pulled], index.manifest.manifests()[0].digest));
 }
+
+/// Docker with the graph store: layouts whose manifests were made for the archive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "needs Docker 29, which takes long to build"]
+async fn docker_29_with_the_graph_store() {
+    let docker = Dockerd::start_29_with_graph_store();
+    let name = "docker.io/library/written-29:1";
+    let image = image("docker 29, graph store", Format::Oci);
+    let folder = written(&image, name).await;
+    docker.docker(&["load", "--input", &text(&folder.join("docker.tar"))]).unwrap();
+    let saved = folder.join("saved.tar");
+    docker.docker(&["save", "--output", &text(&saved), "written-29:1"]).unwrap();
+    let layout = ImageLayout::open_archive(&saved, folder.path()).await.unwrap();
+    let made_up = layout.images().await.unwrap().remove(0).descriptor;
+    assert!(!layout.content().is_made_here(&made_up.digest), "who asks for the layout gets what is in it");
+    assert_ne!(made_up.digest, image.digest(), "nobody knows this digest");
+    let archive = DockerArchive::open(&saved, folder.path()).await.unwrap();
+    let (names, digest) = the_only("docker 29", &archive).await;
+    assert_eq!(names, ["written-29:1"]);
+    assert!(archive.content().is_made_here(&digest));
+    assert_eq!(config_of(&archive).await, config(&image));
+}

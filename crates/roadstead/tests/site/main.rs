@@ -5,6 +5,7 @@
 
 mod cases;
 mod client;
+mod cloudfront;
 mod conformance;
 mod deviations;
 mod fixture;
@@ -13,4 +14,5 @@ mod lists;
 mod nginx;
 mod others;
 mod pages;
+mod r2;
 mod servers;

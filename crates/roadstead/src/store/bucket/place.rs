@@ -52,6 +52,18 @@ impl fmt::Display for BucketUrl {
 }
 
 impl BucketUrl {
+    /// The bucket's name.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// What the names of all objects begin with, and a slash.
+    #[must_use]
+    pub fn prefix(&self) -> Option<&Key> {
+        self.prefix.as_ref()
+    }
+
     /// The name of the object under a key.
     pub(super) fn object(&self, key: &Key) -> String {
         match &self.prefix {
@@ -80,7 +92,11 @@ pub enum Addressing {
 
 /// The URL of a bucket, which the names of its objects are added to.
 #[derive(Debug, Clone)]
-pub(super) struct Base(Url);
+pub(super) struct Base {
+    bucket: Url,
+    /// The URL of the service, with a slash at its end.
+    service: String,
+}
 
 impl Base {
     /// The URL of a bucket at an endpoint, or at Amazon's for the region.
@@ -113,22 +129,33 @@ impl Base {
             Addressing::Virtual => true,
         };
         let path = url.path().trim_end_matches('/').to_owned();
+        url.set_path(&format!("{path}/"));
+        let service = url.to_string();
         if in_host {
             let host = format!("{bucket}.{}", url.host_str().unwrap_or_default());
             url.set_host(Some(&host)).map_err(|_| format!("{bucket} can't stand in front of {text}"))?;
-            url.set_path(&format!("{path}/"));
         } else {
             url.set_path(&format!("{path}/{bucket}/"));
         }
-        Ok(Self(url))
+        Ok(Self { bucket: url, service })
+    }
+
+    /// Where the object under a key of a bucket of the service lies, in one spelling however the service is asked.
+    pub(super) fn location(&self, at: &BucketUrl, key: &Key) -> String {
+        format!("{}{}", self.service, at.source(&at.object(key)))
+    }
+
+    /// The source of a copy, if a [location](Self::location) is of the same service.
+    pub(super) fn source<'a>(&self, location: &'a str) -> Option<&'a str> {
+        location.strip_prefix(&self.service)
     }
 
     /// The URL of an object, or of the bucket itself.
     pub(super) fn url(&self, object: Option<&str>, parameters: &[(&str, &str)]) -> Url {
-        let mut url = self.0.clone();
+        let mut url = self.bucket.clone();
         if let Some(object) = object {
             // Encoded already, and without the components that a URL would resolve.
-            url.set_path(&format!("{}{}", self.0.path(), sign::encode(object, true)));
+            url.set_path(&format!("{}{}", self.bucket.path(), sign::encode(object, true)));
         }
         if !parameters.is_empty() {
             url.set_query(Some(&sign::query(parameters)));
@@ -166,6 +193,23 @@ mod tests {
         assert_eq!(plain.object(&key), "v2/x");
         assert_eq!(below.object(&key), "a/v2/x");
         assert_eq!(below.source("a/b c"), "bucket/a/b%20c");
+    }
+
+    #[test]
+    fn locations() {
+        let key: Key = "v2/a:b".parse().unwrap();
+        let base = |at: &BucketUrl, endpoint, style| Base::new(at, endpoint, "eu-west-1", style).unwrap();
+        let (one, other): (BucketUrl, BucketUrl) = ("s3://one/p".parse().unwrap(), "s3://other".parse().unwrap());
+        for endpoint in [None, Some("https://h:9000"), Some("https://h:9000/x/")] {
+            for style in [Addressing::Auto, Addressing::Path, Addressing::Virtual] {
+                let at = base(&one, endpoint, style).location(&one, &key);
+                let asked = base(&other, endpoint, Addressing::Path);
+                assert_eq!(asked.source(&at), Some("one/p/v2/a%3Ab"), "{endpoint:?} {style:?}");
+                for elsewhere in ["https://h", "https://h:9", "http://h:9000", "https://h.example:9000"] {
+                    assert_eq!(base(&other, Some(elsewhere), style).source(&at), None, "{elsewhere}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -15,9 +15,8 @@ use bytes::{Bytes, BytesMut};
 use tokio::task::JoinSet;
 
 use super::client::{Call, Failed};
-use super::{
-    Aim, BucketError, BucketStore, COPY_SOURCE, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml,
-};
+use super::copy::{self, Private};
+use super::{Aim, BucketError, BucketStore, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml};
 use crate::oci::{Digest, Hasher};
 
 /// The size of a part, and so what is put in one request. Services take no less than 5 MiB.
@@ -90,7 +89,7 @@ impl Parts {
         let call = Call::new(Method::PUT, Some(&self.object), "s3:PutObject")
             .parameter("partNumber", &number)
             .parameter("uploadId", &self.id)
-            .header(COPY_SOURCE, source)
+            .header(copy::SOURCE, source)
             .header(HeaderName::from_static("x-amz-copy-source-range"), &range);
         let (answer, _) = self.store.0.calls.ask(&call).await?;
         let xml::Copied { etag } = xml::read(&answer).map_err(BucketError::Answer)?;
@@ -218,10 +217,7 @@ impl BucketUpload {
             None => {
                 let (object, headers) = match &self.aim {
                     Some(aim) => (self.store.0.at.object(&aim.key), aim.headers.clone()),
-                    None => {
-                        let key = self.store.private(&format!("uploads/{:032x}", fastrand::u128(..)))?;
-                        (self.store.0.at.object(&key), Headers::default())
-                    }
+                    None => (self.store.0.at.object(&self.store.upload_key()?), Headers::default()),
                 };
                 Parts::begin(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
             }
@@ -280,15 +276,8 @@ impl Upload for BucketUpload {
         if self.aim.is_some() {
             return Ok(());
         }
-        let object = self.store.0.at.object(key);
-        let copied = if self.written <= self.store.0.copy_limit {
-            self.store.copy(&object, &parts.object, headers).await
-        } else {
-            copy_in_parts(&self.store, &object, &parts.object, self.written, headers).await
-        };
-        let removed = self.store.0.calls.send(&Call::new(Method::DELETE, Some(&parts.object), "s3:DeleteObject")).await;
-        copied.map_err(|e| self.store.failed("writing", key.as_str(), e.error))?;
-        removed.map(drop).map_err(|e| self.store.failed("deleting", &parts.object, e.error))
+        let private = Private::new(self.store.clone(), Arc::clone(&parts.object));
+        private.rename(key, self.written, headers).await
     }
 }
 

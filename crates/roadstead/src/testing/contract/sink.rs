@@ -69,6 +69,7 @@ pub async fn run_all(subject: &Subject) {
         a_blob_gets_its_digest_at_its_end,
         what_is_dropped_shows_no_tag,
         a_claim_finds_what_is_there,
+        what_lies_nowhere_is_not_adopted,
         a_manifest_is_found_again,
         a_tag_that_is_looked_up_is_the_right_one,
         children_may_be_left_out,
@@ -410,6 +411,19 @@ pub async fn a_claim_finds_what_is_there(subject: &Subject) {
     subject.good("finish", sink.finish().await);
     assert_eq!(subject.reader.blob(&second, &blob.digest).await, Some(bytes), "{describe}: in the other repository");
     assert_eq!(subject.good("claim", sink.claim(&blob).await), Claim::Present, "{describe}: after it was linked");
+}
+
+/// A location that the sink can't use is none, and leaves nothing.
+pub async fn what_lies_nowhere_is_not_adopted(subject: &Subject) {
+    let name = repository("nowhere");
+    let sink = subject.open(&name).await;
+    let blob = Descriptor::new("application/octet-stream", Algorithm::Sha256.digest(b"nowhere"), 4 << 20);
+    for location in ["", "nowhere", "https://nowhere.invalid/bucket/object"] {
+        let adopted = subject.good("adopt", sink.adopt(&blob, location).await);
+        assert!(!adopted, "{}: {location:?}", subject.implementation);
+    }
+    subject.good("finish", sink.finish().await);
+    assert!(subject.reader.blob(&name, &blob.digest).await.is_none(), "{}", subject.implementation);
 }
 
 /// The sink knows the manifests that it has, exactly.

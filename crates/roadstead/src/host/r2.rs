@@ -1,0 +1,96 @@
+//! Cloudflare R2 behind a Worker: a few lines that run at the edge, over the objects of a tree in a bucket.
+//!
+//! The Worker is fixed: it is the same whatever the tree holds. Media types come from the objects' `Content-Type`, digests from
+//! their metadata, so that no manifest has to be parsed, and ranges are asked of the bucket.
+
+use serde_json::{Value as Json, json};
+
+use super::bucket;
+use super::{ConfigFile, Group, Host, Unsupported};
+use crate::site::{BAD_REQUEST, BEHIND_THE_END, Form, METHOD_NOT_ALLOWED, PREFLIGHT, Site, UNREADABLE};
+
+/// R2 behind a Worker.
+pub(super) struct R2;
+
+const NAME: &str = "r2";
+
+const SCRIPT: &str = include_str!("r2.js");
+
+impl Host for R2 {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn group(&self) -> Group {
+        Group::Bucket
+    }
+
+    fn summary(&self) -> &'static str {
+        "Cloudflare R2 behind a Worker that answers as the API has it, deployed once"
+    }
+
+    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        if site.form != Form::Site {
+            return Err(Unsupported::Form { host: NAME, form: site.form });
+        }
+        let place = bucket::place(site, NAME)?;
+        let prefix = site.name_prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
+        let answer = |of| bucket::answer(site, of);
+        let mut worker = SCRIPT.to_owned();
+        for (name, value) in [
+            ("/*PREFIX*/", json!(prefix)),
+            ("/*RULES*/", bucket::rules(site)),
+            ("/*METHOD_NOT_ALLOWED*/", answer(&METHOD_NOT_ALLOWED)),
+            ("/*PREFLIGHT*/", if site.cors { answer(&PREFLIGHT) } else { Json::Null }),
+            ("/*BAD_REQUEST*/", answer(&BAD_REQUEST)),
+            ("/*UNREADABLE*/", answer(&UNREADABLE)),
+            ("/*BEHIND_THE_END*/", json!(BEHIND_THE_END)),
+            // The last, since it may hold what looks like one of the others.
+            ("/*BELOW*/", json!(place.prefix().map(|prefix| format!("{prefix}/")).unwrap_or_default())),
+        ] {
+            worker = worker.replacen(name, &format!("{value:#}"), 1);
+        }
+        let wrangler = format!(
+            "# A registry of the objects in an R2 bucket. Made by roadstead.\n\
+             name = \"registry\"\n\
+             main = \"worker.js\"\n\
+             compatibility_date = \"2026-01-01\"\n\
+             # For a name of your own: routes = [{{ pattern = \"registry.example\", custom_domain = true }}]\n\
+             workers_dev = true\n\n\
+             [[r2_buckets]]\n\
+             binding = \"TREE\"\n\
+             bucket_name = \"{}\"\n",
+            place.bucket()
+        );
+        Ok(vec![
+            ConfigFile {
+                name: "worker.js".to_owned(),
+                place: "the Worker; `wrangler deploy` beside it uploads it".to_owned(),
+                text: worker,
+            },
+            ConfigFile {
+                name: "wrangler.toml".to_owned(),
+                place: "what the Worker is called, and its bucket; beside worker.js".to_owned(),
+                text: wrangler,
+            },
+        ])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_type_stays_data() {
+        let site = Site { root: "s3://my-bucket/a \"b\" ${c} */x".to_owned(), ..Site::default() };
+        let files = R2.render(&site).unwrap();
+        assert!(files[0].text.contains(r#"const BELOW = "a \"b\" ${c} */x/";"#), "{}", files[0].text);
+        assert!(files[1].text.contains("bucket_name = \"my-bucket\"\n"), "{}", files[1].text);
+        for root in ["/srv/registry", "s3://", "s3://a\"b/c", "gs://bucket"] {
+            let refused = R2.render(&Site { root: root.to_owned(), ..Site::default() }).unwrap_err();
+            assert!(refused.to_string().contains("s3://BUCKET"), "{refused}");
+        }
+        assert!(R2.render(&Site { root: "s3://bucket".to_owned(), form: Form::Snippet, ..Site::default() }).is_err());
+    }
+}

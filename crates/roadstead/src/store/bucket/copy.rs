@@ -1,0 +1,235 @@
+//! Objects that the service makes of others, so that no byte moves through this process.
+//!
+//! Within a tree a digest was verified when its bytes came in. What lies elsewhere was not, so it is copied to a private name
+//! first, with the demand that the service hashes it; what that found is told by [`digest`](Upload::digest), and only when the
+//! caller is content does the service copy it on. Where a service doesn't say, it is not asked again.
+//!
+//! *Rejected:* to copy to the final name at once, where anybody could read what nobody has verified; the part of an upload in
+//! parts, which shows only when it is complete and would save the second copy: MinIO takes no copies in such uploads, and
+//! versitygw says the digest of the whole object for a part of it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ::http::{HeaderName, Method, StatusCode};
+use async_trait::async_trait;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use bytes::Bytes;
+
+use super::client::{Call, Failed};
+use super::{
+    BucketError, BucketStore, Headers, Key, Store as _, StoreError, Upload, is_absent, is_collision, sign, upload,
+};
+use crate::oci::{Algorithm, Digest};
+
+pub(super) const SOURCE: HeaderName = HeaderName::from_static("x-amz-copy-source");
+
+/// What the service is to compute of what it writes.
+const CHECKSUM_ALGORITHM: HeaderName = HeaderName::from_static("x-amz-checksum-algorithm");
+
+/// Whether it is to say so.
+const CHECKSUM_MODE: HeaderName = HeaderName::from_static("x-amz-checksum-mode");
+
+/// What it says: base64 of the digest, with a number behind it where that is one of digests of parts.
+const CHECKSUM: &str = "x-amz-checksum-sha256";
+
+/// From this size on, the four requests of a verified copy cost less than moving the bytes twice.
+const WORTH_IT: u64 = 1 << 20;
+
+/// Makes `key` an object with the bytes of `target`.
+pub(super) async fn link(store: &BucketStore, key: &Key, target: &Key, headers: &Headers) -> Result<bool, StoreError> {
+    let mut size = None;
+    if let Some(there) = store.head(key).await?
+        && there.headers == *headers
+    {
+        // A digest says what the bytes are; without one, the versions of small objects do.
+        if headers.digest.is_some() {
+            return Ok(false);
+        }
+        if let Some(target) = store.head(target).await? {
+            if (target.size, &target.version) == (there.size, &there.version) {
+                return Ok(false);
+            }
+            size = Some(target.size);
+        }
+    }
+    let failed = |failed: Failed| {
+        let what = if is_collision(&failed.error) { key } else { target };
+        store.failed("copying", what.as_str(), failed.error)
+    };
+    let (object, from) = (store.0.at.object(key), store.0.at.object(target));
+    let source = store.0.at.source(&from);
+    let mut failures = 0;
+    while size.is_none_or(|size| size <= store.0.copy_limit) {
+        let Err(refused) = ask(store, call(store, &object, &source, headers)).await else { return Ok(true) };
+        if store.is_misled(key, &refused, &mut failures).await? {
+            continue;
+        }
+        if refused.status() == Some(StatusCode::BAD_REQUEST) && size.is_none() {
+            // Perhaps it is too large for that.
+            size = store.head(target).await?.map(|entry| entry.size);
+            if size.is_some_and(|size| size > store.0.copy_limit) {
+                break;
+            }
+        }
+        return Err(failed(refused));
+    }
+    let Some(size) = size.or(store.head(target).await?.map(|entry| entry.size)) else {
+        let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+        let what = format!("{}/{target}", store.0.at);
+        return Err(StoreError::Io { operation: "copying", what, source: gone.into() });
+    };
+    upload::copy_in_parts(store, &object, &from, size, headers).await.map_err(failed)?;
+    Ok(true)
+}
+
+/// The call that makes an object of another one's bytes.
+fn call<'a>(store: &BucketStore, object: &'a str, source: &str, headers: &Headers) -> Call<'a> {
+    Call::new(Method::PUT, Some(object), "s3:PutObject")
+        .headers(store.written(headers))
+        .header(SOURCE, source)
+        .header(HeaderName::from_static("x-amz-metadata-directive"), "REPLACE")
+}
+
+async fn ask(store: &BucketStore, call: Call<'_>) -> Result<(), Failed> {
+    store.0.calls.ask(&call).await.map(drop)
+}
+
+/// An object under a private name, on the way to the one that it is for. Dropped before it gets there, it is deleted.
+pub(super) struct Private {
+    store: BucketStore,
+    object: Arc<str>,
+    deleted: bool,
+}
+
+impl Private {
+    /// What is under a name that the store made up for it, or comes to be there.
+    pub(super) fn new(store: BucketStore, object: Arc<str>) -> Self {
+        Self { store, object, deleted: false }
+    }
+
+    /// Makes `size` bytes the object under `key`.
+    pub(super) async fn rename(mut self, key: &Key, size: u64, headers: &Headers) -> Result<(), StoreError> {
+        let store = &self.store;
+        let object = store.0.at.object(key);
+        let copied = if size <= store.0.copy_limit {
+            ask(store, call(store, &object, &store.0.at.source(&self.object), headers)).await
+        } else {
+            upload::copy_in_parts(store, &object, &self.object, size, headers).await
+        };
+        let copied = copied.map_err(|e| store.failed("writing", key.as_str(), e.error));
+        let deleted = self.delete().await;
+        copied.and(deleted)
+    }
+
+    async fn delete(&mut self) -> Result<(), StoreError> {
+        let call = Call::new(Method::DELETE, Some(&self.object), "s3:DeleteObject");
+        let deleted = self.store.0.calls.send(&call).await;
+        self.deleted = true;
+        deleted.map(drop).map_err(|e| self.store.failed("deleting", &self.object, e.error))
+    }
+}
+
+impl Drop for Private {
+    fn drop(&mut self) {
+        if !self.deleted
+            && let Ok(runtime) = tokio::runtime::Handle::try_current()
+        {
+            let mut rest = Self { store: self.store.clone(), object: Arc::clone(&self.object), deleted: true };
+            runtime.spawn(async move {
+                if let Err(error) = rest.delete().await {
+                    tracing::warn!(%error, "what nobody needs could not be deleted");
+                }
+            });
+        }
+    }
+}
+
+/// A copy of what lies elsewhere, under a private name.
+struct Copied {
+    private: Private,
+    digest: Digest,
+    size: u64,
+}
+
+/// Copies what lies at a [location](super::Base::location), if the service says what it is.
+pub(super) async fn begin(
+    store: &BucketStore,
+    from: &str,
+    algorithm: Algorithm,
+    size: Option<u64>,
+) -> Result<Option<Box<dyn Upload>>, StoreError> {
+    let Some(source) = store.0.calls.base.source(from) else { return Ok(None) };
+    let is_worth_it = size.is_some_and(|size| (WORTH_IT..=store.0.copy_limit).contains(&size));
+    if algorithm != Algorithm::Sha256 || !is_worth_it || store.0.vouches_for_nothing.load(Ordering::Relaxed) {
+        return Ok(None);
+    }
+    let failed = |failed: Failed| {
+        let (operation, what) = ("copying", from.to_owned());
+        StoreError::Io { operation, what, source: failed.error.into() }
+    };
+    let object = store.0.at.object(&store.upload_key()?);
+    let copying = call(store, &object, source, &Headers::default()).header(CHECKSUM_ALGORITHM, "SHA256");
+    let mut private = Private::new(store.clone(), object.as_str().into());
+    match ask(store, copying).await {
+        Ok(()) => {}
+        Err(refused) if matches!(refused.error, BucketError::Refused { .. }) => {
+            tracing::debug!(error = %refused.error, "the service does not copy {from}");
+            store.0.vouches_for_nothing.fetch_or(!is_absent(&refused), Ordering::Relaxed);
+            private.delete().await?;
+            return Ok(None);
+        }
+        Err(other) => return Err(failed(other)),
+    }
+    let asking = Call::new(Method::HEAD, Some(&object), "s3:GetObject").header(CHECKSUM_MODE, "ENABLED");
+    let response = store.0.calls.send(&asking).await.map_err(failed)?.response;
+    let said = response.header(CHECKSUM).and_then(digest).zip(response.content_length());
+    let Some((digest, size)) = said else {
+        tracing::debug!("{} does not say the digests of its copies", store.describe());
+        store.0.vouches_for_nothing.store(true, Ordering::Relaxed);
+        private.delete().await?;
+        return Ok(None);
+    };
+    Ok(Some(Box::new(Copied { private, digest, size })))
+}
+
+/// What a service says that an object is.
+fn digest(checksum: &str) -> Option<Digest> {
+    let bytes = BASE64.decode(checksum).ok()?;
+    format!("{}:{}", Algorithm::Sha256, sign::hex(&bytes)).parse().ok()
+}
+
+#[async_trait]
+impl Upload for Copied {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let problem = "it is a copy, which nothing can be added to".to_owned();
+        Err(self.private.store.failed("writing", &self.private.object, BucketError::Answer(problem)))
+    }
+
+    async fn digest(&mut self) -> Result<(Digest, u64), StoreError> {
+        Ok((self.digest, self.size))
+    }
+
+    async fn finish(self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError> {
+        self.private.rename(key, self.size, headers).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums() {
+        let content = Algorithm::Sha256.digest(b"content");
+        let said = BASE64.encode(content.as_bytes());
+        assert_eq!(digest(&said), Some(content));
+        for other in ["", "AAAA", &format!("{said}-2"), &said[1..], "not base64"] {
+            assert_eq!(digest(other), None, "{other:?}");
+        }
+    }
+}
