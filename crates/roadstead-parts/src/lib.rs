@@ -10,6 +10,7 @@
 //!  Folder, Port what parts need of the machine, nobody else's while the value lives
 //!
 //!  Distribution, Nginx, Buckets         servers
+//!  PlainServer, Kubo                    hosts of files without headers
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify
@@ -46,6 +47,7 @@ mod folder;
 mod invocation;
 mod nginx;
 pub mod part;
+mod plain;
 mod podman;
 mod port;
 mod served;
@@ -64,6 +66,7 @@ pub use docker::Dockerd;
 pub use folder::Folder;
 pub use invocation::{Failure, Invocation, Output};
 pub use nginx::{Nginx, within_http};
+pub use plain::{Kubo, PlainServer};
 pub use podman::Podman;
 pub use port::Port;
 pub use served::{Isolation, Served};

@@ -10,3 +10,4 @@ mod fixture;
 mod limits;
 mod lists;
 mod nginx;
+mod upstream;
