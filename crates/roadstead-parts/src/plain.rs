@@ -1,6 +1,6 @@
 //! Hosts that hand files out and say nothing true about them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Folder, Invocation, Isolation, Port, Served, part};
 
@@ -40,7 +40,8 @@ impl PlainServer {
 #[derive(Debug)]
 pub struct Kubo {
     gateway: Port,
-    served: Served,
+    repository: PathBuf,
+    _served: Served,
 }
 
 impl Kubo {
@@ -51,7 +52,8 @@ impl Kubo {
     /// When it does not start.
     pub fn start() -> Self {
         let (folder, api, gateway) = (Folder::new(), Port::free(), Port::free());
-        let call = |arguments: &[&str]| ipfs(folder.path()).args(arguments);
+        let repository = folder.join("repository");
+        let call = |arguments: &[&str]| ipfs(&repository).args(arguments);
         let run = |arguments: &[&str]| call(arguments).run().unwrap_or_else(|failure| panic!("{failure}"));
         run(&["init", "--empty-repo", "--profile=test"]);
         for (key, value) in [
@@ -72,7 +74,7 @@ impl Kubo {
         }
         let daemon = call(&["daemon", "--offline"]);
         let served = Served::start(&daemon, Isolation::None, folder, || gateway.answers());
-        Self { gateway, served }
+        Self { gateway, repository, _served: served }
     }
 
     /// Adds a folder of plain files, and returns its CID.
@@ -81,9 +83,19 @@ impl Kubo {
     ///
     /// When that fails.
     pub fn add(&self, folder: &Path) -> String {
-        let add = ipfs(self.served.folder()).args(["add", "-Q", "-r", "--cid-version=1", "--hidden"]).arg(folder);
+        let add = ipfs(&self.repository).args(["add", "-Q", "-r", "--cid-version=1", "--hidden"]).arg(folder);
         let output = add.run().unwrap_or_else(|failure| panic!("{failure}"));
         output.stdout.trim().to_owned()
+    }
+
+    /// What the program wants as `IPFS_PATH`.
+    pub fn repository(&self) -> &Path {
+        &self.repository
+    }
+
+    /// The port of its gateway.
+    pub fn gateway(&self) -> u16 {
+        self.gateway.number()
     }
 
     /// The URL below which the files of a CID lie.
@@ -93,6 +105,5 @@ impl Kubo {
 }
 
 fn ipfs(repository: &Path) -> Invocation {
-    let repository = repository.join("repository");
     Invocation::new(part::built("bin/ipfs")).env("IPFS_PATH", repository).env("IPFS_TELEMETRY", "off")
 }

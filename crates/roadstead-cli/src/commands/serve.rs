@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 
 use std::time::Duration;
 
-use roadstead::http::{BaseUrl, Endpoint, EndpointOptions, RetryPolicy};
+use roadstead::http::{BaseUrl, BaseUrlError, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::Repository;
 use roadstead::server::{Limits, Origin, ServeOptions, Server};
 
 use crate::args::Global;
+use crate::exit;
 use crate::output::Output;
 use crate::registry_args::TlsArgs;
 
@@ -30,7 +31,7 @@ pub(crate) struct Serve {
     /// Answer from what lies below this URL instead of a tree: a host of plain files that sends no headers, such as
     /// https://USER.github.io or http://GATEWAY/ipfs/CID
     #[arg(long, value_name = "URL")]
-    upstream: Option<BaseUrl>,
+    upstream: Option<String>,
 
     #[command(flatten, next_help_heading = "Options for --upstream")]
     tls: TlsArgs,
@@ -50,6 +51,8 @@ impl Serve {
         let Some(url) = &self.upstream else {
             return Ok((super::open(global).await?.into(), global.tree.to_string()));
         };
+        // Read here, since the command line's own parser would show a password in it.
+        let url: BaseUrl = url.parse().map_err(|error: BaseUrlError| exit::usage(error.to_string()))?;
         // As a stranger: whoever may ask us must see no more than whoever may ask the upstream.
         let options = EndpointOptions { plain_http: url.plain_http(), ..EndpointOptions::default() };
         let upstream: Endpoint = self.tls.client(RETRY)?.endpoint(url.registry(), options)?.below(url.path());
