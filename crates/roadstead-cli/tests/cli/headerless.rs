@@ -4,15 +4,18 @@ mod pages;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::path::Path;
+use std::time::Duration;
 
 use roadstead::testing::{Image, ImageBuilder, IndexBuilder, Layer, MemorySource};
 use roadstead_parts::{
-    Client, Containerd, Crane, Dockerd, Folder, Generation, Invocation, Kubo, Oras, PlainServer, Podman, Skopeo,
-    clients, part,
+    Client, Containerd, Crane, Dockerd, Folder, Generation, Invocation, Kubo, Oras, PlainServer, Podman, Port, Skopeo,
+    clients, part, wait_until,
 };
 
-use crate::support::{Place, write_tree};
+use crate::support::{Place, peak_memory, write_tree};
 
 /// What the machine runs.
 fn native() -> &'static str {
@@ -247,4 +250,37 @@ fn every_client_pulls_from_ipfs_through_serve() {
             client.forget(&reference).unwrap();
         }
     }
+}
+
+/// Blobs stream, whatever their size and however many want them.
+#[test]
+fn memory_does_not_grow_with_what_passes() {
+    const LAYER: usize = 100 << 20;
+    const LIMIT: u64 = 64 << 20;
+    let image = ImageBuilder::new().blob("application/vnd.oci.image.layer.v1.tar", vec![1; LAYER]).build();
+    let place = Place::new();
+    let source = MemorySource::new();
+    source.add("app:1", &image);
+    write_tree(&place.tree(), &source);
+    let (server, port) = (PlainServer::start(&place.tree()), Port::free());
+    let listen = port.address().to_string();
+    let mut serve = place.command(&["serve", "--upstream", &server.url(), "--listen", &listen]);
+    let mut child = serve.spawn().unwrap();
+    assert!(wait_until(Duration::from_secs(60), || port.answers()));
+    let digest = image.manifest.layers()[0].digest;
+    let request = format!("GET /v2/app/blobs/{digest} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut stream = TcpStream::connect(port.address()).unwrap();
+                stream.write_all(request.as_bytes()).unwrap();
+                let came = std::io::copy(&mut stream, &mut std::io::sink()).unwrap();
+                assert!(came > LAYER as u64, "{came} bytes");
+            });
+        }
+    });
+    let peak = peak_memory(child.id());
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(peak.is_some_and(|peak| (1..=LIMIT).contains(&peak)), "{peak:?} bytes, {LIMIT} at most");
 }

@@ -15,28 +15,16 @@ pub(super) struct GitlabPages;
 /// A gateway of IPFS.
 pub(super) struct Ipfs;
 
-/// Who can pull what from a host that serves everything without an extension as `application/octet-stream`.
-const OCTET_STREAM: &str = "\
-it sends no media types, so most clients can't pull from it:
+/// Who can pull what from a host whose types are none of a registry's. Measured with `application/octet-stream`, which GitHub
+/// sends, and `application/json`, which Kubo finds in the bytes; `docs/hosts/github-pages.md` has it as a table.
+const CLIENTS: &str = "\
+it sends no media types that clients know, so most can't pull from it:
 
   podman, skopeo, CRI-O             with --flavour schema1: one platform
   Docker 20.10                      with --flavour schema1: one platform
   crane                             images of one platform as they are; no indexes
   Docker from 28.2, containerd,     not from here
   Kubernetes on containerd, oras
-
-All of them pull through `roadstead serve --upstream URL`, which anybody can run, and from hosts that can send headers:
-nginx, a bucket, and the like.";
-
-/// The same for hosts that look into the bytes and say what they find.
-const SNIFFED: &str = "\
-it makes media types up, so most clients can't pull from it:
-
-  podman, skopeo, CRI-O             with --flavour schema1: one platform
-  Docker 20.10                      with --flavour schema1: one platform
-  crane                             images of one platform as they are; no indexes
-  Docker from 28.2, containerd 2.1  not from here
-  and later, Kubernetes on it, oras
 
 All of them pull through `roadstead serve --upstream URL`, which anybody can run, and from hosts that can send headers:
 nginx, a bucket, and the like.";
@@ -87,7 +75,7 @@ impl Host for GithubPages {
 
     fn headerless(&self) -> Option<Headerless> {
         Some(Headerless {
-            clients: OCTET_STREAM,
+            clients: CLIENTS,
             beside: &[NO_JEKYLL, NOT_FOUND],
             largest_site: Some(1 << 30),
             largest_file: Some(100 << 20),
@@ -108,7 +96,7 @@ impl Host for GitlabPages {
 
     fn headerless(&self) -> Option<Headerless> {
         Some(Headerless {
-            clients: SNIFFED,
+            clients: CLIENTS,
             beside: &[NOT_FOUND],
             largest_site: Some(1 << 30),
             largest_file: None,
@@ -128,7 +116,7 @@ impl Host for Ipfs {
     }
 
     fn headerless(&self) -> Option<Headerless> {
-        Some(Headerless { clients: SNIFFED, beside: &[], largest_site: None, largest_file: None, limits_from: "" })
+        Some(Headerless { clients: CLIENTS, beside: &[], largest_site: None, largest_file: None, limits_from: "" })
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {

@@ -331,3 +331,66 @@ fn unwritable(path: &Path) -> impl Fn(io::Error) -> PublishError {
     let path = path.to_owned();
     move |source| PublishError::Unwritable { path: path.clone(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Format, Image, ImageBuilder, MemorySource};
+
+    fn key() -> SigningKey {
+        SigningKey::from_secret(&[0x52; 32]).unwrap()
+    }
+
+    fn source(images: &[(&str, &Image)]) -> MemorySource {
+        let source = MemorySource::new();
+        images.iter().for_each(|(name, image)| source.add(name, image));
+        source
+    }
+
+    #[tokio::test]
+    async fn what_has_no_form_in_schema_1_is_left_out_with_the_reason() {
+        let old = ImageBuilder::new().layer("old").format(Format::Schema1Signed).name("old").build();
+        let unsigned = ImageBuilder::new().layer("old").format(Format::Schema1Unsigned).build();
+        let artifact = ImageBuilder::new().artifact_type("application/x.y").blob("text/plain", "x").build();
+        // cosign gives its signatures the config of an image.
+        let signature = ImageBuilder::new().blob("application/vnd.dev.cosign.simplesigning.v1+json", "{}").build();
+        let foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+        let foreign = ImageBuilder::new().layer("own").blob(foreign, "elsewhere").build();
+        let source = source(&[
+            ("a:old", &old),
+            ("a:unsigned", &unsigned),
+            ("a:artifact", &artifact),
+            ("a:signature", &signature),
+            ("a:foreign", &foreign),
+        ]);
+        let (platform, key) = ("linux/amd64".parse().unwrap(), key());
+        let site = Schema1Site::plan(&source, &platform, &key).await.unwrap();
+        let left_out: Vec<_> = site.left_out().iter().map(|left_out| left_out.tag.as_str()).collect();
+        assert_eq!(left_out, ["artifact", "foreign", "signature", "unsigned"]);
+        let folder = tempfile::tempdir().unwrap();
+        let done = site.write(&folder.path().join("site"), &[]).await.unwrap();
+        assert_eq!(done.tags, 1);
+        // What is of schema 1 already stays as it is.
+        let written = fs::read(folder.path().join("site/v2/a/manifests/old")).unwrap();
+        assert_eq!(written, old.manifest.bytes()[..]);
+        for layer in old.manifest.layers() {
+            let bytes = fs::read(folder.path().join(format!("site/v2/a/blobs/{}", layer.digest))).unwrap();
+            assert_eq!(bytes, old.blobs[&layer.digest][..]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_damaged_blob_is_not_published() {
+        let mut image = ImageBuilder::new().layer("one").build();
+        let layer = image.manifest.layers()[0].digest;
+        image.blobs.insert(layer, Bytes::from_static(b"other bytes"));
+        let source = source(&[("a:1", &image)]);
+        let (platform, key) = ("linux/amd64".parse().unwrap(), key());
+        let site = Schema1Site::plan(&source, &platform, &key).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let failed = site.write(folder.path(), &[]).await;
+        assert!(matches!(failed, Err(PublishError::Damaged { digest }) if digest == layer), "{failed:?}");
+        assert!(!folder.path().join(format!("v2/a/blobs/{layer}")).exists());
+        assert!(!folder.path().join("v2/a/manifests/1").exists());
+    }
+}

@@ -95,7 +95,7 @@ fn what_an_upstream_says_is_not_believed() {
     });
     for (path, media_type, digest, body) in [
         ("/v2/app/manifests/1".to_owned(), image.manifest.media_type().as_str(), image.digest().to_string(), &manifest),
-        (format!("/v2/app/blobs/{blob}"), "application/octet-stream", blob.clone(), &bytes),
+        (format!("/v2/app/blobs/{blob}"), "application/octet-stream", blob, &bytes),
     ] {
         let answer = scene.get(&path);
         assert_eq!((answer.status, answer.body == *body), (200, true), "{path}");
@@ -314,10 +314,7 @@ fn an_upstream_that_does_not_say_how_long_a_blob_is() {
 #[test]
 fn nothing_of_a_client_reaches_the_upstream() {
     let image = image(100);
-    let scene = Scene::new({
-        let image = image.clone();
-        move |seen| sound(&image, seen)
-    });
+    let scene = Scene::new(move |seen| sound(&image, seen));
     let secret = "Authorization: Basic c2VjcmV0\r\nCookie: secret\r\nX-Forwarded-For: secret\r\nProxy-Authorization: Basic c2VjcmV0\r\n";
     for path in ["/v2/app/manifests/1?token=secret", "/v2/app/tags/list?n=1&secret=secret", "/v2/_catalog?secret"] {
         scene.send("GET", path, secret);
@@ -355,10 +352,7 @@ fn redirects_are_followed() {
 fn manifests_are_remembered_by_digest_and_within_bounds() {
     let image = image(100);
     let (digest, manifest) = (image.digest(), image.manifest.bytes().clone());
-    let script = {
-        let image = image.clone();
-        move |seen: &Seen| sound(&image, seen)
-    };
+    let script = move |seen: &Seen| sound(&image, seen);
     let scene = Scene::new(script.clone());
     scene.get("/v2/app/manifests/1");
     let by_digest = format!("/v2/app/manifests/{digest}");

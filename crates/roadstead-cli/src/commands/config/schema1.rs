@@ -67,9 +67,10 @@ impl Schema1Args {
         }
         let done = site.write(folder, headerless.beside).await?;
         output.note(&format!(
-            "{}: {} tags for {platform}, {}; {} files written, {} unchanged, {} removed",
+            "{}: {} tag{} for {platform}, {}; {} files written, {} unchanged, {} removed",
             folder.display(),
             done.tags,
+            if done.tags == 1 { "" } else { "s" },
             size(site.size()),
             done.written,
             done.unchanged,
