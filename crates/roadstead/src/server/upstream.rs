@@ -258,7 +258,8 @@ fn is_missing(error: &HttpError) -> bool {
 
 /// Whether this is a page for people. What is sent as the type of what isn't known is no evidence, in either direction.
 fn is_page(bytes: &[u8]) -> bool {
-    bytes.trim_ascii_start().starts_with(b"<")
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    text.trim_ascii_start().starts_with(b"<")
 }
 
 fn reading(path: String, source: Failure) -> StoreError {

@@ -332,7 +332,9 @@ fn configurations() {
         $ roadstead config iis
         --- stderr
         error: invalid value 'iis' for '<HOST>'
-          [possible values: nginx]
+          [possible values: nginx, github-pages, gitlab-pages, ipfs]
+
+          tip: a similar value exists: 'ipfs'
 
         For more information, try '--help'.
         --- exit code 2
@@ -365,7 +367,7 @@ fn help() {
               diff        Compare what two trees name
               du          Show how much space repositories take
               config      Print the configuration with which a host serves the tree
-              serve       Answer pulls from the tree
+              serve       Answer pulls from the tree, or from what another host has
               quickstart  See it work: an image in a tree, served, pulled and verified
               login       Log in to a registry
               logout      Log out of a registry
