@@ -34,7 +34,9 @@ fn image(greeting: &str) -> ImageBuilder {
 fn filled() -> (Place, Image) {
     let place = Place::new();
     let source = MemorySource::new();
-    let single = image("single\n").build();
+    // Instructions that change no file are layers of their own in schema 1, wherever they stand.
+    let single = ImageBuilder::new().platform(native()).instruction("ENV first").greeting("single\n");
+    let single = single.instruction("ENV a").instruction("ENV a").layer("more").instruction("ENTRYPOINT").build();
     let index = IndexBuilder::new().attested_image(image("index\n").build());
     let index = index.image(ImageBuilder::new().platform(other()).greeting("no\n").build()).build();
     let foreign = IndexBuilder::new().image(ImageBuilder::new().platform(other()).greeting("no\n").build()).build();
@@ -96,6 +98,13 @@ fn old_clients_pull_schema_1_from_a_host_with_wrong_headers() {
                 assert_eq!(engine.run(&reference).unwrap(), greeting, "{}", client.name());
             }
             client.forget(&reference).unwrap();
+            let (repository, tag) = reference.rsplit_once(':').unwrap();
+            let path = place.path().join(format!("site/v2/{}/manifests", repository.split_once('/').unwrap().1));
+            let mut names = fs::read_dir(path).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let digest = names.find(|name| name != tag).unwrap();
+            let pulled = client.pull_by_digest(repository, &digest);
+            pulled.unwrap_or_else(|failure| panic!("{} by digest: {failure}", client.name()));
+            client.forget(&format!("{repository}@{digest}")).unwrap();
         }
         // What is said of the others is true.
         let refuse: [&dyn Client; 3] = [Containerd::shared(), &Crane, &Oras];
