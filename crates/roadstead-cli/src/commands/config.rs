@@ -69,6 +69,8 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
     }
     let root = match args.server_root {
         Some(root) => root,
+        // It is told of no folder.
+        None if host.headerless().is_some() => String::new(),
         None => {
             let TreePlace::Folder(folder) = &global.tree else {
                 return Err(exit::usage(format!(

@@ -232,7 +232,7 @@ fn what_a_host_needs_is_written_once() {
         assert!(written.contains_key(file), "{:?}", written.keys());
         assert!(others.iter().all(|other| written.contains_key(*other)), "{:?}", written.keys());
         assert_eq!(place.run(&["config", host, "-o", host]).code(), 1, "{host}: replaced");
-        let printed = place.run(&["config", host]).ok();
+        let printed = place.run(&["--tree", "s3://bucket", "config", host]).ok();
         assert_eq!(printed.text().trim_end().as_bytes(), written[file].trim_ascii_end(), "{host}");
     }
 }

@@ -17,6 +17,7 @@
 //! tree, or a cache in front, does already.
 
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -77,13 +78,15 @@ pub(super) struct OfUpstream {
     /// What manifests may take while they are read, in units.
     reading: Semaphore,
     units: u32,
+    told_of_denial: AtomicBool,
 }
 
 impl OfUpstream {
     /// At most `memory` bytes of manifests are remembered, and as many being read.
     pub(super) fn new(endpoint: Endpoint, memory: usize) -> Self {
         let units = u32::try_from((memory as u64).max(MAX_MANIFEST_SIZE) / UNIT + 1).unwrap_or(u32::MAX);
-        Self { endpoint, manifests: Cache::new(memory), reading: Semaphore::new(units as usize), units }
+        let (manifests, reading) = (Cache::new(memory), Semaphore::new(units as usize));
+        Self { endpoint, manifests, reading, units, told_of_denial: AtomicBool::new(false) }
     }
 
     /// The answer to a request, `None` if it says that nothing is there.
@@ -93,7 +96,17 @@ impl OfUpstream {
             return Ok(Some(response));
         }
         let error = response.into_error().await;
-        if is_missing(&error) { Ok(None) } else { Err(error) }
+        if self.is_missing(&error) { Ok(None) } else { Err(error) }
+    }
+
+    /// Whether an answer says that nothing is there. A bucket that lets nobody list it says 403; since that may also be the
+    /// answer to everything, it is told once.
+    fn is_missing(&self, error: &HttpError) -> bool {
+        let HttpError::Status { status, .. } = error else { return false };
+        if *status == StatusCode::FORBIDDEN && !self.told_of_denial.swap(true, Ordering::Relaxed) {
+            tracing::warn!(%error, "what the upstream denies is taken for missing");
+        }
+        [StatusCode::NOT_FOUND, StatusCode::GONE, StatusCode::FORBIDDEN].contains(status)
     }
 
     /// A manifest-sized answer, whole, counted against what may be read at a time.
@@ -186,7 +199,7 @@ impl Content for OfUpstream {
         let progress = Progress { offset, size: None };
         let download = match Download::start(&self.endpoint, request(Method::GET), progress).await {
             Ok(download) => download,
-            Err(error) if is_missing(&error) => return Ok(None),
+            Err(error) if self.is_missing(&error) => return Ok(None),
             Err(error) => return Err(error.into()),
         };
         let size = download.progress().size;
@@ -244,16 +257,6 @@ impl Content for OfUpstream {
     fn silence(&self) -> (&'static Answer, &'static str) {
         (&site::UNREACHABLE, "the upstream gives no answer that can be served")
     }
-}
-
-/// Whether an answer says that nothing is there. A bucket that lets nobody list it says 403.
-fn is_missing(error: &HttpError) -> bool {
-    let missing = [StatusCode::NOT_FOUND, StatusCode::GONE, StatusCode::FORBIDDEN];
-    let is = matches!(error, HttpError::Status { status, .. } if missing.contains(status));
-    if is && error.status() == Some(StatusCode::FORBIDDEN) {
-        tracing::warn!(%error, "taken for missing");
-    }
-    is
 }
 
 /// Whether this is a page for people. What is sent as the type of what isn't known is no evidence, in either direction.
