@@ -26,7 +26,7 @@ pub struct Schema1Site<'a> {
     source: &'a dyn Source,
     platform: &'a Platform,
     key: &'a SigningKey,
-    tags: BTreeMap<Repository, BTreeMap<Tag, Digest>>,
+    tags: BTreeMap<Repository, BTreeSet<Tag>>,
     blobs: BTreeMap<(Repository, Digest), u64>,
     manifests: u64,
     left_out: Vec<LeftOut>,
@@ -84,7 +84,7 @@ impl<'a> Schema1Site<'a> {
                 match site.made(&*from, &repository, &tag).await? {
                     Ok((made, sizes)) => {
                         site.manifests += 2 * made.bytes().len() as u64;
-                        site.tags.entry(repository.clone()).or_default().insert(tag, *made.digest());
+                        site.tags.entry(repository.clone()).or_default().insert(tag);
                         let sized = sizes.into_iter().map(|(digest, size)| ((repository.clone(), digest), size));
                         site.blobs.extend(sized);
                     }
@@ -128,8 +128,9 @@ impl<'a> Schema1Site<'a> {
         }
         for (repository, tags) in &self.tags {
             let from = self.source.repository(repository);
-            for tag in tags.keys() {
-                // A tag that has moved meanwhile may need blobs that are not there.
+            let mut listed = Vec::with_capacity(tags.len());
+            for tag in tags {
+                // It may have moved meanwhile, and need other blobs, or have no form any more.
                 let Ok((made, blobs)) = self.made(&*from, repository, tag).await? else { continue };
                 for (digest, size) in blobs {
                     self.put_blob(&mut folder, repository, &digest, size).await?;
@@ -138,8 +139,9 @@ impl<'a> Schema1Site<'a> {
                 folder.put(&name((*made.digest()).into()), made.bytes())?;
                 folder.put(&name(tag.clone().into()), made.bytes())?;
                 folder.done.tags += 1;
+                listed.push(tag);
             }
-            let list = serde_json::json!({ "name": repository, "tags": tags.keys().collect::<Vec<_>>() });
+            let list = serde_json::json!({ "name": repository, "tags": listed });
             folder.put(&format!("v2/{repository}/tags/list"), list.to_string().as_bytes())?;
         }
         let catalog = serde_json::json!({ "repositories": self.tags.keys().collect::<Vec<_>>() });
@@ -263,6 +265,14 @@ impl Folder {
             }
             fs::write(&mark, "made by roadstead\n").map_err(unwritable(&mark))?;
         }
+        // What a killed writer left. There is one writer at a time.
+        for entry in fs::read_dir(root).map_err(unwritable(root))? {
+            let path = entry.map_err(unwritable(root))?.path();
+            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+            if name.starts_with(MARK.as_bytes()) && path != mark {
+                fs::remove_file(&path).map_err(unwritable(&path))?;
+            }
+        }
         Ok(Self { root: root.to_owned(), wanted: BTreeSet::new(), done: Schema1Published::default() })
     }
 
@@ -377,6 +387,24 @@ mod tests {
             let bytes = fs::read(folder.path().join(format!("site/v2/a/blobs/{}", layer.digest))).unwrap();
             assert_eq!(bytes, old.blobs[&layer.digest][..]);
         }
+    }
+
+    #[tokio::test]
+    async fn what_a_killed_writer_left_goes() {
+        let image = ImageBuilder::new().layer("one").build();
+        let source = source(&[("a:1", &image)]);
+        let (platform, key) = ("linux/amd64".parse().unwrap(), key());
+        let site = Schema1Site::plan(&source, &platform, &key).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let first = site.write(folder.path(), &[("404.html", "none")]).await.unwrap();
+        let left = folder.path().join(format!("{MARK}x7Zb"));
+        let stray = folder.path().join("v2/a/blobs/stray");
+        fs::write(&left, "half").unwrap();
+        fs::write(&stray, "stray").unwrap();
+        fs::write(folder.path().join("mine.html"), "mine").unwrap();
+        let again = site.write(folder.path(), &[("404.html", "none")]).await.unwrap();
+        assert_eq!((again.written, again.unchanged, again.removed), (0, first.written, 1));
+        assert!(!left.exists() && !stray.exists() && folder.path().join("mine.html").exists());
     }
 
     #[tokio::test]
