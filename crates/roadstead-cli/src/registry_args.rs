@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use roadstead::http::credentials::{Credential, CredentialFile, Credentials, Helpers};
-use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, Secret, TlsOptions};
+use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, RetryPolicy, Secret, TlsOptions};
 use roadstead::medium::registry::{RegistrySink, RegistrySource};
 use roadstead::oci::Registry;
 
@@ -32,6 +32,13 @@ pub(crate) struct ConnectionArgs {
     #[arg(long)]
     plain_http: bool,
 
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// Whom to trust.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct TlsArgs {
     /// Whether certificates are checked
     #[arg(
         long,
@@ -99,9 +106,9 @@ impl FromStr for Mirror {
     }
 }
 
-impl ConnectionArgs {
-    /// A client with these settings.
-    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+impl TlsArgs {
+    /// A client with these settings, which asks again as `retry` says.
+    pub(crate) fn client(&self, retry: RetryPolicy) -> anyhow::Result<Client> {
         let environment = Environment::of_this_process();
         if let Some(folder) = &self.cert_dir
             && !folder.is_dir()
@@ -115,7 +122,14 @@ impl ConnectionArgs {
             directory: self.cert_dir.clone(),
         };
         let proxies = environment.proxies();
-        Ok(Client::new(ClientOptions { tls, proxies, ..ClientOptions::default() })?)
+        Ok(Client::new(ClientOptions { tls, proxies, retry, ..ClientOptions::default() })?)
+    }
+}
+
+impl ConnectionArgs {
+    /// A client with these settings.
+    pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        self.tls.client(RetryPolicy::default())
     }
 
     /// A registry, asked with `credentials`.
@@ -196,7 +210,7 @@ impl RegistryArgs {
             (side.creds, side.username, side.password_stdin) = (creds.map(str::to_owned), None, false);
         }
         if let Some(verify) = tls_verify {
-            side.connection.tls_verify = verify;
+            side.connection.tls.tls_verify = verify;
         }
         side
     }

@@ -10,6 +10,7 @@
 //!  Folder, Port what parts need of the machine, nobody else's while the value lives
 //!
 //!  Distribution, Nginx, WebServer, Buckets, Miniflare   servers
+//!  PlainServer, Kubo                    hosts of files without headers
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify
@@ -47,6 +48,7 @@ mod invocation;
 mod miniflare;
 mod nginx;
 pub mod part;
+mod plain;
 mod podman;
 mod port;
 mod served;
@@ -67,6 +69,7 @@ pub use folder::Folder;
 pub use invocation::{Failure, Invocation, Output};
 pub use miniflare::{Miniflare, R2Object};
 pub use nginx::{Nginx, within_http};
+pub use plain::{Kubo, PlainServer};
 pub use podman::Podman;
 pub use port::Port;
 pub use served::{Isolation, Served};

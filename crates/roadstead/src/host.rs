@@ -1,7 +1,8 @@
 //! Hosts: what serves a tree's files, and how each is told the site's rules.
 //!
 //! A host is a rendering of [`site::RULES`](crate::site::RULES) in that host's own language, and nothing else: it adds
-//! no status, header or error of its own. A host that can't say what a rule asks for refuses, or names what is missing.
+//! no status, header or error of its own. A host that can't say what a rule asks for refuses, or names what is missing. One
+//! that sends no headers at all says who can pull from it all the same.
 //!
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
@@ -9,6 +10,7 @@ mod apache;
 mod bucket;
 mod caddy;
 mod cloudfront;
+mod headerless;
 mod lighttpd;
 mod lua;
 mod nginx;
@@ -32,6 +34,11 @@ pub trait Host: Sync {
     /// The page about it: a file in `docs/hosts`, without `.md`. Hosts may share one.
     fn page(&self) -> &'static str {
         self.name()
+    }
+
+    /// What has to be known of a host that sends no header of ours; `None` of one that does.
+    fn headerless(&self) -> Option<Headerless> {
+        None
     }
 
     /// The site's configuration, the file that matters most first.
@@ -76,8 +83,18 @@ impl Group {
 }
 
 /// All of them.
-pub static HOSTS: &[&dyn Host] =
-    &[&nginx::Nginx, &caddy::Caddy, &apache::Apache, &lighttpd::Lighttpd, &r2::R2, &s3::S3, &cloudfront::CloudFront];
+pub static HOSTS: &[&dyn Host] = &[
+    &nginx::Nginx,
+    &caddy::Caddy,
+    &apache::Apache,
+    &lighttpd::Lighttpd,
+    &r2::R2,
+    &s3::S3,
+    &cloudfront::CloudFront,
+    &headerless::GithubPages,
+    &headerless::GitlabPages,
+    &headerless::Ipfs,
+];
 
 /// The media types that nearly all manifests have, most frequent first. A server that can't read a link looks for a digest in
 /// the folder of each; every other type must be found in another way.
@@ -89,6 +106,21 @@ const MANIFEST_TYPES: [&str; 5] = [
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
 ];
 
+/// A host that hands files out and sends no header of ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Headerless {
+    /// Who can pull from it, and how everybody else can, in lines for people.
+    pub clients: &'static str,
+    /// What has to lie beside `v2`: names and texts.
+    pub beside: &'static [(&'static str, &'static str)],
+    /// The most bytes of a site.
+    pub largest_site: Option<u64>,
+    /// The most bytes of a file.
+    pub largest_file: Option<u64>,
+    /// Where that is written.
+    pub limits_from: &'static str,
+}
+
 /// The host with a name.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static dyn Host> {
@@ -98,7 +130,7 @@ pub fn find(name: &str) -> Option<&'static dyn Host> {
 /// A part of a host's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// The name that it should have.
+    /// The name that it should have, which may begin with folders.
     pub name: String,
     /// Where it belongs, in a sentence for people.
     pub place: String,

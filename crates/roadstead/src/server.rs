@@ -1,6 +1,7 @@
 //! The built-in server: the site's rules, answered by us.
 //!
-//! [`Pull`] decides what a request is answered with. Two transports carry it:
+//! [`Pull`] decides what a request is answered with, from a tree or from what another host has (an [`Origin`]). Two transports
+//! carry it:
 //!
 //! - an HTTP/1.1 path of our own (`http1`) for what pulls consist of, `GET` and `HEAD` without content, so that a
 //!   manifest costs one `read`, one `readlink` and one `write`, and a blob goes from the page cache to another machine
@@ -18,9 +19,11 @@ mod files;
 mod general;
 mod http1;
 mod lists;
+mod origin;
 mod pull;
 mod range;
 mod rewind;
+mod upstream;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -32,10 +35,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+pub use origin::Origin;
 pub use pull::{Body, Headers, Pull, Request, Response};
 
 use crate::oci::Repository;
-use crate::tree::Tree;
 
 /// What a client may take of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,7 +148,7 @@ impl Server {
     /// # Errors
     ///
     /// [`ServeError`] if there is no address, or one can't be listened on.
-    pub async fn bind(tree: Tree, options: ServeOptions) -> Result<Self, ServeError> {
+    pub async fn bind(origin: impl Into<Origin>, options: ServeOptions) -> Result<Self, ServeError> {
         let ServeOptions { listen, name_prefix, cors, limits, sendfile } = options;
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
@@ -157,7 +160,7 @@ impl Server {
         if listeners.is_empty() {
             return Err(ServeError::Nowhere);
         }
-        let pull = Pull::new(tree, name_prefix, cors, limits.memory);
+        let pull = Pull::new(origin, name_prefix, cors, limits.memory);
         Ok(Self { listeners, pull, limits, sendfile })
     }
 

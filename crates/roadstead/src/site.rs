@@ -275,6 +275,15 @@ pub static UNREADABLE: LazyLock<Answer> = LazyLock::new(|| {
     answer
 });
 
+/// The answer when the host behind us gives none, or one that can't be passed on. Its cause is the operator's to know, too.
+pub static UNREACHABLE: LazyLock<Answer> = LazyLock::new(|| {
+    let mut answer = error(StatusCode::BAD_GATEWAY, ErrorCode::Unsupported);
+    answer.body = Body::Fixed(
+        r#"{"errors":[{"code":"UNKNOWN","message":"the registry can not read from its upstream"}]}"#.into(),
+    );
+    answer
+});
+
 /// The content of an answer to a range that begins behind the end: nobody reads it, but some hosts can't leave it empty.
 pub const BEHIND_THE_END: &str = "range not satisfiable\n";
 
@@ -466,7 +475,7 @@ mod tests {
     #[test]
     fn every_answer_says_its_type_and_how_long_it_holds() {
         let answers = RULES.iter().flat_map(|rule| rule.found.iter().chain([&rule.missing]));
-        for answer in answers.chain([&*METHOD_NOT_ALLOWED, &*BAD_REQUEST, &*UNREADABLE]) {
+        for answer in answers.chain([&*METHOD_NOT_ALLOWED, &*BAD_REQUEST, &*UNREADABLE, &*UNREACHABLE]) {
             for name in [CONTENT_TYPE, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS] {
                 let count = answer.headers.iter().filter(|(n, _)| *n == name).count();
                 assert_eq!(count, 1, "{name} in {answer:?}");

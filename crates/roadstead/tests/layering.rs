@@ -21,7 +21,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("site", &["tree", "oci"]),
     ("host", &["site", "tree", "store", "image", "oci"]),
     ("publish", &["site", "tree", "store", "image", "oci"]),
-    ("server", &["site", "tree", "store", "image", "oci"]),
+    ("server", &["site", "tree", "store", "image", "oci", "http"]),
     ("doctor", &["oci", "site", "http"]),
     // What it offers is tests' alone.
     ("testing", &["oci", "image", "store", "http", "medium", "tree", "site", "host", "publish", "server", "doctor"]),

@@ -1,5 +1,7 @@
 //! `roadstead config`
 
+mod schema1;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +11,7 @@ use roadstead::host::{self, ConfigFile};
 use roadstead::oci::Repository;
 use roadstead::site::{Form, Site};
 
+use self::schema1::Schema1Args;
 use crate::args::Global;
 use crate::bucket_args::TreePlace;
 use crate::exit;
@@ -52,14 +55,28 @@ pub(crate) struct Config {
     /// Replace files that are there
     #[arg(long, requires = "output")]
     force: bool,
+
+    #[command(flatten)]
+    schema1: Schema1Args,
 }
 
 pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyhow::Result<()> {
     let Some(name) = args.host else { return list(output) };
     let host = host::find(&name).context("no such host")?;
+    if let Some(headerless) = host.headerless() {
+        output.note(&format!("{name}: {}\n", headerless.clients));
+    }
+    if args.schema1.is_wanted() {
+        let Some(folder) = &args.output else {
+            return Err(exit::usage("--flavour needs a folder to write to: -o FOLDER"));
+        };
+        return args.schema1.run(host, folder, global, output).await;
+    }
     let root = match args.server_root {
         Some(root) => root,
         None if host.group() == host::Group::Bucket => global.tree.to_string(),
+        // It is told of no folder.
+        None if host.group() == host::Group::Headerless => String::new(),
         None => {
             let TreePlace::Folder(folder) = &global.tree else {
                 return Err(exit::usage(format!(
@@ -127,11 +144,11 @@ fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyho
             );
         }
     }
-    if folder {
-        std::fs::create_dir_all(to).with_context(|| format!("{} can't be made", to.display()))?;
-    }
     for file in files {
         let path = place(file);
+        if let Some(folder) = path.parent().filter(|_| folder) {
+            std::fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
+        }
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).create_new(!force);
         let written = options.open(&path).and_then(|mut to| to.write_all(file.text.as_bytes()));

@@ -2,13 +2,18 @@
 
 use std::net::SocketAddr;
 
+use std::time::Duration;
+
+use roadstead::http::{BaseUrl, BaseUrlError, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::Repository;
-use roadstead::server::{Limits, ServeOptions, Server};
+use roadstead::server::{Limits, Origin, ServeOptions, Server};
 
 use crate::args::Global;
+use crate::exit;
 use crate::output::Output;
+use crate::registry_args::TlsArgs;
 
-/// Answer pulls from the tree
+/// Answer pulls from the tree, or from what another host has
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// Where to listen, ADDRESS:PORT; [::]:PORT takes connections from everywhere
@@ -26,6 +31,37 @@ pub(crate) struct Serve {
     /// Connections at a time; more have to wait
     #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
     max_connections: usize,
+
+    /// Answer from what lies below this URL instead of a tree: a host of plain files that sends no headers, such as
+    /// https://USER.github.io or http://GATEWAY/ipfs/CID
+    #[arg(long, value_name = "URL")]
+    upstream: Option<String>,
+
+    #[command(flatten, next_help_heading = "Options for --upstream")]
+    tls: TlsArgs,
+}
+
+/// A client that waits for us asks again itself: two more attempts are for what passes in a moment.
+const RETRY: RetryPolicy = RetryPolicy {
+    attempts: 3,
+    first_delay: Duration::from_millis(200),
+    max_delay: Duration::from_secs(2),
+    max_retry_after: Duration::from_secs(5),
+};
+
+impl Serve {
+    /// What is answered from, and what people call it.
+    async fn origin(&self, global: &Global) -> anyhow::Result<(Origin, String)> {
+        let Some(url) = &self.upstream else {
+            return Ok((super::open(global).await?.into(), global.tree.to_string()));
+        };
+        // Read here, since the command line's own parser would show a password in it.
+        let url: BaseUrl = url.parse().map_err(|error: BaseUrlError| exit::usage(error.to_string()))?;
+        // As a stranger: whoever may ask us must see no more than whoever may ask the upstream.
+        let options = EndpointOptions { plain_http: url.plain_http(), ..EndpointOptions::default() };
+        let upstream: Endpoint = self.tls.client(RETRY)?.endpoint(url.registry(), options)?.below(url.path());
+        Ok((upstream.into(), url.to_string()))
+    }
 }
 
 /// An address and a port. A host's name would be looked up, and what it means can change; `localhost` can't.
@@ -48,7 +84,7 @@ fn raise_descriptors() {
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
     raise_descriptors();
-    let tree = super::open(global).await?;
+    let (origin, place) = args.origin(global).await?;
     let limits = Limits { connections: args.max_connections, ..Limits::default() };
     let options = ServeOptions {
         listen: args.listen,
@@ -57,9 +93,9 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         limits,
         ..ServeOptions::default()
     };
-    let server = Server::bind(tree, options).await?;
+    let server = Server::bind(origin, options).await?;
     for address in server.local_addrs() {
-        output.note(&format!("serving {} on http://{address}", global.tree));
+        output.note(&format!("serving {place} on http://{address}"));
     }
     server
         .run(async {

@@ -8,6 +8,7 @@ mod commands;
 mod compressed;
 mod cost;
 mod file_systems;
+mod headerless;
 mod interrupted;
 mod kept_by_others;
 mod many;

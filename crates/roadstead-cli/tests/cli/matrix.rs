@@ -1,4 +1,5 @@
-//! Every kind of image, added from real registries, served by `serve` and by nginx, pulled and run by every client.
+//! Every kind of image, added from real registries, served by `serve`, by nginx and through a host without headers, pulled and
+//! run by every client.
 
 mod expected;
 mod hosts;
@@ -12,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use roadstead::testing::MemorySource;
-use roadstead_parts::{Client, Containerd, Dockerd, Generation, Nginx, Port, Served, clients};
+use roadstead_parts::{Client, Containerd, Dockerd, Generation, Nginx, PlainServer, Port, Served, clients};
 
 use crate::support::{Place, push, write_tree};
 use kinds::{Kind, Origin, kinds};
@@ -29,6 +30,8 @@ enum By {
 struct Server {
     name: &'static str,
     authority: String,
+    /// Whether it knows of a tag that it stands for another digest than SHA-256's.
+    knows_algorithms: bool,
 }
 
 /// Everything that serves one tree.
@@ -36,6 +39,8 @@ struct Servers {
     serve: (Served, String),
     site: Nginx,
     standalone: Nginx,
+    _plain: PlainServer,
+    upstream: (Served, String),
 }
 
 impl Servers {
@@ -48,14 +53,19 @@ impl Servers {
         let site = Nginx::start_http(&config(&[], &port), port);
         let port = Port::free();
         let standalone = Nginx::start_unprivileged(&config(&["--standalone"], &port), port);
-        Self { serve: place.serve(&place.tree()), site, standalone }
+        let plain = PlainServer::start(&place.tree());
+        let upstream = place.serve_upstream(&plain.url());
+        Self { serve: place.serve(&place.tree()), site, standalone, _plain: plain, upstream }
     }
 
-    fn list(&self) -> [Server; 3] {
+    fn list(&self) -> [Server; 4] {
+        let server = |name, authority| Server { name, authority, knows_algorithms: true };
+        let upstream = server("serve --upstream", self.upstream.1.clone());
         [
-            Server { name: "serve", authority: self.serve.1.clone() },
-            Server { name: "nginx (conf.d)", authority: self.site.authority() },
-            Server { name: "nginx (standalone)", authority: self.standalone.authority() },
+            server("serve", self.serve.1.clone()),
+            server("nginx (conf.d)", self.site.authority()),
+            server("nginx (standalone)", self.standalone.authority()),
+            Server { knows_algorithms: false, ..upstream },
         ]
     }
 }

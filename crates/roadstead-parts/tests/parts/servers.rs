@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::image::Image;
 use roadstead_parts::{
-    BucketServer, Certificates, Client, Crane, Folder, Generation, Invocation, Isolation, Nginx, Port, Served, Skopeo,
-    part,
+    BucketServer, Certificates, Client, Crane, Folder, Generation, Invocation, Isolation, Kubo, Nginx, PlainServer,
+    Port, Served, Skopeo, part,
 };
 
 fn curl(arguments: &[&str]) -> Invocation {
@@ -60,6 +60,35 @@ fn a_bucket_of_versitygw_is_for_who_has_the_keys() {
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn a_bucket_of_minio_is_for_who_has_the_keys() {
     a_bucket_is_for_who_has_the_keys(BucketServer::Minio);
+}
+
+/// What makes them hosts without headers: the type is none of a registry's.
+fn hands_files_out(host: &str, url: &str, media_type: &str) {
+    let said = curl(&["--write-out", "\n%{content_type}", &format!("{url}/v2/app/manifests/1")]).run().unwrap();
+    assert_eq!(said.stdout, format!("{{\"schemaVersion\":2}}\n{media_type}"), "{host}");
+}
+
+fn a_manifest() -> Folder {
+    let folder = Folder::new();
+    fs::create_dir_all(folder.join("v2/app/manifests")).unwrap();
+    folder.write("v2/app/manifests/1", "{\"schemaVersion\":2}");
+    folder
+}
+
+#[test]
+fn a_plain_server_knows_no_types() {
+    let folder = a_manifest();
+    let server = PlainServer::start(folder.path());
+    hands_files_out("python3 -m http.server", &server.url(), "application/octet-stream");
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn a_gateway_of_ipfs_finds_types_in_the_bytes() {
+    let (kubo, folder) = (Kubo::start(), a_manifest());
+    let cid = kubo.add(folder.path());
+    hands_files_out("Kubo", &kubo.url(&cid), "application/json");
+    assert_eq!(kubo.add(folder.path()), cid, "the same files have the same name");
 }
 
 #[test]

@@ -137,6 +137,11 @@ fn is_image(manifest: &Manifest) -> bool {
     manifest.config().is_some_and(|config| [OCI_CONFIG, DOCKER_CONFIG].contains(&&*config.media_type))
 }
 
+/// Whether this is an image down to its layers: cosign's signatures only look like one.
+pub(super) fn runs(manifest: &Manifest) -> bool {
+    is_image(manifest) && manifest.layers().iter().all(|layer| LayerType::parse(&layer.media_type).is_some())
+}
+
 /// The compressed bytes of layers, by the digests of what they were.
 pub(super) type Compressed = HashMap<Digest, (Digest, u64)>;
 

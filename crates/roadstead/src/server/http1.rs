@@ -218,8 +218,10 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
             out.extend_from_slice(value.as_bytes());
             out.extend_from_slice(b"\r\n");
         }
-        if let Some(length) = length {
-            write!(out, "content-length: {length}\r\n")?;
+        match (length, &body) {
+            (Some(length), _) => write!(out, "content-length: {length}\r\n")?,
+            (None, Body::Stream(_)) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            (None, _) => {}
         }
         if !keep {
             out.extend_from_slice(b"connection: close\r\n");
@@ -236,6 +238,19 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
             #[cfg(target_os = "linux")]
             Body::File { file, range } if self.sends_files() => self.send_file(&file, range).await?,
             Body::File { file, range } => self.copy_file(&file, range).await?,
+            Body::Stream(mut stream) if length.is_none() => {
+                while let Some(bytes) = stream.next().await {
+                    let bytes = bytes.map_err(io::Error::other)?;
+                    // An empty chunk would be the last.
+                    if !bytes.is_empty() {
+                        write!(self.out, "{:x}\r\n", bytes.len())?;
+                        self.flush().await?;
+                        self.write(&bytes).await?;
+                        self.out.extend_from_slice(b"\r\n");
+                    }
+                }
+                self.out.extend_from_slice(b"0\r\n\r\n");
+            }
             Body::Stream(mut stream) => {
                 self.flush().await?;
                 let mut rest = length.unwrap_or_default();

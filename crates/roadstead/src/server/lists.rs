@@ -8,8 +8,9 @@ use bytes::Bytes;
 use tokio::sync::Mutex;
 
 use super::cache::Cache;
+use super::origin::{Failure, Found};
 use crate::oci::{Digest, Repository};
-use crate::store::{Key, Object, Version};
+use crate::store::{Key, Version};
 use crate::tree::{TreeError, keys};
 
 /// The largest list that is cut into pages: some five million tags.
@@ -42,24 +43,25 @@ impl Lists {
         Self { known: Cache::new(memory), parsing: Mutex::new(()) }
     }
 
-    pub(super) async fn tags(&self, repository: &Repository, object: Object) -> Result<Names, TreeError> {
+    pub(super) async fn tags(&self, repository: &Repository, found: Found) -> Result<Names, Failure> {
         let parse = |bytes: &[u8]| serde_json::from_slice(bytes).map(|file: TagsFile| file.tags.unwrap_or_default());
-        self.parsed(keys::tags_list(repository), object, parse).await
+        self.parsed(keys::tags_list(repository), found, parse).await
     }
 
-    pub(super) async fn catalog(&self, object: Object) -> Result<Names, TreeError> {
+    pub(super) async fn catalog(&self, found: Found) -> Result<Names, Failure> {
         let parse =
             |bytes: &[u8]| serde_json::from_slice(bytes).map(|file: CatalogFile| file.repositories.unwrap_or_default());
-        self.parsed(keys::catalog(), object, parse).await
+        self.parsed(keys::catalog(), found, parse).await
     }
 
     async fn parsed(
         &self,
         key: Key,
-        object: Object,
+        found: Found,
         parse: impl Fn(&[u8]) -> Result<Vec<Box<str>>, serde_json::Error>,
-    ) -> Result<Names, TreeError> {
-        let known = || self.known.get(&key).filter(|(version, _)| *version == object.entry.version);
+    ) -> Result<Names, Failure> {
+        let version = found.version;
+        let known = || self.known.get(&key).filter(|(known, _)| Some(known) == version.as_ref());
         if let Some((_, names)) = known() {
             return Ok(names);
         }
@@ -67,12 +69,14 @@ impl Lists {
         if let Some((_, names)) = known() {
             return Ok(names);
         }
-        let bytes = object.body.into_bytes(MAX_LIST, &key).await?;
+        let bytes = found.body.into_bytes(MAX_LIST, &key).await?;
         let mut names = parse(&bytes).map_err(|source| TreeError::DamagedList { key: key.clone(), source })?;
         names.sort_unstable();
         let weight = names.iter().map(|name| name.len() + size_of::<Box<str>>()).sum();
         let names: Names = names.into();
-        self.known.insert(key, (object.entry.version, Arc::clone(&names)), weight);
+        if let Some(version) = version {
+            self.known.insert(key, (version, Arc::clone(&names)), weight);
+        }
         Ok(names)
     }
 }
@@ -147,11 +151,11 @@ pub(super) fn artifact_type(query: Option<&str>) -> Option<String> {
 pub(super) async fn filtered(
     repository: &Repository,
     subject: &Digest,
-    object: Object,
+    found: Found,
     artifact_type: &str,
-) -> Result<Bytes, TreeError> {
+) -> Result<Bytes, Failure> {
     let key = keys::referrers(repository, subject);
-    let bytes = object.body.into_bytes(MAX_LIST, &key).await?;
+    let bytes = found.body.into_bytes(MAX_LIST, &key).await?;
     let damaged = |source| TreeError::DamagedList { key: key.clone(), source };
     let mut index: serde_json::Value = serde_json::from_slice(&bytes).map_err(damaged)?;
     if let Some(manifests) = index.get_mut("manifests").and_then(serde_json::Value::as_array_mut) {

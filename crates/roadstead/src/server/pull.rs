@@ -1,10 +1,10 @@
 //! The read side of the distribution API: from a request to its answer, whatever carries the two.
 //!
-//! Statuses and headers come from [`site::RULES`]; this module looks into the tree, and knows what HTTP adds to every
-//! answer: conditions, ranges, pages of lists.
+//! Statuses and headers come from [`site::RULES`]; this module asks the [`Origin`] what lies under a path, and knows what HTTP
+//! adds to every answer: conditions, ranges, pages of lists.
 //!
-//! Nothing that the tree can change is remembered across requests but by a name that changes with it: manifests by
-//! digest, lists by the version of their object. So what another process does to the tree shows in the next answer.
+//! Nothing that can change is remembered across requests but by a name that changes with it: manifests by digest, lists by
+//! the version of their object. So what another process does to a tree shows in the next answer.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use futures::stream::BoxStream;
 use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
 use http::{Method, StatusCode};
 
-use super::cache::Cache;
 use super::lists::{self, Page};
+use super::origin::{Content, Failure, Found, OfTree, Origin, Want};
 use super::range::{self, Selected};
-use crate::oci::{Digest, MAX_MANIFEST_SIZE, Reference, Repository};
+use super::upstream::OfUpstream;
+use crate::oci::{Digest, Reference, Repository};
 use crate::site::{self, Answer, Facts, Path, PathPattern};
-use crate::store::{self, Key, Object, StoreError};
-use crate::tree::{Tree, TreeError};
+use crate::store::{self, Key, StoreError};
 
 /// A request, as far as its answer depends on it.
 #[derive(Debug, Clone, Copy)]
@@ -66,13 +66,14 @@ pub struct Response {
     pub status: StatusCode,
     /// The headers, those aside that the transport writes: `Content-Length`, `Date`, `Connection`.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// The length of what a `GET` is answered with; `None` if the answer has no content by its status.
+    /// The length of what a `GET` is answered with; `None` if the answer has no content by its status, or if nobody knows before
+    /// its end, for a [`Body::Stream`] alone.
     pub length: Option<u64>,
     /// The content: empty in the answer to a `HEAD`.
     pub body: Body,
 }
 
-/// An answer's content, in the form that the tree has it in.
+/// An answer's content, in the form that the origin has it in.
 pub enum Body {
     /// None.
     Empty,
@@ -89,25 +90,27 @@ pub enum Body {
     Stream(BoxStream<'static, Result<Bytes, StoreError>>),
 }
 
-/// Answers requests from a tree. Clones share everything.
+/// Answers requests from an origin. Clones share everything.
 #[derive(Clone)]
 pub struct Pull(Arc<Inner>);
 
 struct Inner {
-    tree: Tree,
+    content: Box<dyn Content>,
     name_prefix: Option<Repository>,
     cors: bool,
-    manifests: Cache<Digest, Bytes>,
     lists: lists::Lists,
 }
 
 impl Pull {
-    /// Answers from `tree`, whose repositories appear below `name_prefix`, with `cors` to pages of every origin. At most `memory` bytes of manifests are held,
-    /// and half as much of lists.
+    /// Answers from `origin`, whose repositories appear below `name_prefix`, with `cors` to pages of every origin. At most
+    /// `memory` bytes of manifests are held, and half as much of lists.
     #[must_use]
-    pub fn new(tree: Tree, name_prefix: Option<Repository>, cors: bool, memory: usize) -> Self {
-        let (manifests, lists) = (Cache::new(memory), lists::Lists::new(memory / 2));
-        Self(Arc::new(Inner { tree, name_prefix, cors, manifests, lists }))
+    pub fn new(origin: impl Into<Origin>, name_prefix: Option<Repository>, cors: bool, memory: usize) -> Self {
+        let content: Box<dyn Content> = match origin.into() {
+            Origin::Tree(tree) => Box::new(OfTree::new(tree, memory)),
+            Origin::Upstream(upstream) => Box::new(OfUpstream::new(upstream, memory)),
+        };
+        Self(Arc::new(Inner { content, name_prefix, cors, lists: lists::Lists::new(memory / 2) }))
     }
 
     /// The answer to a request. What goes wrong on the way is an answer, too.
@@ -142,10 +145,11 @@ impl Pull {
         match self.0.look(&path, found, request).await {
             Ok(Some(response)) => response,
             Ok(None) => self.missing(&path, &rule.missing, request),
-            Err(problem) => {
-                let problem: &(dyn std::error::Error + 'static) = &problem;
-                tracing::error!(path = ?request.path, error = problem, "the tree can't be read");
-                fixed(&site::UNREADABLE, request)
+            Err(failure) => {
+                let (answer, what) = self.0.content.silence();
+                let cause: &(dyn std::error::Error + 'static) = &*failure;
+                tracing::error!(path = ?request.path, error = cause, "{what}");
+                fixed(answer, request)
             }
         }
     }
@@ -163,12 +167,12 @@ const FILTERED: (HeaderName, HeaderValue) = (site::OCI_FILTERS_APPLIED, HeaderVa
 
 impl Inner {
     /// The answer if something lies under the path.
-    async fn look(&self, path: &Path, answer: &Answer, request: &Request<'_>) -> Result<Option<Response>, TreeError> {
+    async fn look(&self, path: &Path, answer: &Answer, request: &Request<'_>) -> Result<Option<Response>, Failure> {
         match path {
             Path::Manifest(repository, reference) => self.manifest(repository, reference, answer, request).await,
             Path::Blob(repository, digest) => self.blob(repository, digest, answer, request).await,
             Path::TagsList(repository) => {
-                let Some(object) = self.tree.tags_list(repository).await? else { return Ok(None) };
+                let Some(object) = self.content.tags_list(repository).await? else { return Ok(None) };
                 let shown = self.shown(repository);
                 let page = Page::of(request.query);
                 if page.is_none() && self.name_prefix.is_none() {
@@ -180,7 +184,7 @@ impl Inner {
                 Ok(Some(listed(answer, &body, link, request)))
             }
             Path::Catalog => {
-                let Some(object) = self.tree.catalog().await? else { return Ok(None) };
+                let Some(object) = self.content.catalog().await? else { return Ok(None) };
                 let page = Page::of(request.query);
                 if page.is_none() && self.name_prefix.is_none() {
                     return Ok(Some(deliver(answer, Facts::NONE, object, request)));
@@ -191,7 +195,7 @@ impl Inner {
                 Ok(Some(listed(answer, &body, link, request)))
             }
             Path::Referrers(repository, subject) => {
-                let Some(object) = self.tree.referrers(repository, subject).await? else { return Ok(None) };
+                let Some(object) = self.content.referrers(repository, subject).await? else { return Ok(None) };
                 let Some(artifact_type) = lists::artifact_type(request.query) else {
                     return Ok(Some(deliver(answer, Facts::NONE, object, request)));
                 };
@@ -202,7 +206,7 @@ impl Inner {
             }
             Path::Page(name) => {
                 let Ok(key) = name.parse::<Key>() else { return Ok(None) };
-                let Some(object) = self.tree.store().get(&key, None).await? else { return Ok(None) };
+                let Some(object) = self.content.page(&key).await? else { return Ok(None) };
                 let extension = name.rsplit_once('.').map(|(_, extension)| extension);
                 Ok(Some(deliver(answer, Facts { extension, ..Facts::NONE }, object, request)))
             }
@@ -221,20 +225,10 @@ impl Inner {
         reference: &Reference,
         answer: &Answer,
         request: &Request<'_>,
-    ) -> Result<Option<Response>, TreeError> {
-        let Some(pointer) = self.tree.resolve(repository, reference).await? else { return Ok(None) };
-        let bytes = match self.manifests.get(&pointer.digest) {
-            Some(bytes) => bytes,
-            None => {
-                let Some(manifest) = self.tree.manifest(&pointer).await? else { return Ok(None) };
-                let bytes = manifest.bytes().clone();
-                debug_assert!(bytes.len() as u64 <= MAX_MANIFEST_SIZE, "the tree reads no larger manifest");
-                self.manifests.insert(pointer.digest, bytes.clone(), bytes.len() + OVERHEAD);
-                bytes
-            }
-        };
-        let facts = Facts { digest: Some(&pointer.digest), media_type: Some(&pointer.media_type), extension: None };
-        Ok(Some(whole(answer, facts, &bytes, request)))
+    ) -> Result<Option<Response>, Failure> {
+        let Some(found) = self.content.manifest(repository, reference).await? else { return Ok(None) };
+        let facts = Facts { digest: Some(&found.digest), media_type: Some(&found.media_type), extension: None };
+        Ok(Some(whole(answer, facts, &found.bytes, request)))
     }
 
     async fn blob(
@@ -243,22 +237,29 @@ impl Inner {
         digest: &Digest,
         answer: &Answer,
         request: &Request<'_>,
-    ) -> Result<Option<Response>, TreeError> {
-        let Some(mut object) = self.tree.blob(repository, digest, None).await? else { return Ok(None) };
+    ) -> Result<Option<Response>, Failure> {
         let facts = Facts { digest: Some(digest), ..Facts::NONE };
-        // A stream can't be cut after the fact: a store that has nothing else is asked again, for the range alone.
-        if let store::Body::Stream(_) = object.body
-            && let Choice::Part(range) = choose(answer, facts, object.entry.size, request)
-        {
-            let Some(part) = self.tree.blob(repository, digest, Some(range)).await? else { return Ok(None) };
-            object.body = part.body;
+        let Headers { if_none_match, if_range: _, range } = request.headers;
+        let plain = request.method == Method::GET && if_none_match.is_none() && range.is_none();
+        let want = if plain { Want::Whole } else { Want::Size };
+        let Some(mut found) = self.content.blob(repository, digest, want).await? else { return Ok(None) };
+        // What is no open file is asked for once more, as soon as it is known how much of it is to be sent.
+        if !plain && request.method == Method::GET && !matches!(found.body, store::Body::File { .. }) {
+            let want = match choose(answer, facts, found.size, request) {
+                // A whole can be judged, and a client that asks for all of it by a range gets it as one.
+                Choice::Part(range) if found.size == Some(range.end - range.start) => Some(Want::Whole),
+                Choice::Part(range) => Some(Want::Part(range)),
+                Choice::Whole => Some(Want::Whole),
+                Choice::Unsatisfiable | Choice::Unchanged => None,
+            };
+            if let Some(want) = want {
+                let Some(wanted) = self.content.blob(repository, digest, want).await? else { return Ok(None) };
+                found.body = wanted.body;
+            }
         }
-        Ok(Some(deliver(answer, facts, object, request)))
+        Ok(Some(deliver(answer, facts, found, request)))
     }
 }
-
-/// What an entry of a cache takes beside its bytes, roughly.
-const OVERHEAD: usize = 256;
 
 /// An answer that is the same for everyone.
 fn fixed(answer: &Answer, request: &Request<'_>) -> Response {
@@ -279,27 +280,30 @@ fn listed(answer: &Answer, body: &Bytes, link: Option<String>, request: &Request
 
 /// Answers with what is in memory.
 fn whole(answer: &Answer, facts: Facts<'_>, bytes: &Bytes, request: &Request<'_>) -> Response {
-    let choice = choose(answer, facts, bytes.len() as u64, request);
+    let size = Some(bytes.len() as u64);
+    let choice = choose(answer, facts, size, request);
     let cut = |range: Range<u64>| {
         let index = |at: u64| usize::try_from(at).unwrap_or(bytes.len());
         Body::Bytes(bytes.slice(index(range.start)..index(range.end)))
     };
-    respond(answer, facts, &choice, bytes.len() as u64, request, cut)
+    respond(answer, facts, &choice, size, request, cut)
 }
 
 /// Answers with an object.
-fn deliver(answer: &Answer, facts: Facts<'_>, object: Object, request: &Request<'_>) -> Response {
-    let size = object.entry.size;
-    let bytes = match object.body {
-        store::Body::Bytes(bytes) => return whole(answer, facts, &bytes, request),
-        store::Body::File { file, .. } => |range| Body::File { file, range },
-        store::Body::Stream(stream) => {
-            let choice = choose(answer, facts, size, request);
-            return respond(answer, facts, &choice, size, request, |_| Body::Stream(stream));
-        }
-    };
+fn deliver(answer: &Answer, facts: Facts<'_>, found: Found, request: &Request<'_>) -> Response {
+    let Found { size, body, .. } = found;
     let choice = choose(answer, facts, size, request);
-    respond(answer, facts, &choice, size, request, bytes)
+    let content = |range: Range<u64>| match body {
+        // All of it, or the part that was asked for and no more.
+        store::Body::Bytes(bytes) if Some(bytes.len() as u64) == size => {
+            let index = |at: u64| usize::try_from(at).unwrap_or(bytes.len());
+            Body::Bytes(bytes.slice(index(range.start)..index(range.end)))
+        }
+        store::Body::Bytes(bytes) => Body::Bytes(bytes),
+        store::Body::File { file, .. } => Body::File { file, range },
+        store::Body::Stream(stream) => Body::Stream(stream),
+    };
+    respond(answer, facts, &choice, size, request, content)
 }
 
 /// Which bytes of an object are to be sent.
@@ -311,7 +315,7 @@ enum Choice {
     Unchanged,
 }
 
-fn choose(answer: &Answer, facts: Facts<'_>, size: u64, request: &Request<'_>) -> Choice {
+fn choose(answer: &Answer, facts: Facts<'_>, size: Option<u64>, request: &Request<'_>) -> Choice {
     // Without these there is nothing to decide, and no digest to be spelled for it.
     let Headers { if_none_match, if_range, range } = request.headers;
     if if_none_match.is_none() && range.is_none() {
@@ -324,7 +328,8 @@ fn choose(answer: &Answer, facts: Facts<'_>, size: u64, request: &Request<'_>) -
         return Choice::Unchanged;
     }
     let in_ranges = request.method == Method::GET && answer.headers.iter().any(|(name, _)| *name == ACCEPT_RANGES);
-    let (true, Some(header)) = (in_ranges, range) else { return Choice::Whole };
+    // Parts of what has no known end can't be named.
+    let (true, Some(header), Some(size)) = (in_ranges, range, size) else { return Choice::Whole };
     let same = |header| tag.as_deref().is_some_and(|tag| range::if_range_names(header, tag));
     if !if_range.is_none_or(same) {
         return Choice::Whole;
@@ -340,12 +345,12 @@ fn respond(
     answer: &Answer,
     facts: Facts<'_>,
     choice: &Choice,
-    size: u64,
+    size: Option<u64>,
     request: &Request<'_>,
     content: impl FnOnce(Range<u64>) -> Body,
 ) -> Response {
     let (status, range) = match choice {
-        Choice::Whole => (answer.status, 0..size),
+        Choice::Whole => (answer.status, 0..size.unwrap_or(u64::MAX)),
         Choice::Part(range) => (StatusCode::PARTIAL_CONTENT, range.clone()),
         Choice::Unchanged => {
             return Response {
@@ -357,17 +362,17 @@ fn respond(
         }
         Choice::Unsatisfiable => {
             let mut headers = headers(answer, facts);
-            headers.extend(content_range(format!("bytes */{size}")));
+            headers.extend(content_range(format!("bytes */{}", size.unwrap_or_default())));
             let status = StatusCode::RANGE_NOT_SATISFIABLE;
             let text = Bytes::from_static(site::BEHIND_THE_END.as_bytes());
             return Response { status, headers, length: Some(text.len() as u64), body: Body::Bytes(text) };
         }
     };
     let mut headers = headers(answer, facts);
-    if status == StatusCode::PARTIAL_CONTENT {
+    if let (StatusCode::PARTIAL_CONTENT, Some(size)) = (status, size) {
         headers.extend(content_range(format!("bytes {}-{}/{size}", range.start, range.end - 1)));
     }
-    let length = Some(range.end - range.start);
+    let length = size.map(|_| range.end - range.start);
     let body = if request.method == Method::HEAD || range.is_empty() { Body::Empty } else { content(range) };
     Response { status, headers, length, body }
 }

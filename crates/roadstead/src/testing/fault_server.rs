@@ -174,7 +174,7 @@ impl Reply {
         }
         if self.endless {
             head.push_str("transfer-encoding: chunked\r\n");
-        } else if !self.headers.iter().any(|(name, _)| name == "content-length") && self.status != 204 {
+        } else if self.status != 204 && !self.headers.iter().any(|(name, _)| FRAMING.contains(&&**name)) {
             head.push_str(&format!("content-length: {}\r\n", self.length.unwrap_or(self.body.len() as u64)));
         }
         head.push_str("\r\n");
@@ -211,6 +211,9 @@ impl Reply {
         Ok(false)
     }
 }
+
+/// The headers that say where a body ends: with one of them in place, no other is written.
+const FRAMING: [&str; 2] = ["content-length", "transfer-encoding"];
 
 type Script = dyn Fn(&Seen) -> Reply + Send + Sync;
 

@@ -129,6 +129,8 @@ pub struct ImageBuilder {
     compression: Compression,
     platform: Platform,
     layers: Vec<Content>,
+    /// Instructions that changed no file, each with the number of layers before it.
+    instructions: Vec<(usize, String)>,
     entrypoint: Vec<String>,
     labels: Map<String, Value>,
     annotations: Map<String, Value>,
@@ -165,6 +167,7 @@ impl ImageBuilder {
             compression: Compression::Gzip,
             platform: Platform::new("linux", "amd64", None, None),
             layers: Vec::new(),
+            instructions: Vec::new(),
             entrypoint: Vec::new(),
             labels: Map::new(),
             annotations: Map::new(),
@@ -178,6 +181,13 @@ impl ImageBuilder {
     #[must_use]
     pub fn layer(mut self, layer: impl Into<Layer>) -> Self {
         self.layers.push(Content::Layer(layer.into()));
+        self
+    }
+
+    /// Adds an instruction that changed no file to the history, behind the layers so far.
+    #[must_use]
+    pub fn instruction(mut self, text: &str) -> Self {
+        self.instructions.push((self.layers.len(), text.to_owned()));
         self
     }
 
@@ -389,8 +399,17 @@ impl ImageBuilder {
             return Bytes::from_static(b"{}");
         }
         const CREATED: &str = "1970-01-01T00:00:00Z";
-        let history: Vec<_> =
-            diff_ids.iter().map(|_| json!({ "created": CREATED, "created_by": "roadstead testing" })).collect();
+        let empty = |after: usize| {
+            self.instructions
+                .iter()
+                .filter(move |(layers, _)| *layers == after)
+                .map(|(_, text)| json!({ "created": CREATED, "created_by": text, "empty_layer": true }))
+        };
+        let mut history: Vec<_> = empty(0).collect();
+        for position in 1..=diff_ids.len() {
+            history.push(json!({ "created": CREATED, "created_by": "roadstead testing" }));
+            history.extend(empty(position));
+        }
         let mut inner = Map::new();
         if !self.entrypoint.is_empty() {
             inner.insert("Entrypoint".to_owned(), json!(self.entrypoint));

@@ -1,15 +1,10 @@
 //! Docker's schema 1, with a signature that verifies.
 //!
-//! Source: Docker, *Image Manifest Version 2, Schema 1*, "Signed Manifests"; RFC 7515 (JSON Web Signature) and RFC 7518,
-//! section 3.4 (ES256).
+//! Source: Docker, *Image Manifest Version 2, Schema 1*, "Signed Manifests".
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
-use serde::Serialize as _;
-use serde_json::{Value, json};
+use serde_json::json;
 
+use crate::image::{SigningKey, pretty};
 use crate::oci::{Algorithm, Digest, Platform, Repository};
 
 /// The manifest of an image with these layers, base first.
@@ -48,43 +43,10 @@ pub(super) fn write(
         "fsLayers": fs_layers,
         "history": history,
     }));
-    if signed { sign(&payload) } else { payload }
-}
-
-/// JSON indented by three spaces, as Docker writes it.
-fn pretty(value: &Value) -> String {
-    let formatter = serde_json::ser::PrettyFormatter::with_indent(b"   ");
-    let mut serializer = serde_json::Serializer::with_formatter(Vec::new(), formatter);
-    value.serialize(&mut serializer).expect("a vector takes every write");
-    String::from_utf8(serializer.into_inner()).expect("JSON is UTF-8")
-}
-
-/// Splices a signature into the payload in front of its closing brace.
-fn sign(payload: &str) -> String {
-    let key = SigningKey::from_slice(&[0x52; 32]).expect("below the order of the curve");
-    let point = key.verifying_key().to_sec1_point(false);
-    let coordinate = |coordinate: &[u8]| URL_SAFE_NO_PAD.encode(coordinate);
-    // An uncompressed point is 0x04 and the two coordinates.
-    let (x, y) = point.as_bytes()[1..].split_at(32);
-
-    let head = payload.strip_suffix('}').expect("a JSON object").trim_end();
-    let tail = &payload[head.len()..];
-    let protected = json!({
-        "formatLength": head.len(),
-        "formatTail": URL_SAFE_NO_PAD.encode(tail),
-        "time": "1970-01-01T00:00:00Z",
-    });
-    let protected = URL_SAFE_NO_PAD.encode(protected.to_string());
-    let signature: Signature = key.sign(format!("{protected}.{}", URL_SAFE_NO_PAD.encode(payload)).as_bytes());
-    let signature = json!({
-        "header": {
-            "jwk": { "crv": "P-256", "kty": "EC", "x": coordinate(x), "y": coordinate(y) },
-            "alg": "ES256",
-        },
-        "signature": URL_SAFE_NO_PAD.encode(signature.to_bytes()),
-        "protected": protected,
-    });
-    format!("{head},\n   \"signatures\": [{signature}]{tail}")
+    if !signed {
+        return payload;
+    }
+    SigningKey::from_secret(&[0x52; 32]).expect("below the order of the curve").sign(&payload)
 }
 
 #[cfg(test)]

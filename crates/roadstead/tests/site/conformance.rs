@@ -5,7 +5,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use roadstead::server::{Sendfile, ServeOptions};
 use roadstead::site::Form;
-use roadstead_parts::{Extent, Port, WebServer};
+use roadstead_parts::{Extent, Kubo, PlainServer, Port, WebServer};
 
 use crate::cases::{Case, cases};
 use crate::client::{Address, Answer, exchange};
@@ -163,6 +163,45 @@ fn the_path_that_pulls_take() {
         let serving = fixture.serve(ServeOptions { sendfile, ..ServeOptions::default() });
         run(&format!("serve, sendfile {sendfile:?}"), &cases(&fixture), |case| ask(&serving.address, case, ""));
     }
+}
+
+/// In front of hosts that send no header that is true: they serve the same files, and we say what the rules say.
+fn upstream(name: &str, fixture: &Fixture, url: &str) {
+    let serving = crate::fixture::serve(&fixture.runtime, crate::upstream::at(url), ServeOptions::default());
+    // Where no header says so, nobody knows that a tag stands for another digest than SHA-256's.
+    let cases: Vec<_> = cases(fixture).into_iter().filter(|case| case.path != "/v2/app/manifests/long").collect();
+    run(&format!("serve --upstream, {name}"), &cases, |case| ask(&serving.address, case, ""));
+    run(&format!("serve --upstream, {name}, handed over"), &cases, |case| {
+        ask(&serving.address, case, "Content-Length: 0\r\n")
+    });
+}
+
+#[test]
+fn before_a_plain_web_server() {
+    let fixture = Fixture::new();
+    let server = PlainServer::start(fixture.folder.path());
+    upstream("python3 -m http.server", &fixture, &server.url());
+}
+
+#[test]
+fn before_a_web_server_with_ranges() {
+    let fixture = Fixture::new();
+    let port = Port::free();
+    let parent = fixture.folder.path().parent().unwrap().display();
+    let nginx =
+        roadstead_parts::Nginx::start_http(&format!("server {{ listen {}; root {parent}; }}", port.address()), port);
+    let path = fixture.folder.path().file_name().unwrap().to_str().unwrap();
+    upstream("nginx, below a path", &fixture, &format!("{}/{path}/", nginx.url()));
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn before_a_gateway_of_ipfs() {
+    let fixture = Fixture::new();
+    let site = fixture.plain_files();
+    let kubo = Kubo::start();
+    let cid = kubo.add(site.path());
+    upstream("Kubo's gateway", &fixture, &kubo.url(&cid));
 }
 
 #[test]

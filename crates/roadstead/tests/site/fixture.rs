@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Algorithm, Manifest, Reference, Repository, Tag};
-use roadstead::server::{ServeOptions, Server};
+use roadstead::server::{Origin, ServeOptions, Server};
 use roadstead::store::LocalStore;
 use roadstead::testing::{Format, Image, ImageBuilder, IndexBuilder, MemorySource};
 use roadstead::tree::Tree;
+use roadstead_parts::{Invocation, part};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
@@ -94,16 +95,30 @@ impl Fixture {
         (digest.to_string(), bytes)
     }
 
-    pub(crate) fn serve(&self, options: ServeOptions) -> Serving {
-        let options = ServeOptions { listen: vec![([127, 0, 0, 1], 0).into()], ..options };
-        let server = self.runtime.block_on(Server::bind(self.tree.clone(), options)).unwrap();
-        let address = Address::Tcp(server.local_addr());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let running = self.runtime.spawn(server.run(async {
-            let _ = stopped.await;
-        }));
-        Serving { address, stop, running }
+    /// The tree's names as plain files, for a place that knows no links.
+    pub(crate) fn plain_files(&self) -> TempDir {
+        let site = tempfile::tempdir().unwrap();
+        let copy = Invocation::new(part::installed("cp")).args(["-R", "-L"]);
+        let [v2, page] = ["v2", "index.html"].map(|name| self.folder.path().join(name));
+        copy.arg(v2).arg(page).arg(site.path()).run().unwrap();
+        site
     }
+
+    pub(crate) fn serve(&self, options: ServeOptions) -> Serving {
+        serve(&self.runtime, self.tree.clone(), options)
+    }
+}
+
+/// Serves from an origin.
+pub(crate) fn serve(runtime: &Runtime, origin: impl Into<Origin>, options: ServeOptions) -> Serving {
+    let options = ServeOptions { listen: vec![([127, 0, 0, 1], 0).into()], ..options };
+    let server = runtime.block_on(Server::bind(origin, options)).unwrap();
+    let address = Address::Tcp(server.local_addr());
+    let (stop, stopped) = oneshot::channel::<()>();
+    let running = runtime.spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    Serving { address, stop, running }
 }
 
 /// A server that runs until this is dropped or stopped.

@@ -16,3 +16,4 @@ mod others;
 mod pages;
 mod r2;
 mod servers;
+mod upstream;

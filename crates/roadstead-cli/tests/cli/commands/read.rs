@@ -371,7 +371,7 @@ fn help() {
               diff        Compare what two trees name
               du          Show how much space repositories take
               config      Print the configuration with which a host serves the tree
-              serve       Answer pulls from the tree
+              serve       Answer pulls from the tree, or from what another host has
               quickstart  See it work: an image in a tree, served, pulled and verified
               login       Log in to a registry
               logout      Log out of a registry

@@ -56,10 +56,18 @@ impl Place {
 
     /// Runs `roadstead serve` over a tree until the value is dropped.
     pub(crate) fn serve(&self, tree: &Path) -> (Served, String) {
+        self.serve_with(Invocation::new(env!("CARGO_BIN_EXE_roadstead")).arg("--tree").arg(tree).arg("serve"))
+    }
+
+    /// Runs `roadstead serve` in front of what lies below a URL.
+    pub(crate) fn serve_upstream(&self, url: &str) -> (Served, String) {
+        self.serve_with(Invocation::new(env!("CARGO_BIN_EXE_roadstead")).args(["serve", "--upstream", url]))
+    }
+
+    fn serve_with(&self, serve: Invocation) -> (Served, String) {
         let port = Port::free();
         let authority = port.address().to_string();
-        let serve = Invocation::new(env!("CARGO_BIN_EXE_roadstead")).arg("--tree").arg(tree);
-        let serve = serve.args(["serve", "--listen", &authority]);
+        let serve = serve.args(["--listen", &authority]);
         (Served::start(&serve, Isolation::None, Folder::new(), || port.answers()), authority)
     }
 }

@@ -1,0 +1,154 @@
+//! Where the bytes of a site come from: a tree, or another host.
+//!
+//! [`Pull`](super::Pull) knows what a request is answered with, an origin what lies under a path. What an origin hands out of a
+//! manifest is whole and verified; each remembers what it may, since only it knows what changes.
+
+use std::error::Error;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use super::cache::Cache;
+use crate::http::Endpoint;
+use crate::oci::{Digest, MAX_MANIFEST_SIZE, MediaType, Reference, Repository};
+use crate::site::{self, Answer};
+use crate::store::{Body, Key, Naming, Object, Version};
+use crate::tree::{Tree, keys};
+
+/// What a site is answered from.
+pub enum Origin {
+    /// A tree.
+    Tree(Tree),
+    /// What lies below a URL under the paths of a registry, on a host whose headers nobody relies on.
+    Upstream(Endpoint),
+}
+
+impl From<Tree> for Origin {
+    fn from(tree: Tree) -> Self {
+        Self::Tree(tree)
+    }
+}
+
+impl From<Endpoint> for Origin {
+    fn from(upstream: Endpoint) -> Self {
+        Self::Upstream(upstream)
+    }
+}
+
+/// Why an origin can't say. The cause is for the log.
+pub(super) type Failure = Box<dyn Error + Send + Sync>;
+
+/// A manifest, whole and verified.
+#[derive(Debug, Clone)]
+pub(super) struct FoundManifest {
+    pub(super) media_type: MediaType,
+    pub(super) digest: Digest,
+    pub(super) bytes: Bytes,
+}
+
+/// Any other object.
+pub(super) struct Found {
+    /// Its whole size; `None` if nobody knows before its end.
+    pub(super) size: Option<u64>,
+    /// Its version, if it has one that changes with its bytes.
+    pub(super) version: Option<Version>,
+    /// The bytes that were wanted.
+    pub(super) body: Body,
+}
+
+/// What of a blob is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Want {
+    /// Its size alone. More may be handed out where that costs nothing: an open file.
+    Size,
+    /// All of it.
+    Whole,
+    /// A part that lies inside.
+    Part(Range<u64>),
+}
+
+/// What lies under a site's paths. `None` means that nothing does.
+#[async_trait]
+pub(super) trait Content: Send + Sync {
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<FoundManifest>, Failure>;
+    async fn blob(&self, repository: &Repository, digest: &Digest, want: Want) -> Result<Option<Found>, Failure>;
+    async fn tags_list(&self, repository: &Repository) -> Result<Option<Found>, Failure>;
+    async fn catalog(&self) -> Result<Option<Found>, Failure>;
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Option<Found>, Failure>;
+    async fn page(&self, key: &Key) -> Result<Option<Found>, Failure>;
+    /// What a client is answered when this can't say, and what the log calls that.
+    fn silence(&self) -> (&'static Answer, &'static str);
+}
+
+/// What an entry of a cache takes beside its bytes, roughly.
+pub(super) const OVERHEAD: usize = 256;
+
+/// A tree. Nothing that it can change is remembered but by a name that changes with it: manifests by digest.
+pub(super) struct OfTree {
+    tree: Tree,
+    manifests: Cache<Digest, Bytes>,
+}
+
+impl OfTree {
+    pub(super) fn new(tree: Tree, memory: usize) -> Self {
+        Self { tree, manifests: Cache::new(memory) }
+    }
+}
+
+impl From<Object> for Found {
+    fn from(Object { entry, body }: Object) -> Self {
+        Self { size: Some(entry.size), version: Some(entry.version), body }
+    }
+}
+
+#[async_trait]
+impl Content for OfTree {
+    async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<FoundManifest>, Failure> {
+        let Some(pointer) = self.tree.resolve(repository, reference).await? else { return Ok(None) };
+        let bytes = match self.manifests.get(&pointer.digest) {
+            Some(bytes) => bytes,
+            None => {
+                let Some(manifest) = self.tree.manifest(&pointer).await? else { return Ok(None) };
+                let bytes = manifest.bytes().clone();
+                debug_assert!(bytes.len() as u64 <= MAX_MANIFEST_SIZE, "the tree reads no larger manifest");
+                self.manifests.insert(pointer.digest, bytes.clone(), bytes.len() + OVERHEAD);
+                bytes
+            }
+        };
+        Ok(Some(FoundManifest { media_type: pointer.media_type, digest: pointer.digest, bytes }))
+    }
+
+    async fn blob(&self, repository: &Repository, digest: &Digest, want: Want) -> Result<Option<Found>, Failure> {
+        let range = match want {
+            // A bucket would begin to send what nobody reads.
+            Want::Size if self.tree.store().naming() == Naming::Copies => {
+                let entry = self.tree.store().head(&keys::blob(repository, digest)).await?;
+                return Ok(entry.map(|entry| Object { entry, body: Body::Bytes(Bytes::new()) }.into()));
+            }
+            Want::Size | Want::Whole => None,
+            Want::Part(range) => Some(range),
+        };
+        Ok(self.tree.blob(repository, digest, range).await?.map(Found::from))
+    }
+
+    async fn tags_list(&self, repository: &Repository) -> Result<Option<Found>, Failure> {
+        Ok(self.tree.tags_list(repository).await?.map(Found::from))
+    }
+
+    async fn catalog(&self) -> Result<Option<Found>, Failure> {
+        Ok(self.tree.catalog().await?.map(Found::from))
+    }
+
+    async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Option<Found>, Failure> {
+        Ok(self.tree.referrers(repository, subject).await?.map(Found::from))
+    }
+
+    async fn page(&self, key: &Key) -> Result<Option<Found>, Failure> {
+        Ok(self.tree.store().get(key, None).await?.map(Found::from))
+    }
+
+    fn silence(&self) -> (&'static Answer, &'static str) {
+        (&site::UNREADABLE, "the tree can't be read")
+    }
+}
