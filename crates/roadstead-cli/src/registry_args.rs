@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use roadstead::http::credentials::{Credential, CredentialFile, Credentials, Helpers};
-use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, Secret, TlsOptions};
+use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, Secret, Timeouts, TlsOptions};
 use roadstead::medium::registry::{RegistrySink, RegistrySource};
 use roadstead::oci::Registry;
 
@@ -102,6 +102,10 @@ impl FromStr for Mirror {
 impl ConnectionArgs {
     /// A client with these settings.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
+        self.client_with(Timeouts::default())
+    }
+
+    fn client_with(&self, timeouts: Timeouts) -> anyhow::Result<Client> {
         let environment = Environment::of_this_process();
         if let Some(folder) = &self.cert_dir
             && !folder.is_dir()
@@ -115,7 +119,7 @@ impl ConnectionArgs {
             directory: self.cert_dir.clone(),
         };
         let proxies = environment.proxies();
-        Ok(Client::new(ClientOptions { tls, proxies, ..ClientOptions::default() })?)
+        Ok(Client::new(ClientOptions { tls, proxies, timeouts, ..ClientOptions::default() })?)
     }
 
     /// A registry, asked with `credentials`.
@@ -185,6 +189,25 @@ impl RegistryArgs {
             mirrors: self.mirrors.clone(),
             sources: Mutex::default(),
         })
+    }
+
+    /// One registry, asked by itself: a mirror would answer for it.
+    pub(crate) fn lone_endpoint(
+        &self,
+        registry: &Registry,
+        plain_http: bool,
+        timeouts: Timeouts,
+    ) -> anyhow::Result<Endpoint> {
+        if !self.mirrors.is_empty() {
+            return Err(crate::exit::usage("--mirror has no meaning here: name the mirror itself"));
+        }
+        let client = self.connection.client_with(timeouts)?;
+        let credentials = match self.given()? {
+            Some(given) => Credentials::only(given),
+            None => self.connection.stored_credentials()?,
+        };
+        let plain_http = plain_http || self.connection.plain_http;
+        Ok(client.endpoint(registry, EndpointOptions { credentials, plain_http })?)
     }
 
     /// The same for one side of a copy, for which other words may have been typed. A side that is no registry needs no

@@ -25,7 +25,28 @@ impl Dockerd {
     /// When it does not start; the message has its log.
     pub fn start() -> Self {
         let daemon = Invocation::new(part::installed("dockerd")).arg("--storage-driver=overlay2");
-        Self::launch("docker (20.10)", daemon)
+        Self::launch("docker (20.10)", daemon, "{}")
+    }
+
+    /// Starts the engine of [`Dockerd::start`], but one that takes a layer's first failure for the last: by itself it tries
+    /// five times, and waits longer each time.
+    ///
+    /// # Panics
+    ///
+    /// As [`Dockerd::start`].
+    pub fn start_without_retries() -> Self {
+        let daemon = Invocation::new(part::installed("dockerd")).arg("--storage-driver=overlay2");
+        Self::launch("docker (20.10)", daemon.arg("--max-download-attempts=1"), "{}")
+    }
+
+    /// Starts Docker 29 with the image store of old, as a machine has it that was not installed anew.
+    ///
+    /// # Panics
+    ///
+    /// As [`Dockerd::start`].
+    pub fn start_29_graph() -> Self {
+        let daemon = Self::program_29().args(["--storage-driver=overlay2", "--max-download-attempts=1"]);
+        Self::launch("docker (29, graph store)", daemon, r#"{"features":{"containerd-snapshotter":false}}"#)
     }
 
     /// Starts Docker 29, which keeps images in containerd's store. It is not among the parts that `scripts/parts`
@@ -35,12 +56,15 @@ impl Dockerd {
     ///
     /// As [`Dockerd::start`].
     pub fn start_29() -> Self {
-        let daemon = Invocation::new(part::built("docker-29/dockerd"))
+        Self::launch("docker (29)", Self::program_29(), "{}")
+    }
+
+    fn program_29() -> Invocation {
+        Invocation::new(part::built("docker-29/dockerd"))
             .path_prefix(part::folder().join("docker-29"))
             // The lowest that it can be asked to speak, which clients as old as Debian's need.
             .env("DOCKER_MIN_API_VERSION", "1.24")
-            .args(["--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"]);
-        Self::launch("docker (29)", daemon)
+            .args(["--ip-forward=false", "--ip-masq=false", "--userland-proxy=false"])
     }
 
     /// The engine of [`Dockerd::start`] that all tests of this process share: started by the first that asks, ended
@@ -50,12 +74,12 @@ impl Dockerd {
         &SHARED
     }
 
-    fn launch(name: &'static str, daemon: Invocation) -> Self {
+    fn launch(name: &'static str, daemon: Invocation, settings: &str) -> Self {
         let folder = Folder::new();
         let socket = folder.join("docker.sock");
         let daemon = daemon
             .arg("--config-file")
-            .arg(folder.write("daemon.json", "{}"))
+            .arg(folder.write("daemon.json", settings))
             .arg("--data-root")
             .arg(folder.join("data"))
             .arg("--exec-root")
