@@ -83,7 +83,7 @@ pub struct Diagnosis {
     pub repository: Repository,
     /// The tag or digest.
     pub reference: Reference,
-    /// Whether nobody had named it.
+    /// Whether it was found in the registry's own lists.
     pub found: bool,
     /// What the reference leads to, as far as anybody can tell.
     pub digest: Option<Digest>,
@@ -115,9 +115,12 @@ impl Diagnosis {
         self.judgements.iter().filter(move |judgement| only || judgement.profile.is_client())
     }
 
-    /// Whether a client can pull what was asked about.
+    /// Whether a client can pull what was asked about; whether the specification is met.
     #[must_use]
     pub fn pulls(&self, judgement: &Judgement) -> bool {
+        if !judgement.profile.is_client() {
+            return judgement.verdicts.iter().all(|verdict| verdict.mark < Mark::Unknown);
+        }
         match self.reference {
             Reference::Tag(_) => judgement.pulls_by_tag(),
             Reference::Digest(_) => judgement.pulls_by_digest(),
@@ -133,7 +136,8 @@ impl Diagnosis {
     /// Everything that was found, each once, what clients fail of first.
     #[must_use]
     pub fn findings(&self) -> Vec<&Finding> {
-        let verdicts = || self.judgements.iter().flat_map(|judgement| &judgement.verdicts);
+        let at = |step| self.judgements.iter().map(move |judgement| judgement.of(step));
+        let verdicts = || Step::ALL.into_iter().flat_map(at);
         let failed = verdicts().filter(|verdict| verdict.mark == Mark::Fails);
         let others = verdicts().filter(|verdict| verdict.mark != Mark::Fails);
         let mut findings: Vec<&Finding> = Vec::new();
@@ -173,7 +177,7 @@ pub async fn examine(
 ) -> Result<Diagnosis, DoctorError> {
     let most = if options.deep { MAX_REQUESTS_DEEP } else { MAX_REQUESTS };
     let mut visit = Visit { prober: Prober::new(endpoint, most, watch), seen: Seen::default(), options };
-    let (repository, reference) = visit.find(subject).await?;
+    let (repository, reference, found) = visit.find(subject).await?;
     visit.ask_all(&repository, &reference).await;
     let Visit { prober, seen, .. } = visit;
 
@@ -191,7 +195,6 @@ pub async fn examine(
         let place = last.to.split('/').take(3).collect::<Vec<_>>().join("/");
         Some((place, Host::recognise(&answer.headers)))
     });
-    let found = subject.reference.is_none() || subject.repository.is_none();
     Ok(Diagnosis { repository, reference, found, digest, host, blobs_at, judgements, notes, requests: prober.sent() })
 }
 
@@ -248,8 +251,8 @@ impl Visit<'_> {
         self.prober.ask(repository, &questions, &mut self.seen).await;
     }
 
-    /// What to look at, if it wasn't said.
-    async fn find(&mut self, subject: &Subject) -> Result<(Repository, Reference), DoctorError> {
+    /// What to look at, and whether the registry's lists said so.
+    async fn find(&mut self, subject: &Subject) -> Result<(Repository, Reference, bool), DoctorError> {
         let nowhere: Repository = "doctor".parse().expect("that is a repository's name");
         let repository = subject.repository.as_ref();
         let second = if repository.is_some() { Question::Tags } else { Question::Catalog };
@@ -260,11 +263,12 @@ impl Visit<'_> {
             return Err(DoctorError::NoAnswer(judge::no_answer(&Question::Ping, why)));
         }
         if let (Some(repository), Some(reference)) = (repository, &subject.reference) {
-            return Ok((repository.clone(), reference.clone()));
+            return Ok((repository.clone(), reference.clone(), false));
         }
         if let Some(repository) = repository {
-            let tag = self.tag().unwrap_or_else(Tag::latest);
-            return Ok((repository.clone(), tag.into()));
+            let listed = self.tag();
+            let found = listed.is_some();
+            return Ok((repository.clone(), listed.unwrap_or_else(Tag::latest).into(), found));
         }
         let catalog = self.seen.answer(&Question::Catalog).filter(|answer| answer.is_success());
         let Some(repositories) = catalog.and_then(|answer| media::repositories(&answer.content.start)) else {
@@ -276,7 +280,7 @@ impl Visit<'_> {
             self.seen.forget(&Question::Tags);
             self.ask(&repository, [Question::Tags]).await;
             if let Some(tag) = self.tag() {
-                return Ok((repository, tag.into()));
+                return Ok((repository, tag.into(), true));
             }
         }
         Err(DoctorError::NoImage("_catalog names no repository with a tag; say which: URL/REPOSITORY:TAG".to_owned()))
@@ -332,6 +336,7 @@ impl Visit<'_> {
                 Question::manifest(Verb::Get, *digest, lines),
                 Question::manifest(Verb::Head, *digest, one),
                 Question::Referrers(*digest),
+                Question::manifest(Verb::Get, Tag::referrers_fallback(digest), one),
                 escaped,
             ]
         });

@@ -3,12 +3,12 @@
 use super::question::Question;
 
 macro_rules! causes {
-    ($($(#[doc = $doc:literal])+ $name:ident = $code:literal,)+) => {
+    ($(#[doc = $doc:literal] $name:ident = $code:literal,)+) => {
         /// What is wrong.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Cause {
-            $($(#[doc = $doc])+ $name,)+
+            $(#[doc = $doc] $name,)+
         }
 
         impl Cause {
@@ -20,6 +20,14 @@ macro_rules! causes {
             pub const fn code(self) -> &'static str {
                 match self {
                     $(Self::$name => $code,)+
+                }
+            }
+
+            /// What it is, in one sentence.
+            #[must_use]
+            pub fn means(self) -> &'static str {
+                match self {
+                    $(Self::$name => $doc.trim(),)+
                 }
             }
         }
@@ -126,7 +134,7 @@ causes! {
 pub struct Finding {
     /// What it is.
     pub cause: Cause,
-    /// The question.
+    /// The question. How `Accept` was written makes no difference: what fails by that is a finding of its own.
     pub question: Question,
     /// One sentence about it, without the full stop.
     pub says: String,
@@ -134,6 +142,6 @@ pub struct Finding {
 
 impl Finding {
     pub(super) fn new(cause: Cause, question: &Question, says: impl Into<String>) -> Self {
-        Self { cause, question: question.clone(), says: says.into() }
+        Self { cause, question: question.in_one_line(), says: says.into() }
     }
 }

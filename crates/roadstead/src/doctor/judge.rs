@@ -7,7 +7,7 @@ use super::media::{self, Named};
 use super::observation::{Answer, End, NoAnswer, Seen};
 use super::profile::{Family, Profile};
 use super::question::{Accept, Question, Verb, short};
-use crate::oci::{Descriptor, Digest, Kind, Manifest, Platform, Reference};
+use crate::oci::{Descriptor, Digest, Kind, Manifest, Platform, Reference, Tag};
 
 /// A part of what a client does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -246,9 +246,8 @@ impl<'a> Judge<'a> {
         if answer.status == 200 || !required {
             return Ok(Some(()));
         }
-        if answer.status == 401 {
-            let knows = answer.text(::http::header::WWW_AUTHENTICATE).is_some();
-            return if knows { Ok(Some(())) } else { Err(status(&question, answer)) };
+        if answer.status == 401 && self.family != Family::Specification {
+            return Ok(Some(()));
         }
         Err(status(&question, answer))
     }
@@ -453,18 +452,18 @@ impl<'a> Judge<'a> {
             }
             200 => {
                 self.notes.push(said(format!("{question} gives no image index, so the fallback tag is asked for")));
-                Ok(Some(()))
+                self.fallback(&digest)
             }
             404 if oras && media::says_name_unknown(&answer.content.start) => {
                 Err(said(format!("{question} is answered 404 with NAME_UNKNOWN, which oras takes for an error")))
             }
             404 => {
                 self.notes.push(said(format!("{question} is answered 404, so the fallback tag is asked for")));
-                Ok(Some(()))
+                self.fallback(&digest)
             }
             400 if ggcr => {
                 self.notes.push(said(format!("{question} is answered 400, so the fallback tag is asked for")));
-                Ok(Some(()))
+                self.fallback(&digest)
             }
             other if containerd => {
                 self.notes.push(said(format!("{question} is answered {other}, so there seem to be none")));
@@ -474,12 +473,28 @@ impl<'a> Judge<'a> {
         }
     }
 
+    /// The tag that holds a list of referrers where the API has none.
+    fn fallback(&mut self, digest: &Digest) -> Outcome<Option<()>> {
+        let question = Question::manifest(Verb::Get, Tag::referrers_fallback(digest), Accept::OneLine);
+        let answer = self.heard(&question)?;
+        let is_list = || crate::oci::Referrers::parse(&answer.content.start).is_ok();
+        match answer.status {
+            404 => Ok(Some(())),
+            200 if is_list() => Ok(Some(())),
+            200 => Err(Finding::new(Cause::Referrers, &question, format!("{question} gives no list of referrers"))),
+            other => Err(Finding::new(Cause::Referrers, &question, format!("{question} is answered {other}"))),
+        }
+    }
+
     fn tags(&mut self) -> Outcome<Option<()>> {
         if matches!(self.family, Family::Containerd { .. }) {
             return Ok(None);
         }
         let question = Question::Tags;
-        let answer = self.got(&question)?;
+        let answer = self.heard(&question)?;
+        if !answer.is_success() {
+            return Err(Finding { cause: Cause::TagsWrong, ..status(&question, answer) });
+        }
         match media::tags(&answer.content.start) {
             Some(_) => Ok(Some(())),
             None => Err(Finding::new(Cause::TagsWrong, &question, format!("{question} gives no list of tags"))),
@@ -514,7 +529,7 @@ impl<'a> Judge<'a> {
     /// How this client writes the types that it wants.
     pub(super) const fn accept(&self) -> Accept {
         match self.family {
-            Family::Graph { .. } | Family::ContainersImage => Accept::Lines,
+            Family::Graph { .. } | Family::ContainersImage { .. } => Accept::Lines,
             _ => Accept::OneLine,
         }
     }

@@ -1,6 +1,7 @@
 //! Asking: the only part of the doctor that acts.
 
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::HeaderMap;
@@ -234,18 +235,34 @@ pub(super) async fn ipv6(endpoint: &Endpoint) -> Option<Finding> {
     let registry = endpoint.registry();
     let port = registry.port().unwrap_or(if endpoint.is_plain_http() { 80 } else { 443 });
     let addresses = tokio::time::timeout(CONNECT, tokio::net::lookup_host((registry.host(), port))).await.ok()?.ok()?;
-    let (six, four): (Vec<_>, Vec<_>) = addresses.partition(std::net::SocketAddr::is_ipv6);
-    if six.is_empty() || four.is_empty() {
-        return None;
-    }
-    let connects = async |addresses: Vec<_>| {
-        let connected = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(&addresses[..])).await;
+    let address = deaf_ipv6(addresses.collect()).await?;
+    let says = format!("{} has the IPv6 address {} too, where nobody listens", registry.host(), address.ip());
+    Some(Finding::new(Cause::Ipv6, &Question::Ping, says))
+}
+
+/// An IPv6 address among these where nobody listens, if somebody does at one of IPv4.
+async fn deaf_ipv6(addresses: Vec<SocketAddr>) -> Option<SocketAddr> {
+    let (six, four): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv6);
+    let connects = async |addresses: &[SocketAddr]| {
+        let connected = tokio::time::timeout(CONNECT, tokio::net::TcpStream::connect(addresses)).await;
         matches!(connected, Ok(Ok(_)))
     };
-    let address = six[0].ip();
-    if connects(six).await || !connects(four).await {
-        return None;
+    let address = six.first().copied().filter(|_| !four.is_empty())?;
+    let deaf = !connects(&six).await && connects(&four).await;
+    deaf.then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ipv6_address_where_nobody_listens() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let four = listener.local_addr().unwrap();
+        let six = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, four.port()));
+        assert_eq!(deaf_ipv6(vec![six, four]).await, Some(six));
+        assert_eq!(deaf_ipv6(vec![four]).await, None);
+        assert_eq!(deaf_ipv6(vec![six]).await, None);
     }
-    let says = format!("{} has the IPv6 address {address} too, where nobody listens", registry.host());
-    Some(Finding::new(Cause::Ipv6, &Question::Ping, says))
 }

@@ -28,7 +28,10 @@ pub(super) enum Family {
         referrers: bool,
     },
     /// containers/image.
-    ContainersImage,
+    ContainersImage {
+        /// Whether it keeps what it pulls as an image, and so looks into the config.
+        stores: bool,
+    },
     /// go-containerregistry.
     GoContainerregistry,
     /// oras-go.
@@ -40,12 +43,12 @@ pub(super) enum Family {
 impl Family {
     /// Whether it goes from an index within an index to an image.
     pub(super) const fn nests(self) -> bool {
-        !matches!(self, Self::Graph { .. } | Self::ContainersImage)
+        !matches!(self, Self::Graph { .. } | Self::ContainersImage { .. })
     }
 
     /// Whether it can keep what sha512 names.
     pub(super) const fn keeps_sha512(self) -> bool {
-        !matches!(self, Self::Containerd { schema1: true, .. } | Self::ContainersImage)
+        !matches!(self, Self::Containerd { schema1: true, .. } | Self::ContainersImage { .. })
     }
 
     /// Whether it takes all that an index names, rather than the image of one platform.
@@ -96,10 +99,11 @@ pub static PROFILES: &[Profile] = &[
     },
     Profile {
         name: "podman",
-        title: "podman, skopeo, CRI-O",
-        also: &["skopeo", "cri-o", "crio", "buildah", "kubernetes"],
-        family: Family::ContainersImage,
+        title: "podman, CRI-O",
+        also: &["cri-o", "crio", "buildah", "kubernetes"],
+        family: Family::ContainersImage { stores: true },
     },
+    Profile { name: "skopeo", title: "skopeo", also: &[], family: Family::ContainersImage { stores: false } },
     Profile { name: "crane", title: "crane, cosign", also: &["cosign", "ko"], family: Family::GoContainerregistry },
     Profile { name: "oras", title: "oras, helm", also: &["helm", "notation"], family: Family::OrasGo },
     Profile {

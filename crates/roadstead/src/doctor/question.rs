@@ -135,8 +135,7 @@ impl Question {
                         wanted.push("*/*");
                         headers.insert(ACCEPT, value(&wanted.join(", ")));
                     }
-                    // The order is that of a table of hashes: any. This one begins with what is asked for least.
-                    Accept::Lines => wanted.iter().rev().for_each(|one| _ = headers.append(ACCEPT, value(one))),
+                    Accept::Lines => wanted.iter().for_each(|one| _ = headers.append(ACCEPT, value(one))),
                 }
             }
             Self::Blob { from: Some(from), .. } => _ = headers.insert(RANGE, value(&format!("bytes={from}-"))),
@@ -177,6 +176,17 @@ impl Question {
         }
     }
 
+    /// The same question with the wanted types in one line.
+    pub(super) fn in_one_line(&self) -> Self {
+        match self {
+            Self::Manifest { verb, reference, colon, .. } => {
+                let (reference, accept) = (reference.clone(), Accept::OneLine);
+                Self::Manifest { verb: *verb, reference, accept, colon: *colon }
+            }
+            other => other.clone(),
+        }
+    }
+
     /// Whether it is about a blob, which may lie on another host.
     #[must_use]
     pub const fn is_blob(&self) -> bool {
@@ -191,14 +201,13 @@ impl fmt::Display for Question {
             Self::Ping => f.write_str("GET /v2/"),
             Self::Catalog => f.write_str("GET /v2/_catalog"),
             Self::Tags => f.write_str("GET …/tags/list"),
-            Self::Manifest { reference, colon, accept, .. } => {
+            Self::Manifest { reference, colon, .. } => {
                 let reference = match reference {
                     Reference::Tag(tag) => tag.to_string(),
                     Reference::Digest(digest) => short(digest),
                 };
                 let reference = if *colon == Colon::Escaped { reference.replace(':', "%3A") } else { reference };
-                write!(f, "{} …/manifests/{reference}", self.method())?;
-                f.write_str(if *accept == Accept::Lines { " (several Accept lines)" } else { "" })
+                write!(f, "{} …/manifests/{reference}", self.method())
             }
             Self::Blob { digest, from: None } => write!(f, "GET …/blobs/{}", short(digest)),
             Self::Blob { digest, from: Some(from) } => write!(f, "GET …/blobs/{} from byte {from}", short(digest)),
@@ -212,12 +221,13 @@ pub(super) fn short(digest: &Digest) -> String {
     format!("{}:{}", digest.algorithm().as_str(), digest.short())
 }
 
+/// In the order of containers/image. Docker's is that of a table of hashes: any.
 static MANIFEST_TYPES: [MediaType; 5] = [
-    MediaType::OCI_INDEX,
     MediaType::OCI_MANIFEST,
-    MediaType::DOCKER_LIST,
     MediaType::DOCKER_MANIFEST,
     MediaType::DOCKER_SCHEMA1,
+    MediaType::DOCKER_LIST,
+    MediaType::OCI_INDEX,
 ];
 
 fn value(text: &str) -> HeaderValue {

@@ -48,7 +48,7 @@ fn the_doctor_agrees_with_the_clients() {
         Pair { title: "docker 20.10", profile: "docker-20.10", client: &docker },
         Pair { title: "containerd 1.6", profile: "containerd-1", client: Containerd::shared() },
         Pair { title: "podman", profile: "podman", client: Podman::shared() },
-        Pair { title: "skopeo", profile: "podman", client: &Skopeo },
+        Pair { title: "skopeo", profile: "skopeo", client: &Skopeo },
         Pair { title: "crane", profile: "crane", client: &Crane },
         Pair { title: "oras", profile: "oras", client: &Oras },
     ];
@@ -72,14 +72,15 @@ fn agree(test: &str, pairs: &[Pair<'_>]) {
     let cases = cases();
     let runtime = Runtime::new().unwrap();
     let broken: Vec<Broken> = cases.iter().map(|case| runtime.block_on(Broken::start(case))).collect();
-    let diagnoses: Vec<Diagnosis> = broken
-        .iter()
-        .zip(&cases)
-        .map(|(broken, case)| {
-            let diagnosis = runtime.block_on(broken.examined());
-            diagnosis.unwrap_or_else(|error| panic!("{}: {error}", case.name))
+    // By tag, and by digest: who knows the digest needs no tag to find it.
+    let diagnose = |broken: &Broken, name: &str| {
+        [false, true].map(|by_digest| {
+            let diagnosis = runtime.block_on(broken.examined(by_digest));
+            diagnosis.unwrap_or_else(|error| panic!("{name}: {error}"))
         })
-        .collect();
+    };
+    let diagnoses: Vec<[Diagnosis; 2]> =
+        broken.iter().zip(&cases).map(|(broken, case)| diagnose(broken, case.name)).collect();
 
     let (next, cells) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -89,11 +90,12 @@ fn agree(test: &str, pairs: &[Pair<'_>]) {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 let pair = &pairs[at];
                 for (number, case) in cases.iter().enumerate() {
-                    let (broken, diagnosis) = (&broken[number], &diagnoses[number]);
-                    let judgement =
-                        diagnosis.judgements.iter().find(|judgement| judgement.profile.name == pair.profile).unwrap();
+                    let broken = &broken[number];
                     for deed in deeds(case, pair) {
                         let failure = done(pair, deed, broken);
+                        let diagnosis = &diagnoses[number][usize::from(matches!(deed, Deed::Digest | Deed::Referrers))];
+                        let mut judgements = diagnosis.judgements.iter();
+                        let judgement = judgements.find(|judgement| judgement.profile.name == pair.profile).unwrap();
                         let (verdict, code) = judged(judgement, deed);
                         let cell = Cell { case: number, pair: at, deed, failure, verdict, code };
                         cells.lock().unwrap().push(cell);
@@ -102,7 +104,8 @@ fn agree(test: &str, pairs: &[Pair<'_>]) {
             });
         }
     });
-    let cells = cells.into_inner().unwrap();
+    let mut cells = cells.into_inner().unwrap();
+    cells.sort_by_key(|cell| (cell.case, cell.pair));
     let mut disagreements = String::new();
     for cell in &cells {
         if cell.failure.is_none() == cell.verdict {

@@ -10,7 +10,7 @@ use crate::cases::cases;
 async fn a_healthy_registry_costs_few_requests_and_every_client_can_pull() {
     let case = &cases()[0];
     let broken = Broken::start(case).await;
-    let diagnosis = broken.examined().await.unwrap();
+    let diagnosis = broken.examined(false).await.unwrap();
     let failing = diagnosis.judgements.iter().filter(|judgement| !diagnosis.pulls(judgement));
     assert_eq!(failing.map(|judgement| judgement.profile.name).collect::<Vec<_>>(), Vec::<&str>::new());
     for judgement in &diagnosis.judgements {
@@ -45,7 +45,7 @@ async fn an_index_of_thousands_is_looked_at_in_part() {
         }
     })
     .await;
-    let diagnosis = examined(&server.authority(), false).await.unwrap();
+    let diagnosis = examined(&server.authority(), "1.0").await.unwrap();
     assert!(server.requests().len() <= MAX_REQUESTS, "{}", server.requests().len());
     let docker = &diagnosis.judgements[0];
     assert!(diagnosis.pulls(docker), "{docker:?}");
@@ -56,10 +56,10 @@ async fn an_index_of_thousands_is_looked_at_in_part() {
 async fn a_host_that_never_answers_is_given_up() {
     let server = FaultServer::start(|_| Reply::ok("never").silent_after(0)).await;
     // Headers come, and no body ever; then nothing at all.
-    let diagnosis = examined(&server.authority(), false).await.unwrap();
+    let diagnosis = examined(&server.authority(), "1.0").await.unwrap();
     assert!(diagnosis.judgements.iter().all(|judgement| !diagnosis.pulls(judgement)));
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let error = examined(&listener.local_addr().unwrap().to_string(), false).await.unwrap_err();
+    let error = examined(&listener.local_addr().unwrap().to_string(), "1.0").await.unwrap_err();
     assert!(matches!(error, DoctorError::NoAnswer(_)), "{error}");
     assert_eq!(error.to_string(), "GET /v2/ gets no answer within 1 s");
 }

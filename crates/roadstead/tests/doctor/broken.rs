@@ -66,11 +66,11 @@ impl Made {
 impl World {
     fn new(made: Made, seed: &str, elsewhere: String) -> Self {
         let (image, old) = (made.build(seed), made.build(&format!("{seed}, of old")));
-        let images = || image.manifests().filter(|manifest| manifest.kind() != Kind::Index);
-        let ours = images().next().unwrap();
+        let images: Vec<_> = image.manifests().filter(|manifest| manifest.kind() != Kind::Index).cloned().collect();
+        let ours = &images[0];
         Self {
             ours: *ours.digest(),
-            other: images().nth(1).map(|other| *other.digest()),
+            other: images.get(1).map(|other| *other.digest()),
             config: ours.config().map(|config| config.digest),
             layer: ours.layers()[0].digest,
             old,
@@ -194,20 +194,21 @@ impl Broken {
     }
 
     /// What the doctor says.
-    pub(crate) async fn examined(&self) -> Result<Diagnosis, DoctorError> {
-        examined(&self.server.authority(), false).await
+    pub(crate) async fn examined(&self, by_digest: bool) -> Result<Diagnosis, DoctorError> {
+        let reference = if by_digest { self.digest.to_string() } else { "1.0".to_owned() };
+        examined(&self.server.authority(), &reference).await
     }
 }
 
-/// What the doctor says of the tag that these registries have.
-pub(crate) async fn examined(authority: &str, deep: bool) -> Result<Diagnosis, DoctorError> {
+/// What the doctor says of an image in a registry.
+pub(crate) async fn examined(authority: &str, reference: &str) -> Result<Diagnosis, DoctorError> {
     let second = std::time::Duration::from_secs(1);
     let timeouts = Timeouts { connect: second, answer: second, stall: second };
     let client = Client::new(ClientOptions { timeouts, ..ClientOptions::default() }).unwrap();
     let options = EndpointOptions { plain_http: true, ..EndpointOptions::default() };
     let endpoint = client.endpoint(&authority.parse().unwrap(), options).unwrap();
-    let subject = Subject { repository: Some("app".parse().unwrap()), reference: Some("1.0".parse().unwrap()) };
-    let options =
-        Options { platform: "linux/amd64".parse().unwrap(), deep, profiles: PROFILES.iter().collect() };
+    let subject = Subject { repository: Some("app".parse().unwrap()), reference: Some(reference.parse().unwrap()) };
+    let platform = "linux/amd64".parse().unwrap();
+    let options = Options { platform, deep: false, profiles: PROFILES.iter().collect() };
     examine(&endpoint, &subject, &options, &|_| {}).await
 }

@@ -64,6 +64,12 @@ fn ping(seen: &Seen, reply: Reply, other: impl Fn() -> Reply) -> Reply {
     if seen.path() == "/v2/" { other() } else { reply }
 }
 
+/// A redirect to the same, again and again. It ends somewhere, since crane and oras would follow it for ever.
+fn circle(seen: &Seen) -> Reply {
+    let rounds = seen.target.split_once('?').map_or(0, |(_, rounds)| rounds.parse::<u32>().unwrap());
+    if rounds < 30 { Reply::redirect(format!("{}?{}", seen.path(), rounds + 1)) } else { Reply::status(508) }
+}
+
 fn referrers(seen: &Seen, reply: Reply, other: impl Fn() -> Reply) -> Reply {
     if is_referrers(seen) { other() } else { reply }
 }
@@ -115,7 +121,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case(Image, "`/v2/` is redirected to a page", |_, s, r| {
             if s.path() == "/welcome" { page(200) } else { ping(s, r, || Reply::redirect("/welcome")) }
         }),
-        case(Image, "`/v2/` is redirected in a circle", |_, s, r| ping(s, r, || Reply::redirect("/v2/"))),
+        case(Image, "`/v2/` is redirected in a circle", |_, s, r| ping(s, r, || circle(s))),
         // Types
         case(Index, "index: type with charset", |w, s, r| {
             top(w, s, r, |r| typed(r, &format!("{}; charset=utf-8", w.image.manifest.media_type())))
@@ -167,6 +173,12 @@ pub(crate) fn cases() -> Vec<Case> {
         case(DockerImage, "Docker image: OCI's type", |w, s, r| {
             top(w, s, r, |r| typed(r, "application/vnd.oci.image.manifest.v1+json"))
         }),
+        case(Index, "OCI index: Docker's type", |w, s, r| {
+            top(w, s, r, |r| typed(r, "application/vnd.docker.distribution.manifest.list.v2+json"))
+        }),
+        case(DockerList, "Docker manifest list: OCI's type", |w, s, r| {
+            top(w, s, r, |r| typed(r, "application/vnd.oci.image.index.v1+json"))
+        }),
         case(Image, "image: type in capitals", |w, s, r| {
             top(w, s, r, |r| typed(r, "Application/vnd.OCI.image.manifest.v1+json"))
         }),
@@ -209,10 +221,6 @@ pub(crate) fn cases() -> Vec<Case> {
         case(Image, "HEAD has no `Content-Type`", |_, s, r| if s.method == "HEAD" { typed(r, "") } else { r }),
         case(Image, "manifests come in chunks", |_, s, r| manifests(s, r, Reply::chunked)),
         case(Image, "manifests are compressed on their way", |_, s, r| manifests(s, r, |r| gzipped(s, r))),
-        case(Image, "the answer depends on the first line of `Accept`", |_, s, r| {
-            let wanted = s.header("accept").contains("application/vnd.oci.image.manifest.v1+json");
-            manifests(s, r, |r| if wanted { r } else { Reply::status(406) })
-        }),
         // Manifests
         case(Image, "the tag is not there", |w, s, r| if w.is_tag(s) { absent() } else { r }).by_digest(),
         case(Image, "the tag is forbidden", |w, s, r| if w.is_tag(s) { Reply::status(403) } else { r }),
@@ -229,15 +237,12 @@ pub(crate) fn cases() -> Vec<Case> {
             top(w, s, r, |r| r.edit(|body| body.insert(1, b' ')))
         })
         .by_digest(),
-        case(Image, "the manifest is endless", |w, s, r| {
-            top(w, s, r, |r| if s.method == "HEAD" { r } else { r.body(vec![b' '; 1 << 16]).endless() })
-        }),
         case(Image, "manifests are redirected to another host", |w, s, r| {
             if is_manifest(s) { Reply::redirect(format!("http://{}{}", w.elsewhere, s.path())) } else { r }
         })
         .by_digest(),
         case(Image, "manifests are redirected in a circle", |_, s, r| {
-            if is_manifest(s) { Reply::redirect(s.path()) } else { r }
+            if is_manifest(s) { circle(s) } else { r }
         }),
         case(Image, "manifests are redirected to nowhere", |_, s, r| {
             if is_manifest(s) { Reply::status(307) } else { r }
@@ -290,7 +295,7 @@ pub(crate) fn cases() -> Vec<Case> {
             }
         }),
         case(Image, "blobs are redirected in a circle", |_, s, r| {
-            if is_blob(s) { Reply::redirect(s.path()) } else { r }
+            if is_blob(s) { circle(s) } else { r }
         }),
         case(Image, "blobs are redirected to what is not there", |w, s, r| {
             if is_blob(s) { Reply::redirect(format!("http://{}/nothing", w.elsewhere)) } else { r }

@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
+use roadstead::doctor::{Cause, remedy};
+
 use crate::agreement::{Cell, Deed};
 
-/// The document that shows a table for each test, between two lines.
-const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/clients.md");
+/// The folder of the documents that show what tests make, each between two lines.
+const DOCUMENTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs");
 const END: &str = "<!-- end of what is made -->";
 
 /// A row of the table.
@@ -50,13 +52,13 @@ pub(crate) fn conclude(test: &str, clients: &[&str], rows: &[Row], cells: &[Cell
         }
         text.push('\n');
     }
-    compare(test, &text);
+    compare("clients.md", test, &text);
 }
 
 #[expect(clippy::disallowed_methods, reason = "whether the document is to be written is said by the environment")]
-fn compare(test: &str, made: &str) {
+fn compare(document: &str, test: &str, made: &str) {
     let begin = format!("<!-- made by the test `{test}`: UPDATE_DOCS=1 -->");
-    let path = Path::new(DOCUMENT);
+    let path = &Path::new(DOCUMENTS).join(document);
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
     let (before, (shown, after)) = parts.unwrap_or_else(|| panic!("{} has no place for the table", path.display()));
@@ -64,6 +66,17 @@ fn compare(test: &str, made: &str) {
     if std::env::var_os("UPDATE_DOCS").is_some() {
         std::fs::write(path, format!("{before}{begin}{made}{END}{after}")).unwrap();
     } else {
-        assert_eq!(shown, made, "docs/clients.md shows another table: run the test with UPDATE_DOCS=1");
+        assert_eq!(shown, made, "docs/{document} shows another table: run the test with UPDATE_DOCS=1");
     }
+}
+
+#[test]
+fn the_document_has_every_code() {
+    let mut table = String::from("| code | what it is | what to change |\n|---|---|---|\n");
+    for cause in Cause::ALL {
+        let change = remedy(*cause, None).unwrap_or_default();
+        writeln!(table, "| `{}` | {} | {change} |", cause.code(), cause.means()).unwrap();
+    }
+    table.push('\n');
+    compare("doctor.md", "the_document_has_every_code", &table);
 }

@@ -7,3 +7,4 @@ mod bounds;
 mod broken;
 mod cases;
 mod document;
+mod notes;

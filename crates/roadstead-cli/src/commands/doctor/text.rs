@@ -8,14 +8,30 @@ use crate::output::Table;
 
 pub(super) fn render(diagnosis: &Diagnosis, base: &str) -> String {
     let findings = diagnosis.findings();
-    let mut parts = vec![heading(diagnosis, base), table(diagnosis, &findings)];
+    let groups = grouped(diagnosis, &findings);
+    let mut parts = vec![heading(diagnosis, base), table(diagnosis, &groups)];
     let explained: Vec<String> =
-        findings.iter().enumerate().map(|(number, finding)| explain(diagnosis, number, finding)).collect();
+        groups.iter().enumerate().map(|(number, group)| explain(diagnosis, number, group)).collect();
     if !explained.is_empty() {
         parts.push(explained.join("\n"));
     }
     parts.push(conclusion(diagnosis));
     parts.join("\n\n")
+}
+
+/// Findings of one cause, which one change mends.
+type Group<'a> = Vec<&'a Finding>;
+
+fn grouped<'a>(diagnosis: &Diagnosis, findings: &[&'a Finding]) -> Vec<Group<'a>> {
+    let mut groups: Vec<Group<'a>> = Vec::new();
+    let mends = |finding: &Finding| (finding.cause, diagnosis.host_of(finding), finding.question.is_blob());
+    for finding in findings {
+        match groups.iter_mut().find(|group| mends(group[0]) == mends(finding)) {
+            Some(group) => group.push(finding),
+            None => groups.push(vec![finding]),
+        }
+    }
+    groups
 }
 
 fn heading(diagnosis: &Diagnosis, base: &str) -> String {
@@ -37,13 +53,13 @@ fn heading(diagnosis: &Diagnosis, base: &str) -> String {
     text
 }
 
-fn table(diagnosis: &Diagnosis, findings: &[&Finding]) -> String {
+fn table(diagnosis: &Diagnosis, groups: &[Group<'_>]) -> String {
     let mut headings = vec!["CLIENT".to_owned(), "PULLS".to_owned()];
     headings.extend(Step::ALL.map(|step| step.name().to_uppercase()));
     let mut table = Table::new(&headings.iter().map(String::as_str).collect::<Vec<_>>());
     for judgement in &diagnosis.judgements {
         let mut row = vec![judgement.profile.title.to_owned(), pulls(diagnosis, judgement).to_owned()];
-        row.extend(Step::ALL.map(|step| cell(judgement.of(step), findings)));
+        row.extend(Step::ALL.map(|step| cell(judgement.of(step), groups)));
         table.row(row);
     }
     table.render()
@@ -59,10 +75,11 @@ fn pulls(diagnosis: &Diagnosis, judgement: &Judgement) -> &'static str {
 }
 
 /// How a step ends, with the numbers of what is explained below.
-fn cell(verdict: &Verdict, findings: &[&Finding]) -> String {
-    let numbers = verdict.findings.iter().filter_map(|finding| findings.iter().position(|known| *known == finding));
+fn cell(verdict: &Verdict, groups: &[Group<'_>]) -> String {
+    let numbers = verdict.findings.iter().filter_map(|finding| groups.iter().position(|group| group.contains(&finding)));
     let mut numbers: Vec<usize> = numbers.map(|number| number + 1).collect();
     numbers.sort_unstable();
+    numbers.dedup();
     let numbers = numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
     match verdict.mark {
         Mark::Works => "ok".to_owned(),
@@ -73,13 +90,24 @@ fn cell(verdict: &Verdict, findings: &[&Finding]) -> String {
     }
 }
 
-fn explain(diagnosis: &Diagnosis, number: usize, finding: &Finding) -> String {
-    let number = format!("{:>2}", number + 1);
-    let text = format!("{number}  {}: {}.", finding.cause.code(), finding.says);
+fn explain(diagnosis: &Diagnosis, number: usize, group: &Group<'_>) -> String {
+    let finding = group[0];
+    let mut text = format!("{:>2}  {}: {}.", number + 1, finding.cause.code(), finding.says);
+    let others = group.iter().map(|other| other.question.to_string());
+    let mut others: Vec<String> = others.filter(|other| *other != finding.question.to_string()).collect();
+    others.dedup();
+    if let Some((last, others)) = others.split_first() {
+        let more = if others.len() > 3 { format!(", and {} more", others.len()) } else { join(others) };
+        text.push_str(&format!("\n    Likewise {last}{more}."));
+    }
     match remedy(finding.cause, diagnosis.host_of(finding)) {
         Some(remedy) if !is_about_the_doctor(finding) => format!("{text}\n    {remedy}"),
         _ => text,
     }
+}
+
+fn join(others: &[String]) -> String {
+    others.iter().map(|other| format!(", {other}")).collect()
 }
 
 fn conclusion(diagnosis: &Diagnosis) -> String {
