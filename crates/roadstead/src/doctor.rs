@@ -14,6 +14,7 @@
 //!
 //! Clients fetch blobs whole; a doctor that is asked nothing more reads the first bytes of large ones.
 
+mod beside;
 mod cause;
 mod host;
 mod judge;
@@ -52,6 +53,9 @@ const MAX_CHILDREN: usize = 40;
 
 /// The most blobs that are looked at.
 const MAX_BLOBS: usize = 80;
+
+/// The most bytes that are read of a blob whose size nobody knows: a layer of schema 1.
+const UNSIZED: u64 = 64 << 30;
 
 /// The most repositories that are asked for a tag.
 const MAX_REPOSITORIES: usize = 4;
@@ -213,11 +217,12 @@ fn tops(seen: &Seen, reference: &Reference) -> Vec<Digest> {
     }
     let ask = |verb, accept| seen.answer(&Question::manifest(verb, reference.clone(), accept));
     let (one, lines) = (Accept::OneLine, Accept::Lines);
-    let answers: Vec<&Answer> = [ask(Verb::Get, one), ask(Verb::Get, lines), ask(Verb::Head, one), ask(Verb::Head, lines)]
-        .into_iter()
-        .flatten()
-        .filter(|answer| answer.is_success())
-        .collect();
+    let answers: Vec<&Answer> =
+        [ask(Verb::Get, one), ask(Verb::Get, lines), ask(Verb::Head, one), ask(Verb::Head, lines)]
+            .into_iter()
+            .flatten()
+            .filter(|answer| answer.is_success())
+            .collect();
     let bodies = answers.iter().filter_map(|answer| Some(*manifest(answer)?.digest()));
     let headers = answers.iter().filter_map(|answer| answer.first("docker-content-digest")?.parse().ok());
     let mut digests: Vec<Digest> = Vec::new();
@@ -297,7 +302,9 @@ impl Visit<'_> {
     /// Why there is no repository to be found.
     fn nothing(&self) -> DoctorError {
         let heard = |question: &Question| match self.seen.get(question) {
-            Some(Ok(answer)) if answer.is_html() => format!("{question} is answered {} with an HTML page", answer.status),
+            Some(Ok(answer)) if answer.is_html() => {
+                format!("{question} is answered {} with an HTML page", answer.status)
+            }
             Some(Ok(answer)) => format!("{question} is answered {}", answer.status),
             Some(Err(why)) => judge::no_answer(question, why).says,
             None => format!("{question} was not asked"),
@@ -382,7 +389,7 @@ impl Visit<'_> {
         let room = if self.options.deep { usize::MAX } else { MAX_BLOBS };
         for blob in blobs.take(room) {
             // One byte more than there should be, to see whether it comes.
-            let limit = self.options.deep.then(|| blob.size.unwrap_or(u64::MAX - 1) + 1);
+            let limit = self.options.deep.then(|| blob.size.unwrap_or(UNSIZED) + 1);
             questions.push((Question::blob(blob.digest), limit));
         }
         let largest = images.first().and_then(|image| {

@@ -11,6 +11,7 @@ use roadstead::doctor::{
     Cause, Diagnosis, DoctorError, Finding, Judgement, MAX_REQUESTS, Mark, Options, PROFILES, Profile, Step, Subject,
     examine, remedy,
 };
+use roadstead::host;
 use roadstead::http::{BaseUrl, Timeouts};
 use roadstead::oci::{Platform, Reference, Repository};
 
@@ -75,7 +76,9 @@ impl FromStr for Place {
         let path = path.trim_end_matches('/');
         let path = if path == "v2" { "" } else { path };
         if path.ends_with("/v2") {
-            return Err(anyhow!("clients ask for /v2/ at the root of a host, so nothing can be pulled from below a path"));
+            return Err(anyhow!(
+                "clients ask for /v2/ at the root of a host, so nothing can be pulled from below a path"
+            ));
         }
         let subject = if path.is_empty() { (None, None) } else { name(path)? };
         Ok(Self { base, decided: scheme.is_some(), subject: Subject { repository: subject.0, reference: subject.1 } })
@@ -112,9 +115,8 @@ pub(crate) async fn run(args: Doctor, _global: &Global, output: &Output) -> anyh
     if args.place.decided && !args.place.base.plain_http() {
         endpoint.insist_on_tls();
     }
-    let asked = |profile: &&&Profile| {
-        args.clients.is_empty() || args.clients.iter().any(|name| profile.is_called(name))
-    };
+    let asked =
+        |profile: &&&Profile| args.clients.is_empty() || args.clients.iter().any(|name| profile.is_called(name));
     let profiles = PROFILES.iter().collect::<Vec<_>>();
     let options = Options {
         platform: args.platform,
@@ -135,7 +137,7 @@ pub(crate) async fn run(args: Doctor, _global: &Global, output: &Output) -> anyh
     if let Some(bar) = bar {
         bar.finish_and_clear();
     }
-    let diagnosis = diagnosis.map_err(|error| undiagnosed(error, &args.place.base))?;
+    let diagnosis = diagnosis.map_err(|error| undiagnosed(&error, &args.place.base))?;
     let base = endpoint.url();
     match output.format {
         Printed::Json => output.json(&json(&diagnosis, &base, &options))?,
@@ -145,13 +147,13 @@ pub(crate) async fn run(args: Doctor, _global: &Global, output: &Output) -> anyh
 }
 
 /// An error about what can't be judged, with the code and the way out.
-fn undiagnosed(error: DoctorError, base: &BaseUrl) -> anyhow::Error {
-    let code = match &error {
+fn undiagnosed(error: &DoctorError, base: &BaseUrl) -> anyhow::Error {
+    let code = match error {
         DoctorError::NoAnswer(_) => exit::UNREACHABLE,
         DoctorError::NotARegistry(_) => exit::UNPULLABLE,
         DoctorError::NoImage(_) => exit::NOT_FOUND,
     };
-    let way_out = match &error {
+    let way_out = match error {
         DoctorError::NoAnswer(finding) | DoctorError::NotARegistry(finding) => remedy(finding.cause, None),
         DoctorError::NoImage(_) => None,
     };
@@ -202,13 +204,12 @@ fn json(diagnosis: &Diagnosis, base: &str, options: &Options) -> serde_json::Val
         "requests": diagnosis.requests,
     });
     let shown = findings.iter().map(|finding| {
-        let host = diagnosis.host_of(finding);
         let mut shown = serde_json::json!({
             "code": finding.cause.code(),
             "request": finding.question.to_string(),
             "says": finding.says,
         });
-        add(&mut shown, "remedy", remedy(finding.cause, host));
+        add(&mut shown, "remedy", way_out(diagnosis, finding));
         shown
     });
     value["findings"] = shown.collect();
@@ -227,9 +228,28 @@ fn add(value: &mut serde_json::Value, name: &str, text: Option<String>) {
     }
 }
 
-/// Whether a finding says nothing about the host.
-fn is_about_the_doctor(finding: &Finding) -> bool {
-    finding.cause == Cause::NotAsked
+/// The change that mends it: at the host that was recognised, and by a configuration of ours where there is one for it.
+fn way_out(diagnosis: &Diagnosis, finding: &Finding) -> Option<String> {
+    let recognised = diagnosis.host_of(finding);
+    let text = remedy(finding.cause, recognised)?;
+    let ours = recognised.and_then(|recognised| host::find(recognised.name()));
+    let configures = matches!(
+        finding.cause,
+        Cause::TypeMissing
+            | Cause::TypeWrong
+            | Cause::TypeParameters
+            | Cause::DigestHeaderMissing
+            | Cause::DigestHeaderWrong
+            | Cause::MissingAnswered
+            | Cause::MissingForbidden
+            | Cause::EncodedOnTheWay
+    );
+    match ours {
+        Some(ours) if configures && !text.contains("roadstead config") => {
+            Some(format!("{text} `roadstead config {}` prints a configuration that does.", ours.name()))
+        }
+        _ => Some(text),
+    }
 }
 
 #[cfg(test)]

@@ -115,7 +115,10 @@ impl Host {
         if bucket && text("cf-ray").is_some() {
             return Some(Self::R2);
         }
-        SIGNS.iter().find(|(name, part, _)| text(name).is_some_and(|value| value.contains(part))).map(|(.., host)| *host)
+        SIGNS
+            .iter()
+            .find(|(name, part, _)| text(name).is_some_and(|value| value.contains(part)))
+            .map(|(.., host)| *host)
     }
 }
 

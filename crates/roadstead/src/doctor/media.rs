@@ -64,6 +64,11 @@ pub(super) fn begins_as(media_type: &str, start: &[u8]) -> bool {
     }
 }
 
+/// Whether a config is that of an image, rather than of an artifact.
+pub(super) fn is_image_config(media_type: &str) -> bool {
+    matches!(media_type, "application/vnd.oci.image.config.v1+json" | "application/vnd.docker.container.image.v1+json")
+}
+
 /// The tags of a list.
 pub(super) fn tags(body: &[u8]) -> Option<Vec<String>> {
     #[derive(serde::Deserialize)]
@@ -84,6 +89,7 @@ pub(super) fn repositories(body: &[u8]) -> Option<Vec<String>> {
 
 /// Whether an error says that there is no such repository.
 pub(super) fn says_name_unknown(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body)
-        .is_ok_and(|body| body["errors"].as_array().is_some_and(|all| all.iter().any(|one| one["code"] == "NAME_UNKNOWN")))
+    serde_json::from_slice::<serde_json::Value>(body).is_ok_and(|body| {
+        body["errors"].as_array().is_some_and(|all| all.iter().any(|one| one["code"] == "NAME_UNKNOWN"))
+    })
 }

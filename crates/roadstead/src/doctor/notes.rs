@@ -34,6 +34,10 @@ pub(super) fn of(exam: &Exam<'_>, now: SystemTime) -> Vec<Finding> {
                 notes.push(Finding::new(Cause::ClockSkew, &get, says));
             }
         }
+        if age.as_secs() > KEPT && matches!(exam.reference, Reference::Tag(_)) {
+            let says = format!("{get} is answered by a cache, with what is {} s old", age.as_secs());
+            notes.push(Finding::new(Cause::TagCached, &get, says));
+        }
         let kept = answer.text(CACHE_CONTROL).and_then(|control| lifetime(&control));
         if let (Reference::Tag(_), Some(kept)) = (exam.reference, kept.filter(|kept| *kept > KEPT)) {
             let says = format!("{get} may be kept by caches for {kept} s, so that the tag may lag behind");
@@ -60,7 +64,8 @@ pub(super) fn of(exam: &Exam<'_>, now: SystemTime) -> Vec<Finding> {
             && raw.is_success()
             && !answer.is_success()
         {
-            let says = format!("{escaped} is answered {}, though every client writes the colon as it is", answer.status);
+            let says =
+                format!("{escaped} is answered {}, though every client writes the colon as it is", answer.status);
             notes.push(Finding::new(Cause::ColonEscaped, &escaped, says));
         }
     }

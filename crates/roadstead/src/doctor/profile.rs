@@ -43,7 +43,16 @@ pub(super) enum Family {
 impl Family {
     /// Whether it goes from an index within an index to an image.
     pub(super) const fn nests(self) -> bool {
-        !matches!(self, Self::Graph { .. } | Self::ContainersImage { .. })
+        !matches!(self, Self::Graph { old: true } | Self::ContainersImage { .. })
+    }
+
+    /// Whether it takes what no container can be made of.
+    pub(super) const fn takes_artifacts(self) -> bool {
+        let makes_containers = matches!(
+            self,
+            Self::Graph { .. } | Self::Containerd { schema1: true, .. } | Self::ContainersImage { stores: true }
+        );
+        !makes_containers
     }
 
     /// Whether it can keep what sha512 names.
@@ -73,12 +82,7 @@ impl Profile {
 
 /// All of them, in the order of tables.
 pub static PROFILES: &[Profile] = &[
-    Profile {
-        name: "docker-20.10",
-        title: "Docker 20.10",
-        also: &["docker"],
-        family: Family::Graph { old: true },
-    },
+    Profile { name: "docker-20.10", title: "Docker 20.10", also: &["docker"], family: Family::Graph { old: true } },
     Profile {
         name: "docker-graph",
         title: "Docker 28+, graph store",
@@ -106,10 +110,5 @@ pub static PROFILES: &[Profile] = &[
     Profile { name: "skopeo", title: "skopeo", also: &[], family: Family::ContainersImage { stores: false } },
     Profile { name: "crane", title: "crane, cosign", also: &["cosign", "ko"], family: Family::GoContainerregistry },
     Profile { name: "oras", title: "oras, helm", also: &["helm", "notation"], family: Family::OrasGo },
-    Profile {
-        name: "specification",
-        title: "the specification",
-        also: &["oci"],
-        family: Family::Specification,
-    },
+    Profile { name: "specification", title: "the specification", also: &["oci"], family: Family::Specification },
 ];

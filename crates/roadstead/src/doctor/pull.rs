@@ -192,9 +192,17 @@ impl Judge<'_> {
         let head = Question::manifest(Verb::Head, reference.clone(), Accept::OneLine);
         if let Some(told) = self.exam.seen.answer(&head) {
             if !told.is_success() {
-                self.note(Cause::HeadRefused, &head, format!("{head} is answered {}: `oras resolve` fails", told.status));
+                self.note(
+                    Cause::HeadRefused,
+                    &head,
+                    format!("{head} is answered {}: `oras resolve` fails", told.status),
+                );
             } else if told.first(&DIGEST_HEADER).is_none() && matches!(reference, Reference::Tag(_)) {
-                self.note(Cause::DigestHeaderMissing, &head, format!("{}: `oras resolve` fails", without_digest(&head)));
+                self.note(
+                    Cause::DigestHeaderMissing,
+                    &head,
+                    format!("{}: `oras resolve` fails", without_digest(&head)),
+                );
             }
         }
         Ok(manifest)
@@ -311,7 +319,11 @@ impl Judge<'_> {
         let right = manifest.media_type();
         let exact = answer.content_type().and_then(|text| text.split(';').next()).map(str::trim);
         if answer.content_type().is_none() {
-            return Finding::new(Cause::TypeMissing, question, format!("{}: it should be {right}", without_type(question)));
+            return Finding::new(
+                Cause::TypeMissing,
+                question,
+                format!("{}: it should be {right}", without_type(question)),
+            );
         }
         if exact == Some(right.as_str()) {
             if media::has_parameters(answer) && self.knows(manifest) {
@@ -393,7 +405,8 @@ fn kind(manifest: &Manifest) -> String {
 }
 
 fn wrong_digest(question: &Question, header: &Digest, manifest: &Manifest) -> Finding {
-    let says = format!("{question} names {} in Docker-Content-Digest, and is {}", short(header), short(manifest.digest()));
+    let says =
+        format!("{question} names {} in Docker-Content-Digest, and is {}", short(header), short(manifest.digest()));
     Finding::new(Cause::DigestHeaderWrong, question, says)
 }
 

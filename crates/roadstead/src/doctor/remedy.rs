@@ -15,14 +15,19 @@ fn on(cause: Cause, host: Host) -> Option<&'static str> {
     use Cause as C;
     use Host as H;
     Some(match (cause, host) {
-        (C::TypeMissing | C::TypeWrong | C::TypeParameters | C::DigestHeaderMissing | C::DigestHeaderWrong, H::Nginx) => {
+        (
+            C::TypeMissing | C::TypeWrong | C::TypeParameters | C::DigestHeaderMissing | C::DigestHeaderWrong,
+            H::Nginx,
+        ) => {
             "Serve the tree with `roadstead config nginx`; by hand: `types {} default_type \"\";` and `add_header` with the type and \
              the digest that the link's target spells, in the location of manifests."
         }
         (C::TypeMissing | C::TypeWrong | C::TypeParameters, H::Caddy) => {
             "Set the type by path: `header /v2/*/manifests/* Content-Type …` in the Caddyfile; extensions must not decide."
         }
-        (C::TypeParameters, H::Apache) => "Set `AddDefaultCharset Off` for /v2, and the types by `ForceType` or `Header set`.",
+        (C::TypeParameters, H::Apache) => {
+            "Set `AddDefaultCharset Off` for /v2, and the types by `ForceType` or `Header set`."
+        }
         (C::TypeMissing | C::TypeWrong, H::Apache) => {
             "Set the type by path: `<LocationMatch \"^/v2/.+/manifests/\">` with `ForceType`, and `RemoveType` and \
              `RemoveEncoding` for names with extensions."
@@ -72,7 +77,9 @@ fn on(cause: Cause, host: Host) -> Option<&'static str> {
         (C::MissingForbidden | C::Forbidden, H::CloudFront) => {
             "Let the distribution answer 404 where the origin says 403 (custom error responses), or allow `s3:ListBucket` to it."
         }
-        (C::MissingAnswered, H::Cloudflare) => "Ship a `404.html` at the top: without one, Pages answers every miss with index.html.",
+        (C::MissingAnswered, H::Cloudflare) => {
+            "Ship a `404.html` at the top: without one, Pages answers every miss with index.html."
+        }
         (C::MissingAnswered, H::Netlify) => "Take the rule `/* /index.html 200` out of `_redirects`.",
         (C::MissingAnswered, H::Nginx) => "Take the fallback out of `try_files` for /v2: it must end in `=404`.",
         (C::MissingAnswered, H::Caddy) => "Take the fallback out of `try_files` for /v2.",
@@ -83,8 +90,12 @@ fn on(cause: Cause, host: Host) -> Option<&'static str> {
             "Set `Cache-Control: no-cache` on tags: `gcloud storage objects update --cache-control=no-cache gs://…`; public \
              objects are kept for an hour otherwise."
         }
-        (C::TagCached | C::TagStale, H::Cloudflare) => "Set `Cache-Control: no-cache` for tags, and purge what is kept.",
-        (C::TagStale, H::CloudFront | H::Fastly | H::Varnish) => "Purge the tag, and give tags a short life: `Cache-Control: no-cache`.",
+        (C::TagCached | C::TagStale, H::Cloudflare) => {
+            "Set `Cache-Control: no-cache` for tags, and purge what is kept."
+        }
+        (C::TagStale, H::CloudFront | H::Fastly | H::Varnish) => {
+            "Purge the tag, and give tags a short life: `Cache-Control: no-cache`."
+        }
         (C::RateLimited, H::R2) => "`r2.dev` is throttled: give the bucket a domain of its own.",
         _ => return None,
     })
@@ -94,11 +105,15 @@ fn on(cause: Cause, host: Host) -> Option<&'static str> {
 const fn anywhere(cause: Cause) -> Option<&'static str> {
     Some(match cause {
         Cause::Unreachable => "Check the host's name, its port, and whether anything listens there.",
-        Cause::Tls => "Give the host a certificate that everybody trusts, with all certificates between it and its authority; or hand \
-                       clients the authority's (`--cert-dir` here, `certs.d` for docker and podman).",
+        Cause::Tls => {
+            "Give the host a certificate that everybody trusts, with all certificates between it and its authority; or hand \
+                       clients the authority's (`--cert-dir` here, `certs.d` for docker and podman)."
+        }
         Cause::Stalled => "Find out what keeps the host from answering; --timeout waits longer.",
         Cause::NotARegistry => "Serve the folder `v2` of a tree as /v2/, at the root of the host.",
-        Cause::Login => "Log in with `roadstead login`, or pass --creds; for pulls without a login, let everybody read.",
+        Cause::Login => {
+            "Log in with `roadstead login`, or pass --creds; for pulls without a login, let everybody read."
+        }
         Cause::Forbidden => "Let everybody read what lies below /v2/.",
         Cause::Absent => "Put it there, or name another image.",
         Cause::RateLimited => "Wait, or raise the limit.",
@@ -110,26 +125,38 @@ const fn anywhere(cause: Cause) -> Option<&'static str> {
         Cause::TypeMissing | Cause::TypeWrong => "Serve each manifest with its own Content-Type.",
         Cause::TypeParameters => "Leave away what stands behind the type, such as a charset.",
         Cause::KindUnknown => "Nothing at the host: offer the image in a format of today.",
-        Cause::DigestHeaderMissing => "Add Docker-Content-Digest where the host can: it saves a request, and the client's own checks stay.",
+        Cause::DigestHeaderMissing => {
+            "Add Docker-Content-Digest where the host can: it saves a request, and the client's own checks stay."
+        }
         Cause::DigestHeaderMalformed | Cause::DigestHeaderWrong => {
             "Make Docker-Content-Digest name what is served, or leave it away."
         }
         Cause::LengthMissing => "Answer with Content-Length: serve manifests as files, without compression or chunks.",
         Cause::LengthWrong => "Give HEAD the length that GET has.",
         Cause::TagStale => "Let no cache keep tags: `Cache-Control: no-cache`, and purge what is kept.",
-        Cause::TagCached => "Give tags a short life: `Cache-Control: no-cache`; only what is named by a digest may be kept for long.",
+        Cause::TagCached => {
+            "Give tags a short life: `Cache-Control: no-cache`; only what is named by a digest may be kept for long."
+        }
         Cause::AcceptSplit => "Answer the same whatever Accept says.",
-        Cause::NotAManifest | Cause::MissingAnswered => "Answer with the files of /v2/, and with 404 where there is none.",
+        Cause::NotAManifest | Cause::MissingAnswered => {
+            "Answer with the files of /v2/, and with 404 where there is none."
+        }
         Cause::TooLarge => "Serve manifests under /manifests/, and nothing else.",
-        Cause::Damaged | Cause::SizeWrong => "Put the right bytes there again; `roadstead verify` tells whether the tree has them.",
+        Cause::Damaged | Cause::SizeWrong => {
+            "Put the right bytes there again; `roadstead verify` tells whether the tree has them."
+        }
         Cause::Cut => "Look for a time limit or a size limit of the host or of a proxy.",
         Cause::Encoded => "Serve blobs as they are, without Content-Encoding.",
         Cause::EncodedOnTheWay => "Don't compress what lies below /v2/.",
-        Cause::ChildAbsent => "Add the missing manifests (`roadstead add` without --platform), or write an index of those that are there \
-                               (`roadstead add --platform … --strip-removed-platforms`).",
+        Cause::ChildAbsent => {
+            "Add the missing manifests (`roadstead add` without --platform), or write an index of those that are there \
+                               (`roadstead add --platform … --strip-removed-platforms`)."
+        }
         Cause::PlatformAbsent => "Add the image for that platform, or ask about another one with --platform.",
         Cause::RangeIgnored | Cause::RangeWrong => "Answer `Range: bytes=N-` with 206, so that cut downloads go on.",
-        Cause::Referrers => "Serve an image index, if only an empty one, or answer 404 with a body that is no registry's error.",
+        Cause::Referrers => {
+            "Serve an image index, if only an empty one, or answer 404 with a body that is no registry's error."
+        }
         Cause::MissingForbidden | Cause::MissingStatus => "Answer 404 for what is not there.",
         Cause::TagsWrong => "Serve tags/list as the tree has it: `{\"name\": …, \"tags\": […]}`.",
         Cause::ColonEscaped => "Treat `%3A` as a colon: some proxies write it so.",

@@ -87,7 +87,15 @@ impl Reply {
     /// An answer with an empty body.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), length: None, stop: None, endless: false, framing: Framing::Length }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            length: None,
+            stop: None,
+            endless: false,
+            framing: Framing::Length,
+        }
     }
 
     /// 200 with a body.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use roadstead::doctor::{Diagnosis, DoctorError, Options, PROFILES, Subject, examine};
 use roadstead::http::{Client, ClientOptions, EndpointOptions, Timeouts};
-use roadstead::oci::{Digest, Kind};
+use roadstead::oci::{Algorithm, Digest, Kind};
 use roadstead::testing::{FaultServer, Format, Image, ImageBuilder, IndexBuilder, Reply, Seen};
 
 use crate::cases::Case;
@@ -36,6 +36,8 @@ pub(crate) enum Made {
     Schema1,
     Nested,
     Zstd,
+    Sha512,
+    Artifact,
 }
 
 impl Made {
@@ -43,7 +45,13 @@ impl Made {
     fn build(self, seed: &str) -> Image {
         let image = |platform: &str, format| {
             let layer = format!("{seed}, {platform}, {self:?}");
-            ImageBuilder::new().greeting(&layer).layer(layer.clone()).platform(platform).format(format).name("app").build()
+            ImageBuilder::new()
+                .greeting(&layer)
+                .layer(layer.clone())
+                .platform(platform)
+                .format(format)
+                .name("app")
+                .build()
         };
         let both = |format| {
             let image = |platform| image(platform, if format == Format::Docker { format } else { Format::Oci });
@@ -59,6 +67,13 @@ impl Made {
             Self::Schema1 => image("linux/amd64", Format::Schema1Signed),
             Self::Nested => IndexBuilder::new().image(both(Format::Oci)).build(),
             Self::Zstd => ImageBuilder::new().zstd().greeting(seed).layer(seed.to_owned()).build(),
+            Self::Sha512 => {
+                ImageBuilder::new().algorithm(Algorithm::Sha512).greeting(seed).layer(seed.to_owned()).build()
+            }
+            Self::Artifact => {
+                let builder = ImageBuilder::new().artifact_type("application/vnd.example.report");
+                builder.blob("text/plain", seed.to_owned()).build()
+            }
         }
     }
 }

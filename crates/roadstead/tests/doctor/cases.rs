@@ -100,7 +100,10 @@ const OTHER_DIGEST: &str = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa
 
 /// All cases, in the order of the document.
 pub(crate) fn cases() -> Vec<Case> {
-    use Made::{DockerImage, DockerList, Image, ImageWithoutType, Index, IndexWithoutType, Nested, Schema1, Zstd};
+    use Made::{
+        Artifact, DockerImage, DockerList, Image, ImageWithoutType, Index, IndexWithoutType, Nested, Schema1, Sha512,
+        Zstd,
+    };
     vec![
         case(Index, "nothing is wrong: OCI index", |_, _, r| r).by_digest().referrers(),
         case(IndexWithoutType, "nothing is wrong: OCI index without `mediaType`", |_, _, r| r),
@@ -111,6 +114,8 @@ pub(crate) fn cases() -> Vec<Case> {
         case(Schema1, "nothing is wrong: signed schema 1", |_, _, r| r),
         case(Nested, "nothing is wrong: index within an index", |_, _, r| r),
         case(Zstd, "nothing is wrong: zstd layers", |_, _, r| r),
+        case(Sha512, "nothing is wrong: sha512 digests", |_, _, r| r),
+        case(Artifact, "nothing is wrong: an artifact", |_, _, r| r),
         // GET /v2/
         case(Image, "`/v2/` is answered 404", |_, s, r| ping(s, r, absent)),
         case(Image, "`/v2/` is answered 403", |_, s, r| ping(s, r, || Reply::status(403))),
@@ -208,9 +213,13 @@ pub(crate) fn cases() -> Vec<Case> {
         case(Image, "HEAD is answered 501", |_, s, r| head(s, r, 501)),
         case(Image, "HEAD is answered 403", |_, s, r| head(s, r, 403)),
         case(Image, "HEAD is answered 404", |_, s, r| head(s, r, 404)).by_digest(),
-        case(Image, "HEAD has no `Content-Length`", |_, s, r| {
-            if s.method == "HEAD" && is_manifest(s) { r.chunked() } else { r }
-        })
+        case(
+            Image,
+            "HEAD has no `Content-Length`",
+            |_, s, r| {
+                if s.method == "HEAD" && is_manifest(s) { r.chunked() } else { r }
+            },
+        )
         .by_digest(),
         case(Image, "HEAD has no `Content-Length` and no digest", |_, s, r| {
             if s.method == "HEAD" && is_manifest(s) { r.chunked().without("docker-content-digest") } else { r }
@@ -224,29 +233,31 @@ pub(crate) fn cases() -> Vec<Case> {
         // Manifests
         case(Image, "the tag is not there", |w, s, r| if w.is_tag(s) { absent() } else { r }).by_digest(),
         case(Image, "the tag is forbidden", |w, s, r| if w.is_tag(s) { Reply::status(403) } else { r }),
-        case(Image, "the tag wants a login without saying how", |w, s, r| {
-            if w.is_tag(s) { Reply::status(401) } else { r }
-        }),
+        case(
+            Image,
+            "the tag wants a login without saying how",
+            |w, s, r| {
+                if w.is_tag(s) { Reply::status(401) } else { r }
+            },
+        ),
         case(Image, "the tag is answered 429", |w, s, r| if w.is_tag(s) { Reply::status(429) } else { r }),
-        case(Image, "digests are not there", |w, s, r| {
-            if is_manifest(s) && !w.is_tag(s) { absent() } else { r }
-        })
-        .by_digest(),
+        case(Image, "digests are not there", |w, s, r| if is_manifest(s) && !w.is_tag(s) { absent() } else { r })
+            .by_digest(),
         case(Image, "the tag is an HTML page", |w, s, r| if w.is_tag(s) { page(200) } else { r }),
-        case(Image, "the manifest has other bytes", |w, s, r| {
-            top(w, s, r, |r| r.edit(|body| body.insert(1, b' ')))
-        })
-        .by_digest(),
+        case(Image, "the manifest has other bytes", |w, s, r| top(w, s, r, |r| r.edit(|body| body.insert(1, b' '))))
+            .by_digest(),
         case(Image, "manifests are redirected to another host", |w, s, r| {
             if is_manifest(s) { Reply::redirect(format!("http://{}{}", w.elsewhere, s.path())) } else { r }
         })
         .by_digest(),
-        case(Image, "manifests are redirected in a circle", |_, s, r| {
-            if is_manifest(s) { circle(s) } else { r }
-        }),
-        case(Image, "manifests are redirected to nowhere", |_, s, r| {
-            if is_manifest(s) { Reply::status(307) } else { r }
-        }),
+        case(Image, "manifests are redirected in a circle", |_, s, r| if is_manifest(s) { circle(s) } else { r }),
+        case(
+            Image,
+            "manifests are redirected to nowhere",
+            |_, s, r| {
+                if is_manifest(s) { Reply::status(307) } else { r }
+            },
+        ),
         case(Index, "the manifest of another platform is not there", |w, s, r| {
             if is_manifest(s) && w.other.is_some_and(|other| w.is_for(s, other)) { absent() } else { r }
         }),
@@ -261,13 +272,25 @@ pub(crate) fn cases() -> Vec<Case> {
             if is_blob(s) && w.config.is_some_and(|config| w.is_for(s, config)) { absent() } else { r }
         }),
         case(Image, "a layer is not there", |w, s, r| if is_blob(s) && w.is_for(s, w.layer) { absent() } else { r }),
-        case(Image, "a layer is forbidden", |w, s, r| {
-            if is_blob(s) && w.is_for(s, w.layer) { Reply::status(403) } else { r }
-        }),
-        case(Image, "a layer has other bytes", |w, s, r| {
-            if is_blob(s) && w.is_for(s, w.layer) { flipped(r) } else { r }
-        }),
-        case(Image, "a layer is an HTML page", |w, s, r| if is_blob(s) && w.is_for(s, w.layer) { page(200) } else { r }),
+        case(
+            Image,
+            "a layer is forbidden",
+            |w, s, r| {
+                if is_blob(s) && w.is_for(s, w.layer) { Reply::status(403) } else { r }
+            },
+        ),
+        case(
+            Image,
+            "a layer has other bytes",
+            |w, s, r| {
+                if is_blob(s) && w.is_for(s, w.layer) { flipped(r) } else { r }
+            },
+        ),
+        case(
+            Image,
+            "a layer is an HTML page",
+            |w, s, r| if is_blob(s) && w.is_for(s, w.layer) { page(200) } else { r },
+        ),
         case(Image, "blobs are text/html", |_, s, r| blobs(s, r, |r| typed(r, "text/html"))),
         case(Image, "blobs have no type", |_, s, r| blobs(s, r, |r| typed(r, ""))),
         case(Image, "blobs are kept with `Content-Encoding: gzip`", |w, s, r| {
@@ -294,9 +317,7 @@ pub(crate) fn cases() -> Vec<Case> {
                 r
             }
         }),
-        case(Image, "blobs are redirected in a circle", |_, s, r| {
-            if is_blob(s) { circle(s) } else { r }
-        }),
+        case(Image, "blobs are redirected in a circle", |_, s, r| if is_blob(s) { circle(s) } else { r }),
         case(Image, "blobs are redirected to what is not there", |w, s, r| {
             if is_blob(s) { Reply::redirect(format!("http://{}/nothing", w.elsewhere)) } else { r }
         }),
@@ -309,10 +330,8 @@ pub(crate) fn cases() -> Vec<Case> {
             if s.path().contains("/nothing") || is_missing(s) { Reply::status(403) } else { r }
         })
         .referrers(),
-        case(Image, "what is missing is a page, answered 200", |_, s, r| {
-            if is_missing(s) { page(200) } else { r }
-        })
-        .referrers(),
+        case(Image, "what is missing is a page, answered 200", |_, s, r| if is_missing(s) { page(200) } else { r })
+            .referrers(),
         // Referrers
         case(Index, "referrers: 404, plain text", |_, s, r| referrers(s, r, absent)).referrers(),
         case(Index, "referrers: 404, an HTML page", |_, s, r| referrers(s, r, || page(404))).referrers(),

@@ -27,8 +27,7 @@ pub(crate) fn conclude(test: &str, clients: &[&str], rows: &[Row], cells: &[Cell
         (Deed::Lists, "tags listed"),
     ] {
         let of_deed: Vec<&Cell> = cells.iter().filter(|cell| cell.deed == deed).collect();
-        let columns: Vec<usize> =
-            (0..clients.len()).filter(|at| of_deed.iter().any(|cell| cell.pair == *at)).collect();
+        let columns: Vec<usize> = (0..clients.len()).filter(|at| of_deed.iter().any(|cell| cell.pair == *at)).collect();
         if columns.is_empty() {
             continue;
         }

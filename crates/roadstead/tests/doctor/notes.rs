@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use roadstead::doctor::{
-    Accept, Answer, Cause, Content, End, Exam, Judgement, Mark, NoAnswer, PROFILES, Question, Redirect, Seen, Step, Verb,
-    judge,
+    Accept, Answer, Cause, Content, End, Exam, Judgement, Mark, NoAnswer, PROFILES, Question, Redirect, Seen, Step,
+    Verb, judge,
 };
 use roadstead::oci::{Digest, Reference};
 use roadstead::testing::{FaultServer, Image, ImageBuilder, Reply, noise};
@@ -34,10 +34,7 @@ async fn what_caches_clocks_and_old_servers_do() {
         if several && path.ends_with("/1.0") {
             return Reply::status(406);
         }
-        reply
-            .header("cache-control", "public, max-age=3600")
-            .header("date", "Sun, 06 Nov 1994 08:49:37 GMT")
-            .http_1_0()
+        reply.header("cache-control", "public, max-age=3600").header("date", "Sun, 06 Nov 1994 08:49:37 GMT").http_1_0()
     })
     .await;
     let diagnosis = examined(&server.authority(), "1.0").await.unwrap();

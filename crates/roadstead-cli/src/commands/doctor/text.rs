@@ -1,9 +1,9 @@
 //! A diagnosis for people.
 
-use roadstead::doctor::{Diagnosis, Finding, Judgement, Mark, Step, Verdict, remedy};
+use roadstead::doctor::{Diagnosis, Finding, Judgement, Mark, Step, Verdict};
 use roadstead::oci::Reference;
 
-use super::is_about_the_doctor;
+use super::way_out;
 use crate::output::Table;
 
 pub(super) fn render(diagnosis: &Diagnosis, base: &str) -> String {
@@ -76,7 +76,8 @@ fn pulls(diagnosis: &Diagnosis, judgement: &Judgement) -> &'static str {
 
 /// How a step ends, with the numbers of what is explained below.
 fn cell(verdict: &Verdict, groups: &[Group<'_>]) -> String {
-    let numbers = verdict.findings.iter().filter_map(|finding| groups.iter().position(|group| group.contains(&finding)));
+    let numbers =
+        verdict.findings.iter().filter_map(|finding| groups.iter().position(|group| group.contains(&finding)));
     let mut numbers: Vec<usize> = numbers.map(|number| number + 1).collect();
     numbers.sort_unstable();
     numbers.dedup();
@@ -100,9 +101,9 @@ fn explain(diagnosis: &Diagnosis, number: usize, group: &Group<'_>) -> String {
         let more = if others.len() > 3 { format!(", and {} more", others.len()) } else { join(others) };
         text.push_str(&format!("\n    Likewise {last}{more}."));
     }
-    match remedy(finding.cause, diagnosis.host_of(finding)) {
-        Some(remedy) if !is_about_the_doctor(finding) => format!("{text}\n    {remedy}"),
-        _ => text,
+    match way_out(diagnosis, finding) {
+        Some(change) => format!("{text}\n    {change}"),
+        None => text,
     }
 }
 
@@ -119,7 +120,9 @@ fn conclusion(diagnosis: &Diagnosis) -> String {
         ([only], []) if !only.profile.is_client() => format!("The specification is met ({requests} requests)."),
         ([only], _) if !only.profile.is_client() => format!("The specification is not met ({requests} requests)."),
         (_, []) => format!("Every client that was asked about can pull ({requests} requests)."),
-        (all, _) if failing.len() == all.len() => format!("No client that was asked about can pull ({requests} requests)."),
+        (all, _) if failing.len() == all.len() => {
+            format!("No client that was asked about can pull ({requests} requests).")
+        }
         _ => format!("These can't pull: {} ({requests} requests).", failing.join("; ")),
     }
 }
