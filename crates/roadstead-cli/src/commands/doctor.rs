@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 use roadstead::doctor::{
-    Cause, Diagnosis, DoctorError, Finding, Judgement, MAX_REQUESTS, Mark, Options, PROFILES, Profile, Step, Subject,
-    examine, remedy,
+    Cause, Diagnosis, DoctorError, Finding, Judgement, MAX_REQUESTS, MAX_REQUESTS_DEEP, Mark, Options, PROFILES,
+    Profile, Step, Subject, examine, remedy,
 };
 use roadstead::host;
 use roadstead::http::{BaseUrl, Timeouts};
@@ -124,12 +124,13 @@ pub(crate) async fn run(args: Doctor, _global: &Global, output: &Output) -> anyh
         profiles: profiles.iter().filter(asked).copied().collect(),
     };
     let bar = output.spinner();
+    let most = if args.deep { MAX_REQUESTS_DEEP } else { MAX_REQUESTS };
     let count = AtomicUsize::new(0);
     let diagnosis = examine(&endpoint, &args.place.subject, &options, &|question| {
         let count = count.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::info!(%question, "asking");
         if let Some(bar) = &bar {
-            bar.set_message(format!("{count} asked (at most {MAX_REQUESTS} without --deep): {question}"));
+            bar.set_message(format!("{count} of at most {most}: {question}"));
             bar.tick();
         }
     })

@@ -110,7 +110,10 @@ impl Judge<'_> {
         let question = Question::Tags;
         let answer = self.heard(&question)?;
         if !answer.is_success() {
-            return Err(Finding { cause: Cause::TagsWrong, ..status(&question, answer) });
+            let finding = status(&question, answer);
+            // Who may not read anything need not be told how a list looks.
+            let refused = matches!(finding.cause, Cause::Login | Cause::Forbidden);
+            return Err(if refused { finding } else { Finding { cause: Cause::TagsWrong, ..finding } });
         }
         match media::tags(&answer.content.start) {
             Some(_) => Ok(Some(())),
@@ -122,10 +125,13 @@ impl Judge<'_> {
     pub(super) fn missing(&mut self) -> Outcome<Option<()>> {
         let tag = Question::manifest(Verb::Get, Question::absent_tag(), Accept::OneLine);
         let blob = Question::blob(Question::absent_digest());
+        let whole = self.exam.seen.answer(&self.exam.question()).map(|answer| answer.status);
         for question in [tag, blob] {
             let answer = self.heard(&question)?;
             match answer.status {
                 404 => {}
+                // Nothing is known of what is missing where all is refused.
+                401 | 403 if whole == Some(answer.status) => return Ok(None),
                 200..=299 => {
                     let with = if answer.is_html() { " and an HTML page" } else { "" };
                     let says = format!("{question}, which is not there, is answered {}{with}", answer.status);
