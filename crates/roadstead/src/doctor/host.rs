@@ -83,7 +83,6 @@ const SIGNS: &[(&str, &str, Host)] = &[
     ("x-amz-cf-id", "", Host::CloudFront),
     ("server", "cloudfront", Host::CloudFront),
     ("x-amz-request-id", "", Host::S3),
-    ("docker-distribution-api-version", "", Host::Distribution),
     ("server", "cloudflare", Host::Cloudflare),
     ("cf-ray", "", Host::Cloudflare),
     ("x-fastly-request-id", "", Host::Fastly),
@@ -97,6 +96,8 @@ const SIGNS: &[(&str, &str, Host)] = &[
     ("server", "simplehttp", Host::Python),
     ("x-varnish", "", Host::Varnish),
     ("via", "varnish", Host::Varnish),
+    // Whatever hands out a tree says so, too: last.
+    ("docker-distribution-api-version", "", Host::Distribution),
 ];
 
 impl Host {
@@ -131,7 +132,8 @@ mod tests {
     #[test]
     fn hosts_are_told_apart() {
         for (headers, host) in [
-            (&[("server", "nginx/1.22.1")][..], Some(Host::Nginx)),
+            (&[("docker-distribution-api-version", "registry/2.0"), ("server", "nginx/1.22.1")][..], Some(Host::Nginx)),
+            (&[("docker-distribution-api-version", "registry/2.0")], Some(Host::Distribution)),
             (&[("server", "cloudflare"), ("cf-ray", "8")], Some(Host::Cloudflare)),
             (&[("server", "cloudflare"), ("cf-ray", "8"), ("x-amz-request-id", "1")], Some(Host::R2)),
             (&[("server", "AmazonS3"), ("x-amz-cf-id", "1")], Some(Host::S3)),
