@@ -72,8 +72,8 @@ pub struct Subject {
 /// How thoroughly.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// The platform whose image is looked at first.
-    pub platform: Platform,
+    /// The platform whose image is looked at first; by itself `linux/amd64`, or what an index without that begins with.
+    pub platform: Option<Platform>,
     /// Whether every byte of the image is read, for all platforms.
     pub deep: bool,
     /// For which clients it is judged.
@@ -91,6 +91,8 @@ pub struct Diagnosis {
     pub found: bool,
     /// What the reference leads to, as far as anybody can tell.
     pub digest: Option<Digest>,
+    /// The platform whose image was looked at.
+    pub platform: Platform,
     /// Who serves manifests.
     pub host: Option<Host>,
     /// Who serves blobs, if that is another place: its URL, and who it is.
@@ -180,13 +182,14 @@ pub async fn examine(
     watch: &(dyn Fn(&Question) + Send + Sync),
 ) -> Result<Diagnosis, DoctorError> {
     let most = if options.deep { MAX_REQUESTS_DEEP } else { MAX_REQUESTS };
-    let mut visit = Visit { prober: Prober::new(endpoint, most, watch), seen: Seen::default(), options };
+    let platform = options.platform.clone().unwrap_or_else(|| Platform::new("linux", "amd64", None, None));
+    let mut visit = Visit { prober: Prober::new(endpoint, most, watch), seen: Seen::default(), options, platform };
     let (repository, reference, found) = visit.find(subject).await?;
     visit.ask_all(&repository, &reference).await;
-    let Visit { prober, seen, .. } = visit;
+    let Visit { prober, seen, platform, .. } = visit;
 
     let digest = digest(&seen, &reference);
-    let exam = Exam { seen: &seen, reference: &reference, digest, platform: &options.platform };
+    let exam = Exam { seen: &seen, reference: &reference, digest, platform: &platform };
     let judgements = options.profiles.iter().map(|profile| judge(profile, &exam)).collect();
     let mut notes = notes::of(&exam, std::time::SystemTime::now());
     notes.extend(probe::ipv6(endpoint).await);
@@ -199,7 +202,18 @@ pub async fn examine(
         let place = last.to.split('/').take(3).collect::<Vec<_>>().join("/");
         Some((place, Host::recognise(&answer.headers)))
     });
-    Ok(Diagnosis { repository, reference, found, digest, host, blobs_at, judgements, notes, requests: prober.sent() })
+    Ok(Diagnosis {
+        repository,
+        reference,
+        found,
+        digest,
+        platform,
+        host,
+        blobs_at,
+        judgements,
+        notes,
+        requests: prober.sent(),
+    })
 }
 
 /// The digest that a reference stands for: of the bytes, else what the headers say.
@@ -248,6 +262,7 @@ struct Visit<'a> {
     prober: Prober<'a>,
     seen: Seen,
     options: &'a Options,
+    platform: Platform,
 }
 
 impl Visit<'_> {
@@ -350,13 +365,14 @@ impl Visit<'_> {
         self.ask(repository, by_digest).await;
 
         let mut level = self.known(tops.iter().map(|digest| (*digest).into()).chain([reference.clone()]));
+        self.settle_platform(level.first());
         let mut images: Vec<Manifest> = Vec::new();
         let mut asked = 0;
         for _ in 0..3 {
             let mut children: Vec<Digest> = Vec::new();
             let mut questions = Vec::new();
             for index in level.iter().filter(|manifest| manifest.kind() == Kind::Index) {
-                let chosen = judge::choose(index, &self.options.platform).map(|chosen| chosen.digest);
+                let chosen = judge::choose(index, &self.platform).map(|chosen| chosen.digest);
                 questions.extend(chosen.map(|chosen| Question::manifest(Verb::Get, chosen, lines)));
                 let others = index.children().map(|child| child.digest).filter(|child| Some(*child) != chosen);
                 children.extend(chosen.into_iter().chain(others));
@@ -370,6 +386,17 @@ impl Visit<'_> {
             level = self.known(children.into_iter().map(Reference::Digest));
         }
         self.ask_blobs(repository, &images).await;
+    }
+
+    /// If nobody named a platform, an index that has nothing for the usual one says which.
+    fn settle_platform(&mut self, index: Option<&Manifest>) {
+        let Some(index) = index.filter(|index| index.kind() == Kind::Index && self.options.platform.is_none()) else {
+            return;
+        };
+        if judge::choose(index, &self.platform).is_none() {
+            let mut platforms = index.children().filter_map(|child| child.platform.clone());
+            self.platform = platforms.find(|platform| !platform.is_unknown()).unwrap_or_else(|| self.platform.clone());
+        }
     }
 
     /// The manifests among what has come, in this order.

@@ -34,9 +34,9 @@ pub(crate) struct Doctor {
     #[arg(long = "client", value_name = "NAME", value_parser = client)]
     clients: Vec<&'static str>,
 
-    /// The platform whose image is looked at
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]", default_value = "linux/amd64")]
-    platform: Platform,
+    /// The platform whose image is looked at; linux/amd64 where an index has it
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
+    platform: Option<Platform>,
 
     /// Read every byte of the image, for all its platforms
     #[arg(long)]
@@ -198,7 +198,7 @@ fn json(diagnosis: &Diagnosis, base: &str, options: &Options) -> serde_json::Val
         "repository": diagnosis.repository,
         "reference": diagnosis.reference.to_string(),
         "found": diagnosis.found,
-        "platform": options.platform.to_string(),
+        "platform": diagnosis.platform.to_string(),
         "deep": options.deep,
         "pulls": diagnosis.all_pull(),
         "clients": clients.collect::<Vec<_>>(),

@@ -53,6 +53,27 @@ async fn an_index_of_thousands_is_looked_at_in_part() {
 }
 
 #[tokio::test]
+async fn an_index_for_other_machines_is_judged_for_one_of_these() {
+    let image = |platform: &'static str| ImageBuilder::new().layer(platform).platform(platform).build();
+    let image = IndexBuilder::new().image(image("linux/arm64")).image(image("linux/s390x")).build();
+    let server = FaultServer::start(move |seen: &Seen| {
+        let path = seen.path();
+        let named = |digest: &roadstead::oci::Digest| path.ends_with(&digest.to_string()) || path.ends_with("/1.0");
+        if let Some(manifest) = image.manifests().filter(|manifest| named(manifest.digest())).last() {
+            return Reply::ok(manifest.bytes().clone()).header("content-type", manifest.media_type().as_str());
+        }
+        match image.blobs.iter().find(|(digest, _)| named(digest)) {
+            Some((_, bytes)) => Reply::ranged(seen, bytes.clone()),
+            None => Reply::status(if path == "/v2/" { 200 } else { 404 }),
+        }
+    })
+    .await;
+    let diagnosis = examined(&server.authority(), "1.0").await.unwrap();
+    assert_eq!(diagnosis.platform.to_string(), "linux/arm64");
+    assert!(diagnosis.all_pull(), "{:?}", diagnosis.findings());
+}
+
+#[tokio::test]
 async fn a_host_that_never_answers_is_given_up() {
     let server = FaultServer::start(|_| Reply::ok("never").silent_after(0)).await;
     // Headers come, and no body ever; then nothing at all.

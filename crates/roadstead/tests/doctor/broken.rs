@@ -223,7 +223,6 @@ pub(crate) async fn examined(authority: &str, reference: &str) -> Result<Diagnos
     let options = EndpointOptions { plain_http: true, ..EndpointOptions::default() };
     let endpoint = client.endpoint(&authority.parse().unwrap(), options).unwrap();
     let subject = Subject { repository: Some("app".parse().unwrap()), reference: Some(reference.parse().unwrap()) };
-    let platform = "linux/amd64".parse().unwrap();
-    let options = Options { platform, deep: false, profiles: PROFILES.iter().collect() };
+    let options = Options { platform: None, deep: false, profiles: PROFILES.iter().collect() };
     examine(&endpoint, &subject, &options, &|_| {}).await
 }
