@@ -115,10 +115,10 @@ impl Diagnosis {
         }
     }
 
-    /// The judgements that count: of clients, or whatever was the only one asked about.
+    /// The judgements that count: all that were chosen or, where nobody chose, all but the specification's.
     pub fn counted(&self) -> impl Iterator<Item = &Judgement> {
-        let only = self.judgements.len() == 1;
-        self.judgements.iter().filter(move |judgement| only || judgement.profile.is_client())
+        let all = self.judgements.len() == PROFILES.len();
+        self.judgements.iter().filter(move |judgement| !all || judgement.profile.is_client())
     }
 
     /// Whether a client can pull what was asked about; whether the specification is met.

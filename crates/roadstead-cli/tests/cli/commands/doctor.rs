@@ -303,6 +303,9 @@ fn a_login_stays_at_home() {
             --- exit code 9
         "#]],
     );
+    // Its referrers are answered 404, its tags likewise: no client's pull minds, and the specification does.
+    let strict = ["doctor", &url, "--creds", "user:secret", "--client", "crane", "--client", "specification"];
+    assert_eq!(place.run(&strict).code(), 9);
     let wrong = place.run(&["doctor", &url, "--creds", "user:wrong", "--client", "oras"]);
     assert_eq!(wrong.code(), 9, "{wrong}");
     assert!(wrong.text().contains("login: GET …/manifests/1.0 is answered 401"), "{wrong}");
