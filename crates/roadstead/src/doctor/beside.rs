@@ -44,13 +44,12 @@ impl Judge<'_> {
     pub(super) fn referrers(&mut self) -> Outcome<Option<()>> {
         let Some(digest) = self.exam.digest else { return Ok(None) };
         let question = Question::Referrers(digest);
-        let (oras, ggcr, containerd, specification) = match self.family {
-            Family::OrasGo => (true, false, false, false),
-            Family::GoContainerregistry => (false, true, false, false),
-            Family::Containerd { referrers: true, .. } => (false, false, true, false),
-            Family::Specification => (false, false, false, true),
-            _ => return Ok(None),
-        };
+        let (oras, ggcr) = (self.family == Family::OrasGo, self.family == Family::GoContainerregistry);
+        let containerd = matches!(self.family, Family::Containerd { referrers: true, .. });
+        let specification = self.family == Family::Specification;
+        if !(oras || ggcr || containerd || specification) {
+            return Ok(None);
+        }
         let answer = self.heard(&question)?;
         let said = |says: String| Finding::new(Cause::Referrers, &question, says);
         let is_index = media::essence(answer) == Some("application/vnd.oci.image.index.v1+json".to_owned());

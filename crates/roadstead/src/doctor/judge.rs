@@ -85,6 +85,13 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
 }
 
+impl Verdict {
+    /// One that needs no reason.
+    const fn bare(mark: Mark) -> Self {
+        Self { mark, findings: Vec::new() }
+    }
+}
+
 /// What was asked for, and what came.
 #[derive(Debug)]
 pub struct Exam<'a> {
@@ -104,7 +111,7 @@ pub struct Judgement {
     /// The client.
     pub profile: &'static Profile,
     /// One for each of [`Step::ALL`].
-    pub verdicts: Vec<Verdict>,
+    pub verdicts: [Verdict; Step::ALL.len()],
 }
 
 impl Judgement {
@@ -131,56 +138,28 @@ impl Judgement {
 #[must_use]
 pub fn judge(profile: &'static Profile, exam: &Exam<'_>) -> Judgement {
     let mut judge = Judge { family: profile.family, exam, notes: Vec::new() };
-    let ping = judge.ping();
-    let mut verdicts = vec![judge.verdict(ping)];
-    let mut manifest = None;
-    for (step, reference) in [
-        (Step::Tag, Some(exam.reference.clone()).filter(|reference| matches!(reference, Reference::Tag(_)))),
-        (Step::Digest, exam.digest.map(Reference::Digest)),
-    ] {
-        let Some(reference) = reference else {
-            let unknown = step == Step::Digest && exam.digest.is_none();
-            let mark = if unknown { Mark::Unknown } else { Mark::Unasked };
-            verdicts.push(Verdict { mark, findings: Vec::new() });
-            continue;
-        };
-        let outcome = judge.manifest(&reference);
-        if let Ok(found) = &outcome {
-            manifest.get_or_insert(found.clone());
-        }
-        verdicts.push(judge.verdict(outcome.map(Some)));
-    }
-    let unknown = || Verdict { mark: Mark::Unknown, findings: Vec::new() };
-    match manifest {
-        None => verdicts.extend([unknown(), unknown(), unknown()]),
-        Some(manifest) => {
-            let images = if manifest.kind() == Kind::Index {
-                let images = judge.children(&manifest, 0);
-                let kept = images.as_ref().ok().cloned();
-                verdicts.push(judge.verdict(images.map(Some)));
-                kept
-            } else {
-                verdicts.push(Verdict { mark: Mark::Unasked, findings: Vec::new() });
-                Some(vec![manifest])
-            };
-            match images {
-                None => verdicts.extend([unknown(), unknown()]),
-                Some(images) => {
-                    let blobs = judge.blobs(&images);
-                    verdicts.push(judge.verdict(blobs.map(Some)));
-                    let resume = judge.resume();
-                    verdicts.push(judge.verdict(resume));
-                }
-            }
-        }
-    }
-    let referrers = judge.referrers();
-    verdicts.push(judge.verdict(referrers));
-    let tags = judge.tags();
-    verdicts.push(judge.verdict(tags));
-    let missing = judge.missing();
-    verdicts.push(judge.verdict(missing));
-    Judgement { profile, verdicts }
+    let (ping, _) = judge.step(Judge::ping);
+    let (tag, by_tag) = match exam.reference {
+        tag @ Reference::Tag(_) => judge.step(|judge| judge.manifest(tag).map(Some)),
+        Reference::Digest(_) => (Verdict::bare(Mark::Unasked), None),
+    };
+    let (digest, by_digest) = match exam.digest {
+        Some(digest) => judge.step(|judge| judge.manifest(&digest.into()).map(Some)),
+        None => (Verdict::bare(Mark::Unknown), None),
+    };
+    let (children, images) = match by_tag.or(by_digest) {
+        None => (Verdict::bare(Mark::Unknown), None),
+        Some(index) if index.kind() == Kind::Index => judge.step(|judge| judge.children(&index, 0).map(Some)),
+        Some(image) => (Verdict::bare(Mark::Unasked), Some(vec![image])),
+    };
+    let (blobs, resume) = match images {
+        None => (Verdict::bare(Mark::Unknown), Verdict::bare(Mark::Unknown)),
+        Some(images) => (judge.step(|judge| judge.blobs(&images).map(Some)).0, judge.step(Judge::resume).0),
+    };
+    let (referrers, _) = judge.step(Judge::referrers);
+    let (tags, _) = judge.step(Judge::tags);
+    let (missing, _) = judge.step(Judge::missing);
+    Judgement { profile, verdicts: [ping, tag, digest, children, blobs, resume, referrers, tags, missing] }
 }
 
 /// What a step comes to: something, nothing since there is nothing to do, or what is wrong.
@@ -194,19 +173,21 @@ pub(super) struct Judge<'a> {
 }
 
 impl<'a> Judge<'a> {
-    fn verdict<T>(&mut self, outcome: Outcome<Option<T>>) -> Verdict {
+    /// Takes a step, and says how it ends; beside it what came of it, for the next.
+    fn step<T>(&mut self, take: impl FnOnce(&mut Self) -> Outcome<Option<T>>) -> (Verdict, Option<T>) {
+        let outcome = take(self);
         let mut findings = std::mem::take(&mut self.notes);
-        let mark = match outcome {
+        let (mark, value) = match outcome {
             Err(finding) => {
                 findings = vec![finding];
-                Mark::Fails
+                (Mark::Fails, None)
             }
-            Ok(_) if !findings.is_empty() => Mark::Impaired,
-            Ok(Some(_)) => Mark::Works,
-            Ok(None) => Mark::Unasked,
+            Ok(value) if !findings.is_empty() => (Mark::Impaired, value),
+            Ok(Some(value)) => (Mark::Works, Some(value)),
+            Ok(None) => (Mark::Unasked, None),
         };
         findings.dedup();
-        Verdict { mark, findings }
+        (Verdict { mark, findings }, value)
     }
 
     pub(super) fn note(&mut self, cause: Cause, question: &Question, says: impl Into<String>) {
