@@ -18,6 +18,7 @@ const EXIT_CODES: &str = "Exit codes:
     6  the registry or the engine can't be reached, or its certificate isn't trusted
     7  content is not what its digest says, or no manifest, or no archive
     8  the tree can't be read or written, or another destination can't
+    9  of `doctor`: a client that was asked about can't pull
   130  interrupted";
 
 /// A container registry made of plain files.
@@ -161,6 +162,7 @@ pub(crate) enum Command {
     Du(commands::du::Du),
     Config(commands::config::Config),
     Serve(commands::serve::Serve),
+    Doctor(Box<commands::doctor::Doctor>),
     Quickstart(commands::quickstart::Quickstart),
     Login(commands::login::Login),
     Logout(commands::logout::Logout),

@@ -4,6 +4,7 @@ pub(crate) mod add;
 pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod diff;
+pub(crate) mod doctor;
 pub(crate) mod du;
 pub(crate) mod index;
 pub(crate) mod inspect;

@@ -29,6 +29,8 @@ pub(crate) const UNREACHABLE: Code = 6;
 pub(crate) const INVALID: Code = 7;
 /// The tree, or another destination, can't be read or written: no space, no permission, a file system that can't hold it.
 pub(crate) const UNWRITABLE: Code = 8;
+/// A client that doctor was asked about can't pull.
+pub(crate) const UNPULLABLE: Code = 9;
 /// Ctrl-C, or a request to terminate.
 pub(crate) const INTERRUPTED: Code = 130;
 
@@ -54,6 +56,11 @@ pub(crate) fn invalid(problem: impl Into<String>) -> anyhow::Error {
     Failure(INVALID, problem.into()).into()
 }
 
+/// The error for what ends with a code of the command's choice.
+pub(crate) fn failure(code: Code, problem: impl Into<String>) -> anyhow::Error {
+    Failure(code, problem.into()).into()
+}
+
 /// An answer that the code gives, and that needs no words.
 #[derive(Debug)]
 struct Verdict(Code);
@@ -69,6 +76,11 @@ impl std::error::Error for Verdict {}
 /// Ends the command with [`DIFFERENT`].
 pub(crate) fn different() -> anyhow::Error {
     Verdict(DIFFERENT).into()
+}
+
+/// Ends the command with [`UNPULLABLE`].
+pub(crate) fn unpullable() -> anyhow::Error {
+    Verdict(UNPULLABLE).into()
 }
 
 /// Whether there is nothing to be said about an error.

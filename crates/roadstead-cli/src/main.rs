@@ -53,6 +53,7 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::Diff(diff) => commands::diff::run(diff, global, output).await,
             Command::Du(du) => commands::du::run(du, global, output).await,
             Command::Config(config) => commands::config::run(config, global, output).await,
+            Command::Doctor(doctor) => commands::doctor::run(*doctor, global, output).await,
             Command::Serve(serve) => commands::serve::run(serve, global, output).await,
             Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, global, output).await,
             Command::Login(login) => commands::login::run(login, output).await,

@@ -91,6 +91,11 @@ impl Output {
         }
     }
 
+    /// A line that changes while something goes on; only on a terminal.
+    pub(crate) fn spinner(&self) -> Option<indicatif::ProgressBar> {
+        self.bars.as_ref().map(|bars| bars.add(indicatif::ProgressBar::new_spinner()))
+    }
+
     /// Prints a result.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, bail};
 use roadstead::http::credentials::{Credential, CredentialFile, Credentials, Helpers};
-use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, RetryPolicy, Secret, TlsOptions};
+use roadstead::http::{Client, ClientOptions, Endpoint, EndpointOptions, Secret, Timeouts, TlsOptions};
 use roadstead::medium::registry::{RegistrySink, RegistrySource};
 use roadstead::oci::Registry;
 
@@ -107,8 +107,8 @@ impl FromStr for Mirror {
 }
 
 impl TlsArgs {
-    /// A client with these settings, which asks again as `retry` says.
-    pub(crate) fn client(&self, retry: RetryPolicy) -> anyhow::Result<Client> {
+    /// A client with these settings, and `options` otherwise.
+    pub(crate) fn client(&self, options: ClientOptions) -> anyhow::Result<Client> {
         let environment = Environment::of_this_process();
         if let Some(folder) = &self.cert_dir
             && !folder.is_dir()
@@ -122,14 +122,14 @@ impl TlsArgs {
             directory: self.cert_dir.clone(),
         };
         let proxies = environment.proxies();
-        Ok(Client::new(ClientOptions { tls, proxies, retry, ..ClientOptions::default() })?)
+        Ok(Client::new(ClientOptions { tls, proxies, ..options })?)
     }
 }
 
 impl ConnectionArgs {
     /// A client with these settings.
     pub(crate) fn client(&self) -> anyhow::Result<Client> {
-        self.tls.client(RetryPolicy::default())
+        self.tls.client(ClientOptions::default())
     }
 
     /// A registry, asked with `credentials`.
@@ -199,6 +199,25 @@ impl RegistryArgs {
             mirrors: self.mirrors.clone(),
             sources: Mutex::default(),
         })
+    }
+
+    /// One registry, asked by itself: a mirror would answer for it.
+    pub(crate) fn lone_endpoint(
+        &self,
+        registry: &Registry,
+        plain_http: bool,
+        timeouts: Timeouts,
+    ) -> anyhow::Result<Endpoint> {
+        if !self.mirrors.is_empty() {
+            return Err(crate::exit::usage("--mirror has no meaning here: name the mirror itself"));
+        }
+        let client = self.connection.tls.client(ClientOptions { timeouts, ..ClientOptions::default() })?;
+        let credentials = match self.given()? {
+            Some(given) => Credentials::only(given),
+            None => self.connection.stored_credentials()?,
+        };
+        let plain_http = plain_http || self.connection.plain_http;
+        Ok(client.endpoint(registry, EndpointOptions { credentials, plain_http })?)
     }
 
     /// The same for one side of a copy, for which other words may have been typed. A side that is no registry needs no

@@ -28,6 +28,18 @@ impl Dockerd {
         Self::launch("docker (20.10)", daemon, "{}")
     }
 
+    /// Starts the engine of [`Dockerd::start`], but one that takes a layer's first failure for the last: by itself it tries
+    /// five times, and waits longer each time.
+    ///
+    /// # Panics
+    ///
+    /// As [`Dockerd::start`].
+    pub fn start_without_retries() -> Self {
+        let daemon = Invocation::new(part::installed("dockerd"));
+        let daemon = daemon.args(["--storage-driver=overlay2", "--max-download-attempts=1"]);
+        Self::launch("docker (20.10)", daemon, "{}")
+    }
+
     /// Starts Docker 29, which keeps images in containerd's store. It is not among the parts that `scripts/parts`
     /// installs unasked.
     ///
@@ -38,13 +50,14 @@ impl Dockerd {
         Self::launch("docker (29)", Self::invocation_29(), "{}")
     }
 
-    /// Starts Docker 29 with the store that engines had before: the graph store, which keeps no manifests.
+    /// Starts Docker 29 with the store that engines had before: the graph store, which keeps no manifests. It takes a layer's
+    /// first failure for the last.
     ///
     /// # Panics
     ///
     /// As [`Dockerd::start`].
     pub fn start_29_with_graph_store() -> Self {
-        let daemon = Self::invocation_29().arg("--storage-driver=overlay2");
+        let daemon = Self::invocation_29().args(["--storage-driver=overlay2", "--max-download-attempts=1"]);
         Self::launch("docker (29, graph store)", daemon, r#"{"features":{"containerd-snapshotter":false}}"#)
     }
 

@@ -18,6 +18,7 @@
 //! - [`image`] joins a source and a sink. Children come before parents and tags last, and nothing shows before it is verified.
 //! - [`tree`] and [`store`] are the registry itself; `docs/format.md` in the repository says what the files are.
 //! - [`site`], [`host`] and [`server`] are how it looks from outside.
+//! - [`doctor`] asks a registry what clients ask, and says which of them can pull from it.
 //! - [`medium`] and [`http`] reach other registries; [`medium`] also reads and writes archives and layouts.
 //!
 //! The library reads no environment, no home folder and no terminal: whoever calls it passes values. Everything that comes
@@ -55,6 +56,7 @@
 //! # }
 //! ```
 
+pub mod doctor;
 pub mod host;
 pub mod http;
 pub mod image;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use std::time::Duration;
 
-use roadstead::http::{BaseUrl, BaseUrlError, Endpoint, EndpointOptions, RetryPolicy};
+use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::Repository;
 use roadstead::server::{Limits, Origin, ServeOptions, Server};
 
@@ -59,7 +59,11 @@ impl Serve {
         let url: BaseUrl = url.parse().map_err(|error: BaseUrlError| exit::usage(error.to_string()))?;
         // As a stranger: whoever may ask us must see no more than whoever may ask the upstream.
         let options = EndpointOptions { plain_http: url.plain_http(), ..EndpointOptions::default() };
-        let upstream: Endpoint = self.tls.client(RETRY)?.endpoint(url.registry(), options)?.below(url.path());
+        let upstream: Endpoint = self
+            .tls
+            .client(ClientOptions { retry: RETRY, ..ClientOptions::default() })?
+            .endpoint(url.registry(), options)?
+            .below(url.path());
         Ok((upstream.into(), url.to_string()))
     }
 }

@@ -9,6 +9,7 @@ use crate::support::{Place, Ran, State, Words, snapshot, write_tree};
 mod add;
 mod convert;
 mod copy;
+mod doctor;
 mod login;
 mod names;
 mod read;

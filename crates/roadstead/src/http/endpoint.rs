@@ -16,6 +16,7 @@ use super::client::{EndpointOptions, Shared};
 use super::error::{ConnectionError, HttpError};
 use super::redirect;
 use super::response::{Exchange, Response, Wait};
+use super::shown::ShownUrl;
 use super::transport::Purpose;
 use super::{link, probe, stream};
 use crate::oci::Registry;
@@ -36,6 +37,7 @@ pub struct Request {
     /// What it needs to be allowed to do.
     pub scope: Scope,
     repeats: Repeats,
+    follows: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -65,6 +67,21 @@ impl Location {
         url.query_pairs_mut().append_pair(name, value);
         Self(url)
     }
+
+    /// The place, as people may see it.
+    pub(crate) fn shown(&self) -> ShownUrl {
+        (&self.0).into()
+    }
+
+    /// Whether it is on another host or port than a URL.
+    pub(crate) fn is_elsewhere(&self, than: &Url) -> bool {
+        self.0.host_str() != than.host_str() || self.0.port_or_known_default() != than.port_or_known_default()
+    }
+
+    /// Whether it is asked for without TLS.
+    pub(crate) fn is_plain_http(&self) -> bool {
+        self.0.scheme() == "http"
+    }
 }
 
 impl Request {
@@ -81,7 +98,7 @@ impl Request {
     }
 
     fn to(method: Method, target: Target, scope: Scope) -> Self {
-        Self { method, target, headers: HeaderMap::new(), body: None, scope, repeats: Repeats::ByMethod }
+        Self { method, target, headers: HeaderMap::new(), body: None, scope, repeats: Repeats::ByMethod, follows: true }
     }
 
     /// The request with a body.
@@ -102,6 +119,13 @@ impl Request {
     #[must_use]
     pub fn once(mut self) -> Self {
         self.repeats = Repeats::Never;
+        self
+    }
+
+    /// The request, whose answer may be a redirect: whoever sends it wants to see each.
+    #[must_use]
+    pub fn unfollowed(mut self) -> Self {
+        self.follows = false;
         self
     }
 
@@ -197,6 +221,24 @@ impl Endpoint {
         &self.inner.registry
     }
 
+    /// Gives up asking without TLS where that was not asked for: on loopback.
+    pub fn insist_on_tls(&self) {
+        if !self.inner.plain_http {
+            self.inner.scheme.store(HTTPS, Ordering::Relaxed);
+        }
+    }
+
+    /// Scheme, host and port, and the path that everything lies below: as far as is known by now.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("{}{}", self.base().as_str().trim_end_matches('/'), self.below)
+    }
+
+    /// Whether it is known to be asked without TLS.
+    pub(crate) fn is_plain_http(&self) -> bool {
+        self.inner.scheme.load(Ordering::Relaxed) == HTTP
+    }
+
     pub(crate) fn shared(&self) -> &Shared {
         &self.inner.shared
     }
@@ -289,6 +331,18 @@ impl Endpoint {
         Ok(Location(url))
     }
 
+    /// Where a redirect leads that was not followed, as clients other than this one would follow it: also out of TLS.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError::Invalid`] if it says nothing of that, [`HttpError::Redirect`] if nobody may go there.
+    pub(crate) fn hop(&self, response: &Response) -> Result<Location, HttpError> {
+        let here = response.url();
+        let text = response.header(LOCATION).ok_or_else(|| response.invalid("it does not say where to"))?;
+        let refused = |problem| HttpError::Redirect { url: here.into(), problem };
+        redirect::next(here, text, true).map(Location).map_err(refused)
+    }
+
     /// Asks whether the registry accepts the credentials: `GET /v2/`. Returns whether it wanted any.
     ///
     /// # Errors
@@ -377,6 +431,7 @@ impl Endpoint {
         }
         exchange.body = request.body.clone();
         exchange.plain_http = self.inner.plain_http;
+        exchange.follow = request.follows;
         Ok(exchange)
     }
 

@@ -141,6 +141,19 @@ impl HttpError {
         }
     }
 
+    /// Whether it was TLS that failed: a certificate that is not trusted, or a server that speaks something else.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        match self {
+            Self::Tls { .. } => true,
+            Self::Unreachable { source, .. } => {
+                source.downcast_ref().is_some_and(|failure: &ConnectionError| failure.tls().is_some())
+            }
+            Self::Token { source, .. } => source.is_tls(),
+            _ => false,
+        }
+    }
+
     /// Whether the same may well succeed a moment later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

@@ -170,6 +170,12 @@ impl Response {
         self.answer.status()
     }
 
+    /// The version of HTTP that was spoken.
+    #[must_use]
+    pub fn version(&self) -> ::http::Version {
+        self.answer.version()
+    }
+
     /// The headers.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {

@@ -71,13 +71,31 @@ pub struct Reply {
     length: Option<u64>,
     stop: Option<(usize, Then)>,
     endless: bool,
+    framing: Framing,
+}
+
+/// How the end of a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Framing {
+    Length,
+    Chunks,
+    /// HTTP/1.0, and the end of the connection.
+    Close,
 }
 
 impl Reply {
     /// An answer with an empty body.
     #[must_use]
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Bytes::new(), length: None, stop: None, endless: false }
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Bytes::new(),
+            length: None,
+            stop: None,
+            endless: false,
+            framing: Framing::Length,
+        }
     }
 
     /// 200 with a body.
@@ -116,6 +134,33 @@ impl Reply {
     pub fn header(mut self, name: &str, value: impl Into<String>) -> Self {
         self.headers.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// The answer without a header.
+    #[must_use]
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| !known.eq_ignore_ascii_case(name));
+        self
+    }
+
+    /// The answer in chunks, so that nobody knows its length before its end.
+    #[must_use]
+    pub fn chunked(mut self) -> Self {
+        self.framing = Framing::Chunks;
+        self
+    }
+
+    /// The answer of a server that speaks HTTP/1.0 and closes the connection.
+    #[must_use]
+    pub fn http_1_0(mut self) -> Self {
+        self.framing = Framing::Close;
+        self
+    }
+
+    /// What its body is.
+    #[must_use]
+    pub const fn content(&self) -> &Bytes {
+        &self.body
     }
 
     /// The answer with this body.
@@ -168,11 +213,12 @@ impl Reply {
     }
 
     fn head(&self) -> String {
-        let mut head = format!("HTTP/1.1 {} Scripted\r\n", self.status);
+        let version = if self.framing == Framing::Close { "1.0" } else { "1.1" };
+        let mut head = format!("HTTP/{version} {} Scripted\r\n", self.status);
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
-        if self.endless {
+        if self.endless || self.framing == Framing::Chunks {
             head.push_str("transfer-encoding: chunked\r\n");
         } else if self.status != 204 && !self.headers.iter().any(|(name, _)| FRAMING.contains(&&**name)) {
             head.push_str(&format!("content-length: {}\r\n", self.length.unwrap_or(self.body.len() as u64)));
@@ -187,8 +233,9 @@ impl Reply {
             return Ok(false);
         }
         to.write_all(self.head().as_bytes()).await?;
+        let stays = self.framing != Framing::Close;
         if head_only {
-            return Ok(true);
+            return Ok(stays);
         }
         if self.endless {
             loop {
@@ -198,8 +245,15 @@ impl Reply {
             }
         }
         let Some((bytes, then)) = self.stop else {
+            if self.framing == Framing::Chunks {
+                let chunk = if self.body.is_empty() { String::new() } else { format!("{:x}\r\n", self.body.len()) };
+                let rest = if self.body.is_empty() { "0\r\n\r\n" } else { "\r\n0\r\n\r\n" };
+                let whole = [chunk.as_bytes(), &self.body, rest.as_bytes()].concat();
+                to.write_all(&whole).await?;
+                return Ok(true);
+            }
             to.write_all(&self.body).await?;
-            return Ok(self.length.is_none_or(|length| length == self.body.len() as u64));
+            return Ok(stays && self.length.is_none_or(|length| length == self.body.len() as u64));
         };
         to.write_all(&self.body[..bytes.min(self.body.len())]).await?;
         to.flush().await?;

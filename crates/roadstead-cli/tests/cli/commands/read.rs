@@ -372,6 +372,7 @@ fn help() {
               du          Show how much space repositories take
               config      Print the configuration with which a host serves the tree
               serve       Answer pulls from the tree, or from what another host has
+              doctor      Say which clients can pull from a registry, which can't, and why
               quickstart  See it work: an image in a tree, served, pulled and verified
               login       Log in to a registry
               logout      Log out of a registry
@@ -400,6 +401,7 @@ fn help() {
                 6  the registry or the engine can't be reached, or its certificate isn't trusted
                 7  content is not what its digest says, or no manifest, or no archive
                 8  the tree can't be read or written, or another destination can't
+                9  of `doctor`: a client that was asked about can't pull
               130  interrupted
         "#]],
     );

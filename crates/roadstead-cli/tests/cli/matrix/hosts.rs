@@ -119,8 +119,10 @@ fn pull_from_every_host(clients: &[&dyn Client], test: &str) {
     for (name, host) in &deployed {
         lists(name, &host.authority);
     }
-    let servers: Vec<_> =
-        deployed.iter().map(|(name, host)| Server { name, authority: host.authority.clone(), knows_algorithms: true }).collect();
+    let servers: Vec<_> = deployed
+        .iter()
+        .map(|(name, host)| Server { name, authority: host.authority.clone(), knows_algorithms: true })
+        .collect();
     let cells = pull_all(clients, &kinds, &servers);
     let surprises: Vec<_> = cells.iter().flat_map(|(_, _, cell)| &cell.surprises).map(String::as_str).collect();
     assert!(surprises.is_empty(), "{} surprises\n\n{}", surprises.len(), surprises.join("\n\n"));

@@ -23,6 +23,11 @@ impl Hostile {
         Self::start(image, |_, reply| reply)
     }
 
+    /// Host and port.
+    pub(crate) fn authority(&self) -> String {
+        self.server.authority()
+    }
+
     /// What the image is called there.
     pub(crate) fn image(&self) -> String {
         format!("{}/app:1.0", self.server.authority())
