@@ -11,6 +11,7 @@ pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod prune;
+pub(crate) mod publish;
 pub(crate) mod quickstart;
 pub(crate) mod remove;
 pub(crate) mod save;

@@ -10,6 +10,7 @@
 //!  Folder, Port what parts need of the machine, nobody else's while the value lives
 //!
 //!  Distribution, Nginx, Buckets         servers
+//!  Emulator     what vendors give to try out what they host
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify
@@ -42,6 +43,7 @@ mod containerd;
 mod cri;
 mod distribution;
 mod docker;
+mod emulator;
 mod folder;
 mod invocation;
 mod nginx;
@@ -61,6 +63,7 @@ pub use containerd::Containerd;
 pub use cri::Cri;
 pub use distribution::{Builder, Distribution, Generation};
 pub use docker::Dockerd;
+pub use emulator::{Emulated, Emulator};
 pub use folder::Folder;
 pub use invocation::{Failure, Invocation, Output};
 pub use nginx::{Nginx, within_http};

@@ -5,14 +5,40 @@
 //!
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
+mod azure;
+mod budget;
+mod cloudflare;
+mod edge;
+mod firebase;
+mod netlify;
 mod nginx;
+mod plain;
 
-use crate::site::Site;
+pub use budget::Budget;
+
+use crate::oci::Reference;
+use crate::site::{Form, Measure, Site};
 
 /// Something that serves files.
 pub trait Host: Sync {
     /// The name by which people choose it.
     fn name(&self) -> &'static str;
+
+    /// The folder, below that of the configuration, in which the host wants the tree as plain files; `None` if it serves the
+    /// tree itself. Such a host can't look at links, so it has to be told what there is: [`Site::survey`].
+    fn public(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What it takes at most. What a site needs is compared with it before anything is rendered.
+    fn budgets(&self) -> &'static [Budget] {
+        &[]
+    }
+
+    /// Whether it takes a name for that of a page, and may answer one for another: no such file must be in the folder.
+    fn serves_as_page(&self, _form: Form, _reference: &Reference) -> bool {
+        false
+    }
 
     /// The site's configuration, the file that matters most first.
     ///
@@ -23,7 +49,14 @@ pub trait Host: Sync {
 }
 
 /// All of them.
-pub static HOSTS: &[&dyn Host] = &[&nginx::Nginx];
+pub static HOSTS: &[&dyn Host] = &[
+    &nginx::Nginx,
+    &cloudflare::Pages,
+    &cloudflare::Workers,
+    &netlify::Netlify,
+    &firebase::Firebase,
+    &azure::StaticWebApps,
+];
 
 /// The host with a name.
 #[must_use]
@@ -34,7 +67,7 @@ pub fn find(name: &str) -> Option<&'static dyn Host> {
 /// A part of a host's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigFile {
-    /// The name that it should have.
+    /// The name that it should have, which may begin with folders.
     pub name: String,
     /// Where it belongs, in a sentence for people.
     pub place: String,
@@ -58,12 +91,32 @@ pub enum Unsupported {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// More than the host takes.
+    #[error(
+        "{host} takes {measure} of {at_most} at most, and {needed} are needed{for_what}: {way_out} (the limit: {source_of_limit})"
+    )]
+    Budget {
+        /// The host.
+        host: &'static str,
+        /// What is limited.
+        measure: Measure,
+        /// The limit.
+        at_most: u64,
+        /// What the site needs.
+        needed: u64,
+        /// What needs it.
+        for_what: String,
+        /// What can be done about it.
+        way_out: &'static str,
+        /// Where the host says so.
+        source_of_limit: &'static str,
+    },
     /// A form that the host doesn't know.
     #[error("{host} has no configuration of the form {form:?}")]
     Form {
         /// The host.
         host: &'static str,
         /// The form.
-        form: crate::site::Form,
+        form: Form,
     },
 }

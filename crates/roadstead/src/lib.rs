@@ -60,6 +60,7 @@ pub mod http;
 pub mod image;
 pub mod medium;
 pub mod oci;
+pub mod publish;
 pub mod server;
 pub mod site;
 pub mod store;

@@ -9,7 +9,10 @@
 //!
 //! Source: distribution specification 1.1, *Endpoints* and *Error Codes*; RFC 9110 and 9111 for what HTTP adds.
 
+mod elsewhere;
+mod measure;
 mod path;
+mod survey;
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -17,7 +20,10 @@ use std::sync::LazyLock;
 use http::header::{ACCEPT_RANGES, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, StatusCode};
 
+pub use elsewhere::{Elsewhere, ElsewhereError, Piece};
+pub use measure::{Measure, Raised, RaisedError};
 pub use path::{Path, PathError, decode};
+pub use survey::{Extent, Named, Survey};
 
 use crate::oci::{Digest, ErrorCode, MediaType, Repository};
 // A tree in a bucket says so with each object, whoever serves it.
@@ -400,6 +406,14 @@ pub struct Site {
     pub form: Form,
     /// Put in front of every repository's name, without rewriting the tree.
     pub name_prefix: Option<Repository>,
+    /// What the tree holds, for hosts that can't look at it.
+    pub survey: Survey,
+    /// Where blobs are, if not in the site.
+    pub blobs_at: Option<Elsewhere>,
+    /// Where manifests are, if not in the site.
+    pub manifests_at: Option<Elsewhere>,
+    /// What a host lets somebody have beyond what it lets everybody have.
+    pub raised: Vec<Raised>,
 }
 
 /// Which part of a host's configuration is wanted.
@@ -412,6 +426,8 @@ pub enum Form {
     Snippet,
     /// Everything, so that the host runs from this alone, as an ordinary user.
     Standalone,
+    /// A site of its own, with a script that the host runs for each request: it says what rules can't.
+    Edge,
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::args::Global;
 use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::Output;
+use crate::site_args::SiteArgs;
 
 /// Print the configuration with which a host serves the tree
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,10 @@ pub(crate) struct Config {
     /// A whole configuration, with which the host runs as an ordinary user
     #[arg(long)]
     standalone: bool,
+
+    /// With a script that the host runs for each request, and that says what rules can't
+    #[arg(long, conflicts_with_all = ["snippet", "standalone"])]
+    edge: bool,
 
     /// Where the host finds the tree, if that isn't where it is now; may hold the host's variables
     #[arg(long, value_name = "PATH")]
@@ -48,32 +53,26 @@ pub(crate) struct Config {
     /// Replace files that are there
     #[arg(long, requires = "output")]
     force: bool,
+
+    #[command(flatten)]
+    site: SiteArgs,
 }
 
 pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyhow::Result<()> {
     let host = host::find(&args.host).context("no such host")?;
-    let root = match args.server_root {
-        Some(root) => root,
-        None => {
-            let TreePlace::Folder(folder) = &global.tree else {
-                return Err(exit::usage(format!(
-                    "{} is a bucket, and {} serves a folder: name its place with --server-root, or let `roadstead serve` answer \
-                     from the bucket",
-                    global.tree, args.host
-                )));
-            };
-            // A relative path would mean another place to the host.
-            let absolute = std::path::absolute(folder).context("the tree's place can't be told")?;
-            let text = absolute.to_str().map(str::to_owned);
-            text.with_context(|| format!("{} is not UTF-8: name it by --server-root", absolute.display()))?
-        }
-    };
-    let form = match (args.snippet, args.standalone) {
-        (true, _) => Form::Snippet,
-        (_, true) => Form::Standalone,
+    let form = match (args.snippet, args.standalone, args.edge) {
+        (true, ..) => Form::Snippet,
+        (_, true, _) => Form::Standalone,
+        (.., true) => Form::Edge,
         _ => Form::Site,
     };
-    let site = Site { root, listen: args.listen, form, name_prefix: args.name_prefix };
+    let site = if host.public().is_some() {
+        let tree = super::open(global).await?;
+        Site { form, ..args.site.survey(&tree, args.name_prefix).await? }
+    } else {
+        let root = root(args.server_root, &args.host, global)?;
+        Site { root, listen: args.listen, form, name_prefix: args.name_prefix, ..Site::default() }
+    };
     let files = host.render(&site)?;
     match args.output {
         None => {
@@ -86,6 +85,26 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
             output.result(first.text.trim_end())
         }
         Some(path) => write(&path, &files, args.force, output),
+    }
+}
+
+/// Where the host finds the tree.
+fn root(server_root: Option<String>, host: &str, global: &Global) -> anyhow::Result<String> {
+    match server_root {
+        Some(root) => Ok(root),
+        None => {
+            let TreePlace::Folder(folder) = &global.tree else {
+                return Err(exit::usage(format!(
+                    "{} is a bucket, and {} serves a folder: name its place with --server-root, or let `roadstead serve` answer \
+                     from the bucket",
+                    global.tree, host
+                )));
+            };
+            // A relative path would mean another place to the host.
+            let absolute = std::path::absolute(folder).context("the tree's place can't be told")?;
+            let text = absolute.to_str().map(str::to_owned);
+            text.with_context(|| format!("{} is not UTF-8: name it by --server-root", absolute.display()))
+        }
     }
 }
 
@@ -108,6 +127,9 @@ fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyho
     }
     for file in files {
         let path = place(file);
+        if let Some(folder) = path.parent().filter(|_| folder) {
+            std::fs::create_dir_all(folder).with_context(|| format!("{} can't be made", folder.display()))?;
+        }
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).create_new(!force);
         let written = options.open(&path).and_then(|mut to| to.write_all(file.text.as_bytes()));

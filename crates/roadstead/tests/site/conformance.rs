@@ -39,7 +39,7 @@ fn judge(server: &str, case: &Case, answer: &Answer, problems: &mut Vec<String>)
     }
 }
 
-fn run(server: &str, cases: &[Case], ask: impl Fn(&Case) -> Answer) {
+pub(crate) fn run(server: &str, cases: &[Case], ask: impl Fn(&Case) -> Answer) {
     let mut problems = Vec::new();
     for case in cases {
         judge(server, case, &ask(case), &mut problems);
@@ -48,7 +48,7 @@ fn run(server: &str, cases: &[Case], ask: impl Fn(&Case) -> Answer) {
 }
 
 /// Asks in HTTP/1.1, with more headers if wanted.
-fn ask(address: &Address, case: &Case, more: &str) -> Answer {
+pub(crate) fn ask(address: &Address, case: &Case, more: &str) -> Answer {
     let lines: String = case.send.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let Case { method, path, .. } = case;
     exchange(address, &format!("{method} {path} HTTP/1.1\r\nHost: registry\r\n{lines}{more}\r\n"))

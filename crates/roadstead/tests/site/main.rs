@@ -7,6 +7,7 @@ mod cases;
 mod client;
 mod conformance;
 mod fixture;
+mod hosted;
 mod limits;
 mod lists;
 mod nginx;

@@ -1,0 +1,45 @@
+//! Publishing: another place is made to hold what a tree holds.
+//!
+//! So far that is a folder of plain files, for hosts that take one and know no links. What is deployed from it is the host's
+//! business; this module never talks to one.
+//!
+//! # Order
+//!
+//! Blobs and manifests are written before the tags that need them, lists after these, and what the tree no longer has goes
+//! last: whoever deploys the folder at a bad moment gets no tag without its image.
+
+mod folder;
+
+pub use folder::{FolderOptions, PlainFolder, Published};
+
+use std::path::PathBuf;
+
+use crate::oci::Digest;
+use crate::tree::TreeError;
+
+/// Why something wasn't published.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PublishError {
+    /// The tree can't be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The folder has other things in it.
+    #[error("{} is not empty, and was not made by roadstead: name another folder", .0.display())]
+    Foreign(PathBuf),
+    /// A file can't be written.
+    #[error("{} can't be written", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Bytes in the tree are not what their name says.
+    #[error("the blob {digest} is damaged: its bytes have another digest; `roadstead verify` says what else is")]
+    Damaged {
+        /// The name.
+        digest: Digest,
+    },
+}
