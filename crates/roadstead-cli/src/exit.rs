@@ -2,6 +2,7 @@
 
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, Side, SinkError, SourceError};
+use roadstead::publish::PublishError;
 use roadstead::store::StoreError;
 use roadstead::tree::TreeError;
 
@@ -132,6 +133,13 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     }
     if error.is::<StoreError>() {
         return Some(UNWRITABLE);
+    }
+    if let Some(error) = error.downcast_ref::<PublishError>() {
+        return match error {
+            PublishError::Tree(error) => specific(error),
+            PublishError::Damaged { .. } => Some(INVALID),
+            _ => Some(UNWRITABLE),
+        };
     }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) | TreeError::Unknown(_) => Some(NOT_FOUND),

@@ -13,6 +13,8 @@ mod firebase;
 mod netlify;
 mod nginx;
 mod plain;
+#[cfg(test)]
+mod tests;
 
 pub use budget::Budget;
 

@@ -11,6 +11,7 @@ mod convert;
 mod copy;
 mod login;
 mod names;
+mod publish;
 mod read;
 mod referrers;
 mod remove;

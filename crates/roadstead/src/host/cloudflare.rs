@@ -12,7 +12,7 @@ use super::budget::{Budget, Limits};
 use super::plain::{self, Header, HeaderRule, Paths};
 use super::{ConfigFile, Host, Unsupported, edge};
 use crate::oci::{Algorithm, Reference};
-use crate::site::{self, Elsewhere, Form, Measure, Site};
+use crate::site::{self, Elsewhere, Form, Measure, Piece, Site};
 
 /// Cloudflare Pages.
 pub(super) struct Pages;
@@ -160,6 +160,18 @@ fn pattern(paths: &Paths<'_>) -> String {
     }
 }
 
+/// A colon and a letter would be a placeholder; escaped, the colon says the same.
+fn without_placeholders(text: &str) -> String {
+    let mut written = String::new();
+    let mut rest = text;
+    while let Some((before, behind)) = rest.split_once(':') {
+        written += before;
+        written += if behind.starts_with(|c: char| c.is_ascii_alphabetic()) { "%3A" } else { ":" };
+        rest = behind;
+    }
+    written + rest
+}
+
 /// The text of `_redirects`: those for one path first, as is asked for.
 #[derive(Default)]
 struct Redirects {
@@ -185,11 +197,9 @@ impl Redirects {
                 return Err(Unsupported::Value { host, what: "a place elsewhere", value, problem });
             }
         }
-        // What looks like a placeholder in the host's part is none; elsewhere an escape says the same.
         let written = |place: &Elsewhere, algorithm, hex: &str| {
-            let colons = |text: String| text.replace("://", "\0").replace(':', "%3A").replace('\0', "://");
             place.written(|piece| match piece {
-                site::Piece::Text(text) if !text.contains("://") => colons(text.clone()),
+                Piece::Text(text) => without_placeholders(text),
                 piece => plain::target(piece, algorithm, ":splat", hex),
             })
         };
@@ -207,7 +217,8 @@ impl Redirects {
         }
         if let Some(place) = &site.manifests_at {
             let to = place.written(|piece| match piece {
-                site::Piece::Reference => ":reference".to_owned(),
+                Piece::Reference => ":reference".to_owned(),
+                Piece::Text(text) => without_placeholders(text),
                 piece => plain::target(piece, Algorithm::Sha256, ":splat", ""),
             });
             self.pattern("/v2/*/manifests/:reference", &to, 307);

@@ -4,7 +4,7 @@
 //! names with the same media type share an expression, and a configuration has few rules however many names there are. No value
 //! can hold what a path spelled.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
 use super::budget::{Budget, Limits};
 use super::plain::{self, Header};
@@ -43,7 +43,7 @@ impl Host for Firebase {
                 "public": "public",
                 "ignore": [],
                 "cleanUrls": false,
-                "redirects": redirects(site),
+                "redirects": redirects(site)?,
                 "headers": headers(site),
             }
         });
@@ -79,32 +79,39 @@ fn headers(site: &Site) -> Vec<Json> {
     rules
 }
 
-fn redirects(site: &Site) -> Vec<Json> {
-    let mut redirects = Vec::new();
-    let mut push = |regex: String, destination: String| {
-        let mut redirect = Map::new();
-        redirect.insert("regex".into(), regex.into());
-        redirect.insert("destination".into(), destination.into());
-        redirect.insert("type".into(), 302.into());
-        redirects.push(Json::Object(redirect));
+fn redirects(site: &Site) -> Result<Vec<Json>, Unsupported> {
+    let redirect = |regex: String, to: String| json!({ "regex": regex, "destination": to, "type": 302 });
+    let digest = "(?P<digest>(?P<algorithm>sha256|sha512):(?P<hex>[0-9a-f]+))";
+    // What is escaped is no file's name.
+    let escaped = Algorithm::ALL.map(|algorithm| {
+        let regex = format!("^/v2/(?P<path>.+)/{algorithm}%3[Aa](?P<hex>[0-9a-f]+)$");
+        redirect(regex, format!("/v2/:path/{algorithm}::hex"))
+    });
+    let mut redirects = Vec::from(escaped);
+    if let Some(place) = &site.blobs_at {
+        redirects.push(redirect(format!("^/v2/(?P<name>.+)/blobs/{digest}$"), elsewhere(place, ":digest")?));
+    }
+    if let Some(place) = &site.manifests_at {
+        let reference = "(?P<reference>[^/]+)";
+        redirects.push(redirect(format!("^/v2/(?P<name>.+)/manifests/{reference}$"), elsewhere(place, ":reference")?));
+    }
+    Ok(redirects)
+}
+
+fn elsewhere(place: &Elsewhere, reference: &str) -> Result<String, Unsupported> {
+    let refused = |problem| {
+        Err(Unsupported::Value { host: "firebase", what: "a place elsewhere", value: place.to_string(), problem })
     };
-    let digest = |algorithm: Algorithm| format!("{algorithm}(?::|%3[Aa])(?P<hex>[0-9a-f]+)$");
-    let place = |place: &Elsewhere, algorithm| place.written(|piece| plain::target(piece, algorithm, ":name", ":hex"));
-    for algorithm in Algorithm::ALL {
-        for (folder, at) in [("blobs", &site.blobs_at), ("manifests", &site.manifests_at)] {
-            if let Some(at) = at {
-                push(format!("^/v2/(?P<name>.+)/{folder}/{}", digest(algorithm)), place(at, algorithm));
-            }
-        }
-        // What is escaped is no file's name.
-        push(format!("^/v2/(?P<path>.+)/{algorithm}%3[Aa](?P<hex>[0-9a-f]+)$"), format!("/v2/:path/{algorithm}::hex"));
+    let colon = |piece: &Piece| matches!(piece, Piece::Text(text) if text.replacen("://", "", 1).contains(':'));
+    if place.pieces().iter().any(colon) {
+        return refused("a colon stands before a capture there, so there can be no port");
     }
-    if let Some(at) = &site.manifests_at {
-        let to = at.written(|piece| match piece {
-            Piece::Reference => ":reference".to_owned(),
-            piece => plain::target(piece, Algorithm::Sha256, ":name", ""),
-        });
-        push("^/v2/(?P<name>.+)/manifests/(?P<reference>[^/]+)$".to_owned(), to);
-    }
-    redirects
+    let to = place.written(|piece| match piece {
+        Piece::Text(text) => text.clone(),
+        Piece::Name => ":name".to_owned(),
+        Piece::Reference => reference.to_owned(),
+        Piece::Algorithm => ":algorithm".to_owned(),
+        Piece::Hex => ":hex".to_owned(),
+    });
+    if to.contains("/:") { Ok(to) } else { refused("a capture must begin behind a slash") }
 }

@@ -2,6 +2,7 @@
 //!
 //! An emulator is not the host; what only the host does is said on its page.
 
+mod netlify;
 mod tree;
 
 use std::collections::BTreeSet;
@@ -71,7 +72,9 @@ impl Hosted {
             let shown = futures::TryStreamExt::try_collect(self.fixture.tree.shown());
             self.fixture.runtime.block_on(shown).unwrap()
         };
-        let mut wrong = |path: &str, what: String| drop(problems.insert(format!("{path}: {what}")));
+        let mut wrong = |path: &str, what: String| {
+            problems.insert(format!("{path}: {what}"));
+        };
         for (file, _) in &shown {
             let key = file.key(&self.fixture.tree);
             let path = match file {
@@ -304,9 +307,13 @@ fn over_tls(fixture: &Fixture) -> ((Nginx, Certificates), String) {
         Site { root: fixture.folder.path().to_str().unwrap().to_owned(), form: Form::Snippet, ..Site::default() };
     let files = host::find("nginx").unwrap().render(&site).unwrap();
     let (inside, before) = (&files[0].text, &files[1].text);
-    let url = format!("https://{}", port.address());
+    // An address of its own, since some redirect to no port.
+    let [high, low] = port.number().to_be_bytes();
+    let address = format!("127.77.{high}.{low}");
+    let url = format!("https://{address}");
     let (certificate, key) = (certificates.certificate(), certificates.key());
     let tls = format!("ssl_certificate {}; ssl_certificate_key {};", certificate.display(), key.display());
-    let server = format!("{before} server {{ listen {} ssl; {tls} {inside} }}", port.address());
+    let server =
+        format!("{before} server {{ listen {} ssl; listen {address}:443 ssl; {tls} {inside} }}", port.address());
     ((Nginx::start_http(&server, port), certificates), url)
 }

@@ -31,14 +31,12 @@ pub(super) fn fill(fixture: &Fixture) {
     fixture.add("old", &["signed"], &ImageBuilder::new().format(Format::Schema1Signed).greeting("signed").build());
 }
 
-/// What every client pulls.
+/// What clients pull: an index and a plain image all of them, the others only those without a daemon.
 pub(super) fn pulled(fixture: &Fixture) -> Vec<(&'static str, &'static str, Image)> {
     vec![
-        ("app", "latest", fixture.image.clone()),
-        ("a/b/c/d/e", "1.0.html", fixture.image.clone()),
         ("org/team/tool", "v299", tool()),
         ("org/team/tool", "docker", docker()),
-        ("docker-only", "2", docker()),
+        ("a/b/c/d/e", "1.0.html", fixture.image.clone()),
         ("org/team/tool", "untyped", untyped()),
     ]
 }
