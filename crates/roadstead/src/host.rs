@@ -15,6 +15,7 @@ mod nginx;
 mod plain;
 #[cfg(test)]
 mod tests;
+mod vercel;
 
 pub use budget::Budget;
 
@@ -58,6 +59,7 @@ pub static HOSTS: &[&dyn Host] = &[
     &netlify::Netlify,
     &firebase::Firebase,
     &azure::StaticWebApps,
+    &vercel::Vercel,
 ];
 
 /// The host with a name.

@@ -195,7 +195,7 @@ pub(super) fn expressions(rules: Vec<HeaderRule<'_>>) -> Vec<(String, Said)> {
         while !rest.is_empty() {
             let mut length = 0;
             let fits = |name: &&String| {
-                length += name.len();
+                length += name.len() + 1;
                 length <= EXPRESSION
             };
             let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));

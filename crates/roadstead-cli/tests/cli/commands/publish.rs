@@ -72,6 +72,7 @@ fn the_pages_of_the_hosts_of_plain_files() {
         include_str!("../../../../../docs/hosts/netlify.md"),
         include_str!("../../../../../docs/hosts/firebase.md"),
         include_str!("../../../../../docs/hosts/azure-static-web-apps.md"),
+        include_str!("../../../../../docs/hosts/vercel.md"),
     ];
     for page in pages {
         let scene = Scene::filled();
