@@ -97,7 +97,7 @@ pub enum Unsupported {
     },
     /// More than the host takes.
     #[error(
-        "{host} takes {measure} of {at_most} at most, and {needed} are needed{for_what}: {way_out} (the limit: {source_of_limit})"
+        "{host} takes {at_most} {measure} at most, and {needed} are needed{for_what}: {way_out} (limit: {source_of_limit})"
     )]
     Budget {
         /// The host.

@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use roadstead::host;
 use roadstead::oci::Repository;
-use roadstead::publish::{FolderOptions, PlainFolder};
-use roadstead::site::Form;
+use roadstead::publish::{FolderOptions, PlainFolder, Published};
+use roadstead::site::{Form, Survey};
 
 use crate::args::{Global, Printed};
 use crate::output::{Output, size};
@@ -39,6 +39,9 @@ pub(crate) struct Publish {
     site: SiteArgs,
 }
 
+/// How often a tree may change while it is written.
+const ATTEMPTS: u32 = 5;
+
 /// The hosts that take a folder.
 fn hosts() -> impl Iterator<Item = &'static str> {
     host::HOSTS.iter().filter(|host| host.public().is_some()).map(|host| host.name())
@@ -59,18 +62,28 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
     if args.edge {
         site.form = Form::Edge;
     }
-    // Whatever the host can't take is said before anything is written.
-    let files = host.render(&site)?;
-    let folder = PlainFolder::create(&args.to)?;
-    let files: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
-    let options = FolderOptions {
-        public,
-        name_prefix: site.name_prefix.as_ref(),
-        blobs: site.blobs_at.is_none(),
-        manifests: site.manifests_at.is_none(),
-        leaves_out: &|reference| host.serves_as_page(site.form, reference),
-    };
-    let published = folder.write(&tree, options, &files).await?;
+    let mut published = Published::default();
+    for attempt in 1.. {
+        // Whatever the host can't take is said before anything is written.
+        let files = host.render(&site)?;
+        let folder = PlainFolder::create(&args.to)?;
+        let files: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
+        let options = FolderOptions {
+            public,
+            name_prefix: site.name_prefix.as_ref(),
+            blobs: site.blobs_at.is_none(),
+            manifests: site.manifests_at.is_none(),
+            leaves_out: &|reference| host.serves_as_page(site.form, reference),
+        };
+        published = published.and(folder.write(&tree, options, &files).await?);
+        // The configuration is about what the tree held before: what came meanwhile would have the wrong type.
+        let now = Survey::of(&tree).await?;
+        if now == site.survey {
+            break;
+        }
+        anyhow::ensure!(attempt < ATTEMPTS, "{} changes again and again: try it when nobody adds to it", global.tree);
+        site.survey = now;
+    }
     match output.format {
         Printed::Json => output.json(&published),
         Printed::Text => {

@@ -72,7 +72,7 @@ impl Host for StaticWebApps {
 }
 
 /// A route with these headers; others than `GET` and `HEAD` are refused by it.
-fn route(path: String, headers: Map<String, Json>) -> Json {
+fn route(path: &str, headers: &Map<String, Json>) -> Json {
     json!({ "route": path, "methods": ["GET", "HEAD"], "headers": headers })
 }
 
@@ -92,8 +92,7 @@ fn routes(site: &Site) -> Vec<Json> {
         }
         headers
     };
-    let mut routes =
-        vec![route("/v2/".to_owned(), said(&Paths::Ping)), route("/v2/_catalog".to_owned(), said(&Paths::Catalog))];
+    let mut routes = vec![route("/v2/", &said(&Paths::Ping)), route("/v2/_catalog", &said(&Paths::Catalog))];
     for (repository, names) in &site.survey.repositories {
         let name = plain::full_name(site, repository);
         let typed = |media_type: &str| {
@@ -108,14 +107,14 @@ fn routes(site: &Site) -> Vec<Json> {
             if matches!(reference, Reference::Tag(_)) {
                 headers.insert("Docker-Content-Digest".to_owned(), digest.to_string().into());
             }
-            routes.push(route(format!("/v2/{name}/manifests/{reference}"), headers));
+            routes.push(route(&format!("/v2/{name}/manifests/{reference}"), &headers));
         }
         if let Some(most) = most {
-            routes.push(route(format!("/v2/{name}/manifests/*"), typed(most.as_str())));
+            routes.push(route(&format!("/v2/{name}/manifests/*"), &typed(most.as_str())));
         }
-        routes.push(route(format!("/v2/{name}/tags/list"), said(&Paths::TagsLists)));
-        routes.push(route(format!("/v2/{name}/blobs/*"), said(&Paths::Blobs(crate::oci::Algorithm::Sha256))));
-        routes.push(route(format!("/v2/{name}/referrers/*"), said(&Paths::Referrers)));
+        routes.push(route(&format!("/v2/{name}/tags/list"), &said(&Paths::TagsLists)));
+        routes.push(route(&format!("/v2/{name}/blobs/*"), &said(&Paths::Blobs(crate::oci::Algorithm::Sha256))));
+        routes.push(route(&format!("/v2/{name}/referrers/*"), &said(&Paths::Referrers)));
     }
     // What is missing has no type of its own, and other methods are refused.
     let status = METHOD_NOT_ALLOWED.status.as_u16();

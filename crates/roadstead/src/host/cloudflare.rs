@@ -63,6 +63,12 @@ impl Host for Pages {
             return Err(Unsupported::Form { host: self.name(), form: site.form });
         }
         plain::check_files(&limits, TOO_LARGE)?;
+        let ignored = |name: &String| name.split('/').any(|component| component == "node_modules");
+        let mut names = site.survey.repositories.keys().map(|repository| plain::full_name(site, repository));
+        if let Some(value) = names.find(ignored) {
+            let problem = "wrangler uploads nothing from a folder of this name; cloudflare-workers has no such rule";
+            return Err(Unsupported::Value { host: self.name(), what: "a repository", value, problem });
+        }
         let way_out = "cloudflare-workers with --edge needs no rules";
         let headers = headers(&limits, way_out)?;
         let mut redirects = Redirects::default();

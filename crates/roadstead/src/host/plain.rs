@@ -135,6 +135,7 @@ impl Paths<'_> {
 }
 
 /// Which headers of an answer a rule has.
+#[derive(Clone, Copy)]
 enum Only<'a> {
     /// Those that every answer has.
     Nosniff,
@@ -332,7 +333,7 @@ pub(super) fn target(piece: &Piece, algorithm: Algorithm, name: &str, hex: &str)
 /// The one body for all that is missing. Most of what is missed is a tag; and a client that asks for referrers must not be told
 /// that it is the repository which is unknown.
 pub(super) fn missing() -> String {
-    ErrorCode::ManifestUnknown.body().into()
+    ErrorCode::ManifestUnknown.body()
 }
 
 /// Holds the files of a site against what the host takes.

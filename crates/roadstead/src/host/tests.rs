@@ -216,6 +216,13 @@ fn places_elsewhere_that_a_host_would_not_lead_to() {
 }
 
 #[test]
+fn a_repository_that_would_not_be_uploaded() {
+    let names = [("org/node_modules", "1", INDEX)];
+    assert!(matches!(refused("cloudflare-pages", &site(&names)), Unsupported::Value { .. }));
+    assert!(find("cloudflare-workers").unwrap().render(&site(&names)).is_ok());
+}
+
+#[test]
 fn a_script_is_the_same_for_every_tree_but_for_what_bytes_do_not_tell() {
     let edge = |names: &[_]| Site { form: Form::Edge, ..site(names) };
     for (host, file) in [("cloudflare-workers", "worker.js"), ("netlify", "netlify/edge-functions/registry.js")] {

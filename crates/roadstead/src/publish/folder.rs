@@ -1,6 +1,6 @@
 //! A folder of plain files, with a host's configuration.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
@@ -48,6 +48,19 @@ pub struct Published {
     pub removed: u64,
 }
 
+impl Published {
+    /// This, and what was done afterwards.
+    #[must_use]
+    pub const fn and(self, then: Self) -> Self {
+        Self {
+            written: self.written + then.written,
+            bytes: self.bytes + then.bytes,
+            unchanged: then.unchanged,
+            removed: self.removed + then.removed,
+        }
+    }
+}
+
 /// A folder that holds a tree as plain files.
 ///
 /// It is made by one writer at a time. A file appears whole, and replaces another in one instant.
@@ -88,6 +101,7 @@ impl PlainFolder {
         let mut published = Published::default();
         let mut held = HashSet::new();
         let mut last = Vec::new();
+        let mut copied = HashMap::new();
         let mut shown = tree.shown();
         while let Some((file, size)) = shown.try_next().await? {
             let wanted = match &file {
@@ -100,7 +114,16 @@ impl PlainFolder {
             }
             held.insert(place(&file, options));
             match &file {
-                Shown::Blob(..) | Shown::Manifest(_, Reference::Digest(_), _) | Shown::Referrers(..) => {
+                Shown::Blob(repository, digest) => {
+                    let path = Path::new(options.public).join(place(&file, options));
+                    if self.has(&path, size) {
+                        published.unchanged += 1;
+                    } else if !self.has_linked(copied.get(digest), &path, size, &mut published) {
+                        self.put_blob(tree, repository, digest, &path, &mut published).await?;
+                        copied.insert(*digest, path);
+                    }
+                }
+                Shown::Manifest(_, Reference::Digest(_), _) | Shown::Referrers(..) => {
                     self.put(tree, &file, size, options, &mut published).await?;
                 }
                 // What names others comes after them, and lists after tags.
@@ -113,7 +136,7 @@ impl PlainFolder {
         }
         self.remove_others(options, &held, &mut published)?;
         for (name, text) in files {
-            self.put_bytes(Path::new(name), Bytes::copy_from_slice(text.as_bytes()), &mut published)?;
+            self.put_bytes(Path::new(name), text.as_bytes(), &mut published)?;
         }
         Ok(published)
     }
@@ -128,29 +151,17 @@ impl PlainFolder {
     ) -> Result<(), PublishError> {
         let path = Path::new(options.public).join(place(file, options));
         match file {
-            Shown::Blob(repository, digest) => {
-                if self.has(&path, size) {
-                    published.unchanged += 1;
-                    return Ok(());
-                }
-                // Read once to be hashed and once to be copied, so that a file system can share the bytes: contents never change.
-                let Some(object) = tree.blob(repository, digest, None).await? else { return Ok(()) };
-                let found = object.body.digest(digest.algorithm().hasher(), &file.key(tree), |_| {}).await;
-                if found.map_err(TreeError::from)? != *digest {
-                    return Err(PublishError::Damaged { digest: *digest });
-                }
-                let Some(object) = tree.blob(repository, digest, None).await? else { return Ok(()) };
-                self.put_object(&path, object, &file.key(tree), digest, published).await
-            }
+            // Written before, since its bytes may be shared.
+            Shown::Blob(..) => Ok(()),
             Shown::Manifest(_, reference, pointer) => {
                 if matches!(reference, Reference::Digest(_)) && self.has(&path, size) {
                     published.unchanged += 1;
                     return Ok(());
                 }
                 let Some(manifest) = tree.manifest(pointer).await? else { return Ok(()) };
-                self.put_bytes(&path, manifest.bytes().clone(), published)
+                self.put_bytes(&path, manifest.bytes(), published)
             }
-            Shown::Ping => self.put_bytes(&path, Bytes::from_static(b"{}"), published),
+            Shown::Ping => self.put_bytes(&path, b"{}", published),
             Shown::Referrers(..) | Shown::TagsList(_) | Shown::Catalog => {
                 let key = file.key(tree);
                 let Some(object) = tree.store().get(&key, None).await.map_err(TreeError::from)? else { return Ok(()) };
@@ -161,9 +172,42 @@ impl PlainFolder {
                     }
                     None => bytes,
                 };
-                self.put_bytes(&path, bytes, published)
+                self.put_bytes(&path, &bytes, published)
             }
         }
+    }
+
+    /// Writes a blob, whose bytes are hashed first.
+    async fn put_blob(
+        &self,
+        tree: &Tree,
+        repository: &Repository,
+        digest: &Digest,
+        path: &Path,
+        published: &mut Published,
+    ) -> Result<(), PublishError> {
+        let key = crate::tree::keys::blob(repository, digest);
+        // Read once to be hashed and once to be copied, so that a file system can share the bytes: contents never change.
+        let Some(object) = tree.blob(repository, digest, None).await? else { return Ok(()) };
+        if object.body.digest(digest.algorithm().hasher(), &key, |_| {}).await? != *digest {
+            return Err(PublishError::Damaged { digest: *digest });
+        }
+        let Some(object) = tree.blob(repository, digest, None).await? else { return Ok(()) };
+        self.put_object(path, object, &key, digest, published).await
+    }
+
+    /// Gives a blob that another repository has as well a second name here; says whether that could be done.
+    fn has_linked(&self, first: Option<&PathBuf>, path: &Path, size: u64, published: &mut Published) -> bool {
+        let (Some(first), at) = (first, self.0.join(path)) else { return false };
+        // What is there has another size.
+        let made = at.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok());
+        let linked =
+            made && (fs::remove_file(&at).is_ok() || !at.exists()) && fs::hard_link(self.0.join(first), &at).is_ok();
+        if linked {
+            published.written += 1;
+            published.bytes += size;
+        }
+        linked
     }
 
     /// Whether a file of this size is there.
@@ -171,14 +215,14 @@ impl PlainFolder {
         fs::symlink_metadata(self.0.join(path)).is_ok_and(|there| there.is_file() && there.len() == size)
     }
 
-    fn put_bytes(&self, path: &Path, bytes: Bytes, published: &mut Published) -> Result<(), PublishError> {
+    fn put_bytes(&self, path: &Path, bytes: &[u8], published: &mut Published) -> Result<(), PublishError> {
         let at = self.0.join(path);
-        if self.has(path, bytes.len() as u64) && fs::read(&at).is_ok_and(|there| there == bytes) {
+        if self.has(path, bytes.len() as u64) && fs::read(&at).is_ok_and(|there| there == *bytes) {
             published.unchanged += 1;
             return Ok(());
         }
         let mut temporary = self.temporary(&at)?;
-        temporary.write_all(&bytes).map_err(unwritable(&at))?;
+        temporary.write_all(bytes).map_err(unwritable(&at))?;
         persist(temporary, &at)?;
         published.written += 1;
         published.bytes += bytes.len() as u64;

@@ -56,14 +56,14 @@ impl Measure {
 impl fmt::Display for Measure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Files => "a number of files",
-            Self::FileSize => "a file's bytes",
-            Self::SiteSize => "a site's bytes",
-            Self::HeaderRules => "a number of rules for headers",
-            Self::Redirects => "a number of redirects",
-            Self::PatternRedirects => "a number of redirects by pattern",
-            Self::LineLength => "a line's bytes",
-            Self::ConfigSize => "a configuration's bytes",
+            Self::Files => "files",
+            Self::FileSize => "bytes in a file",
+            Self::SiteSize => "bytes in all files",
+            Self::HeaderRules => "rules for headers",
+            Self::Redirects => "redirects",
+            Self::PatternRedirects => "redirects by pattern",
+            Self::LineLength => "bytes in a line",
+            Self::ConfigSize => "bytes of configuration",
         })
     }
 }

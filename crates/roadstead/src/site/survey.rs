@@ -86,7 +86,7 @@ impl Survey {
                 }
                 Shown::Blob(..) => survey.blobs.add(size, path),
                 Shown::Ping | Shown::Catalog | Shown::TagsList(_) | Shown::Referrers(..) => {
-                    survey.lists.add(size, path)
+                    survey.lists.add(size, path);
                 }
             }
         }

@@ -47,7 +47,7 @@ impl Tree {
     /// blobs, manifests, lists of referrers and list of tags), the catalogue. A name that leads to nothing is left out, and so
     /// is what comes or goes meanwhile. Holds no more than the folders on the way down have.
     pub fn shown(&self) -> BoxStream<'_, Result<(Shown, u64), TreeError>> {
-        let repositories = self.repositories().map_ok(|name| self.shown_of(name)).try_flatten();
+        let repositories = self.repositories().map_ok(|name| self.shown_of(&name)).try_flatten();
         let all = stream::iter([Ok(Shown::Ping)]).chain(repositories).chain(stream::iter([Ok(Shown::Catalog)]));
         all.map_ok(|shown| self.measured(shown))
             .try_buffered(QUESTIONS_AT_ONCE)
@@ -55,14 +55,14 @@ impl Tree {
             .boxed()
     }
 
-    fn shown_of(&self, repository: Repository) -> BoxStream<'_, Result<Shown, TreeError>> {
+    fn shown_of(&self, repository: &Repository) -> BoxStream<'_, Result<Shown, TreeError>> {
         let of = repository.clone();
         let manifests =
-            self.names(&repository).map_ok(move |(name, pointer)| Shown::Manifest(of.clone(), name, pointer));
+            self.names(repository).map_ok(move |(name, pointer)| Shown::Manifest(of.clone(), name, pointer));
         let tags = Ok(Shown::TagsList(repository.clone()));
-        self.digests(&repository, keys::BLOBS, Shown::Blob)
+        self.digests(repository, keys::BLOBS, Shown::Blob)
             .chain(manifests)
-            .chain(self.digests(&repository, keys::REFERRERS, Shown::Referrers))
+            .chain(self.digests(repository, keys::REFERRERS, Shown::Referrers))
             .chain(stream::iter([tags]))
             .boxed()
     }
