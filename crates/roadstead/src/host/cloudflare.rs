@@ -199,7 +199,8 @@ impl Redirects {
         for place in site.blobs_at.iter().chain(&site.manifests_at) {
             let value = place.to_string();
             if !value.starts_with("https://") {
-                let problem = "its redirects lead to https:// alone; with --edge a worker's lead anywhere";
+                let problem =
+                    "its redirects lead to https:// alone; those of cloudflare-workers with --edge lead anywhere";
                 return Err(Unsupported::Value { host, what: "a place elsewhere", value, problem });
             }
         }

@@ -89,12 +89,13 @@ pub(super) fn header_rules(site: &Site) -> Vec<HeaderRule<'_>> {
             _ => {}
         }
     }
+    // No exception repeats what covers it, and there may be many.
+    leave_out_repeated(&mut rules);
     let exceptions = types.exceptions.into_iter().map(|(paths, media_type)| HeaderRule {
         paths,
         headers: vec![(CONTENT_TYPE, Header::Text(media_type.as_str().to_owned()))],
     });
     rules.extend(exceptions);
-    leave_out_repeated(&mut rules);
     rules
 }
 
@@ -113,19 +114,9 @@ fn leave_out_repeated(rules: &mut Vec<HeaderRule<'_>>) {
 }
 
 impl Paths<'_> {
-    /// Whether these are also paths of `self`, which is the more general rule.
+    /// Whether these are also paths of `self`, which is the more general rule. Of rules by pattern alone.
     pub(super) fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::All, _) => true,
-            (Self::Manifests, _) => other.is_some_manifests(),
-            (Self::Digests(algorithm), Self::RepositoryDigests(_, of)) => algorithm == of,
-            (Self::Digests(algorithm), Self::Name(_, Reference::Digest(of))) => *algorithm == of.algorithm(),
-            (Self::Repository(name), Self::RepositoryDigests(of, _) | Self::Name(of, _)) => name == of,
-            (Self::RepositoryDigests(name, algorithm), Self::Name(of, Reference::Digest(digest))) => {
-                name == of && *algorithm == digest.algorithm()
-            }
-            _ => false,
-        }
+        matches!((self, other), (Self::All, _) | (Self::Manifests, Self::Digests(_)))
     }
 
     /// Whether these are some of the manifests, so that a rule for all of them came before.
@@ -265,9 +256,9 @@ impl<'a> Types<'a> {
             let own_digests = cheaper(&digests, &general, algorithms.len());
             // The repository's rule for tags has taken the general one's place.
             let repeated = own_digests.or_else(|| own.and(most_frequent(digests.iter().copied())).map(|(own, _)| own));
-            for algorithm in repeated.iter().flat_map(|_| &algorithms) {
-                let paths = Paths::RepositoryDigests(full.clone(), *algorithm);
-                types.exceptions.extend(repeated.map(|own| (paths, own)));
+            if let Some(media_type) = repeated.filter(|media_type| Some(*media_type) != own) {
+                let paths = |algorithm: &Algorithm| Paths::RepositoryDigests(full.clone(), *algorithm);
+                types.exceptions.extend(algorithms.iter().map(|algorithm| (paths(algorithm), media_type)));
             }
             let tag_type = own.unwrap_or(&types.tags).clone();
             let digest_type = repeated.unwrap_or(&types.digests).clone();

@@ -185,7 +185,7 @@ fn a_limit_is_named_with_its_source_and_the_way_out() {
     let elsewhere = Some(Elsewhere::blobs("https://blobs.example").unwrap());
     assert!(find("cloudflare-pages").unwrap().render(&Site { blobs_at: elsewhere, ..large.clone() }).is_ok());
     let raised = vec![Raised { measure: Measure::FileSize, at_most: 1 << 30 }];
-    assert!(find("cloudflare-pages").unwrap().render(&Site { raised, ..large.clone() }).is_ok());
+    assert!(find("cloudflare-pages").unwrap().render(&Site { raised, ..large }).is_ok());
 
     let repositories: Vec<String> = (0..60).map(|n| format!("repository-{n}")).collect();
     let names: Vec<_> = repositories.iter().map(|name| (&**name, "latest", INDEX)).collect();

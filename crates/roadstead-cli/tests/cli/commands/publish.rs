@@ -3,13 +3,18 @@ use super::*;
 #[test]
 fn a_site_is_written_and_kept_as_the_tree_is() {
     let scene = Scene::filled();
-    scene.check(&["publish", "site:site", "--host", "cloudflare-pages"], expect![[r#"
+    scene.check(
+        &["publish", "site:site", "--host", "cloudflare-pages"],
+        expect![[r#"
         $ roadstead publish site:site --host cloudflare-pages
         --- stderr
         site: 27 files written (9.71 kB), 0 unchanged, 0 removed
-    "#]]);
+    "#]],
+    );
     let site = State::of(&scene.place.path().join("site"));
-    scene.check(&["publish", "site:site", "--host", "cloudflare-pages", "--format", "json"], expect![[r#"
+    scene.check(
+        &["publish", "site:site", "--host", "cloudflare-pages", "--format", "json"],
+        expect![[r#"
         $ roadstead publish site:site --host cloudflare-pages --format json
         {
           "written": 0,
@@ -17,7 +22,8 @@ fn a_site_is_written_and_kept_as_the_tree_is() {
           "unchanged": 27,
           "removed": 0
         }
-    "#]]);
+    "#]],
+    );
     assert_eq!(State::of(&scene.place.path().join("site")), site);
     let public = scene.place.path().join("site/public");
     assert!(!public.join("content").exists() && !public.join(".roadstead").exists());
@@ -25,11 +31,14 @@ fn a_site_is_written_and_kept_as_the_tree_is() {
 
     std::fs::write(scene.place.path().join("site/public/index.html"), "mine").unwrap();
     scene.run(&["remove", "-q", "org/tool:1"]).ok();
-    scene.check(&["publish", "site:site", "--host", "cloudflare-pages"], expect![[r#"
+    scene.check(
+        &["publish", "site:site", "--host", "cloudflare-pages"],
+        expect![[r#"
         $ roadstead publish site:site --host cloudflare-pages
         --- stderr
         site: 2 files written (1.95 kB), 21 unchanged, 4 removed
-    "#]]);
+    "#]],
+    );
     assert!(!public.join("v2/org/tool/manifests/1").exists());
     assert!(public.join("v2/org/tool/manifests/2").is_file());
     assert_eq!(std::fs::read_to_string(public.join("index.html")).unwrap(), "mine");
@@ -40,16 +49,19 @@ fn what_is_not_written() {
     let scene = Scene::filled();
     std::fs::create_dir(scene.place.path().join("mine")).unwrap();
     std::fs::write(scene.place.path().join("mine/file"), "mine").unwrap();
-    scene.check(&["publish", "site:mine", "--host", "netlify"], expect![[r#"
+    scene.check(
+        &["publish", "site:mine", "--host", "netlify"],
+        expect![[r#"
         $ roadstead publish site:mine --host netlify
         --- stderr
         error: mine is not empty, and was not made by roadstead: name another folder
         --- exit code 8
-    "#]]);
+    "#]],
+    );
     scene.check(&["publish", "site:site", "--host", "cloudflare-pages", "--limit", "files=3"], expect![[r#"
         $ roadstead publish site:site --host cloudflare-pages --limit files=3
         --- stderr
-        error: cloudflare-pages takes a number of files of 3 at most, and 24 are needed: --blobs-at takes the blobs out of the site (the limit: https://developers.cloudflare.com/pages/platform/limits/)
+        error: cloudflare-pages takes 3 files at most, and 24 are needed: --blobs-at takes the blobs out of the site (limit: https://developers.cloudflare.com/pages/platform/limits/)
         --- exit code 1
     "#]]);
     scene.check(&["publish", "site:site", "--host", "cloudflare-pages", "--limit", "everything"], expect![[r#"
@@ -65,17 +77,22 @@ fn what_is_not_written() {
         expect![[r#"
             $ roadstead publish site:site --host cloudflare-pages --blobs-at http://blobs.example
             --- stderr
-            error: cloudflare-pages can't take "http://blobs.example/v2/{name}/blobs/{reference}" as a place elsewhere: its redirects lead to https:// alone; with --edge a worker's lead anywhere
+            error: cloudflare-pages can't take "http://blobs.example/v2/{name}/blobs/{reference}" as a place elsewhere: its redirects lead to https:// alone; those of cloudflare-workers with --edge lead anywhere
             --- exit code 1
         "#]],
     );
-    scene.check(&["publish", "site:site", "--host", "firebase", "--edge"], expect![[r#"
+    scene.check(
+        &["publish", "site:site", "--host", "firebase", "--edge"],
+        expect![[r#"
         $ roadstead publish site:site --host firebase --edge
         --- stderr
         error: firebase has no configuration of the form Edge
         --- exit code 1
-    "#]]);
-    scene.check(&["publish", "site:site", "--host", "nginx"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["publish", "site:site", "--host", "nginx"],
+        expect![[r#"
         $ roadstead publish site:site --host nginx
         --- stderr
         error: invalid value 'nginx' for '--host <HOST>'
@@ -83,15 +100,19 @@ fn what_is_not_written() {
 
         For more information, try '--help'.
         --- exit code 2
-    "#]]);
-    scene.check(&["publish", "site", "--host", "netlify"], expect![[r#"
+    "#]],
+    );
+    scene.check(
+        &["publish", "site", "--host", "netlify"],
+        expect![[r#"
         $ roadstead publish site --host netlify
         --- stderr
         error: invalid value 'site' for '<site:DIR>': expected site:DIR, the folder that becomes the site
 
         For more information, try '--help'.
         --- exit code 2
-    "#]]);
+    "#]],
+    );
     assert!(!scene.place.path().join("site").exists());
 }
 
