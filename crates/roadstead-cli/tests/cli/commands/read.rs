@@ -329,14 +329,14 @@ fn configurations() {
     scene.check(
         &["config", "iis"],
         expect![[r#"
-        $ roadstead config iis
-        --- stderr
-        error: invalid value 'iis' for '<HOST>'
-          [possible values: nginx]
+            $ roadstead config iis
+            --- stderr
+            error: invalid value 'iis' for '<HOST>'
+              [possible values: nginx, cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel]
 
-        For more information, try '--help'.
-        --- exit code 2
-    "#]],
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
 }
 
@@ -365,6 +365,8 @@ fn help() {
               diff        Compare what two trees name
               du          Show how much space repositories take
               config      Print the configuration with which a host serves the tree
+              publish     Write the tree as a folder of plain files, with the configuration of a host that takes
+                          one
               serve       Answer pulls from the tree
               quickstart  See it work: an image in a tree, served, pulled and verified
               login       Log in to a registry
