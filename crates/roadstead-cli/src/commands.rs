@@ -12,6 +12,7 @@ pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod prune;
+pub(crate) mod publish;
 pub(crate) mod quickstart;
 pub(crate) mod remove;
 pub(crate) mod save;

@@ -148,6 +148,7 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     }
     if let Some(error) = error.downcast_ref::<PublishError>() {
         return match error {
+            PublishError::Tree(error) => specific(error),
             PublishError::Source(error) => specific(error),
             PublishError::Damaged { .. } => Some(INVALID),
             PublishError::Foreign(_) | PublishError::Unwritable { .. } => Some(UNWRITABLE),

@@ -12,6 +12,7 @@ mod environment;
 mod exit;
 mod output;
 mod registry_args;
+mod site_args;
 mod transfer;
 mod transport;
 
@@ -52,7 +53,8 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::Verify(verify) => commands::verify::run(verify, global, output).await,
             Command::Diff(diff) => commands::diff::run(diff, global, output).await,
             Command::Du(du) => commands::du::run(du, global, output).await,
-            Command::Config(config) => commands::config::run(config, global, output).await,
+            Command::Config(config) => commands::config::run(*config, global, output).await,
+            Command::Publish(publish) => commands::publish::run(*publish, global, output).await,
             Command::Doctor(doctor) => commands::doctor::run(*doctor, global, output).await,
             Command::Serve(serve) => commands::serve::run(serve, global, output).await,
             Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, global, output).await,

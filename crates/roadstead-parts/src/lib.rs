@@ -11,6 +11,7 @@
 //!
 //!  Distribution, Nginx, WebServer, Buckets, Miniflare   servers
 //!  PlainServer, Kubo                    hosts of files without headers
+//!  Emulator     what vendors give to try out what they host
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify
@@ -43,6 +44,7 @@ mod containerd;
 mod cri;
 mod distribution;
 mod docker;
+mod emulator;
 mod folder;
 mod invocation;
 mod miniflare;
@@ -65,6 +67,7 @@ pub use containerd::Containerd;
 pub use cri::Cri;
 pub use distribution::{Builder, Distribution, Generation};
 pub use docker::Dockerd;
+pub use emulator::{Emulated, Emulator};
 pub use folder::Folder;
 pub use invocation::{Failure, Invocation, Output};
 pub use miniflare::{Miniflare, R2Object};

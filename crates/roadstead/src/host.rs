@@ -7,18 +7,31 @@
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
 mod apache;
+mod azure;
 mod bucket;
+mod budget;
 mod caddy;
+mod cloudflare;
 mod cloudfront;
+mod edge;
+mod firebase;
 mod headerless;
 mod lighttpd;
 mod lua;
+mod netlify;
 mod nginx;
+mod plain;
 mod r2;
 mod s3;
+#[cfg(test)]
+mod tests;
 mod text;
+mod vercel;
 
-use crate::site::Site;
+pub use budget::Budget;
+
+use crate::oci::Reference;
+use crate::site::{Form, Measure, Site};
 
 /// Something that serves files.
 pub trait Host: Sync {
@@ -39,6 +52,22 @@ pub trait Host: Sync {
     /// What has to be known of a host that sends no header of ours; `None` of one that does.
     fn headerless(&self) -> Option<Headerless> {
         None
+    }
+
+    /// The folder, below that of the configuration, in which the host wants the tree as plain files; `None` if it serves the
+    /// tree itself. Such a host can't look at links, so it has to be told what there is: [`Site::survey`].
+    fn public(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What it takes at most. What a site needs is compared with it before anything is rendered.
+    fn budgets(&self) -> &'static [Budget] {
+        &[]
+    }
+
+    /// Whether it takes a name for that of a page, and may answer one for another: no such file must be in the folder.
+    fn serves_as_page(&self, _form: Form, _reference: &Reference) -> bool {
+        false
     }
 
     /// The site's configuration, the file that matters most first.
@@ -88,6 +117,12 @@ pub static HOSTS: &[&dyn Host] = &[
     &caddy::Caddy,
     &apache::Apache,
     &lighttpd::Lighttpd,
+    &cloudflare::Pages,
+    &cloudflare::Workers,
+    &netlify::Netlify,
+    &firebase::Firebase,
+    &azure::StaticWebApps,
+    &vercel::Vercel,
     &r2::R2,
     &s3::S3,
     &cloudfront::CloudFront,
@@ -154,32 +189,32 @@ pub enum Unsupported {
         /// What is wrong with it.
         problem: &'static str,
     },
+    /// More than the host takes.
+    #[error(
+        "{host} takes {at_most} {measure} at most, and {needed} are needed{for_what}: {way_out} (limit: {source_of_limit})"
+    )]
+    Budget {
+        /// The host.
+        host: &'static str,
+        /// What is limited.
+        measure: Measure,
+        /// The limit.
+        at_most: u64,
+        /// What the site needs.
+        needed: u64,
+        /// What needs it.
+        for_what: String,
+        /// What can be done about it.
+        way_out: &'static str,
+        /// Where the host says so.
+        source_of_limit: &'static str,
+    },
     /// A form that the host doesn't know.
     #[error("{host} has no configuration of the form {form:?}")]
     Form {
         /// The host.
         host: &'static str,
         /// The form.
-        form: crate::site::Form,
+        form: Form,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_host_can_be_named_shown_and_found() {
-        for (index, host) in HOSTS.iter().enumerate() {
-            let name = host.name();
-            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-            assert!(!name.is_empty() && name.chars().all(plain), "{name:?}");
-            assert!(HOSTS[..index].iter().all(|other| other.name() != name), "{name} is there twice");
-            assert!(find(name).is_some_and(|found| found.name() == name));
-            let summary = host.summary();
-            assert!(!summary.is_empty() && summary.len() <= 90 && !summary.contains('\n'), "{name}: {summary:?}");
-            assert!(Group::ALL.contains(&host.group()), "{name}");
-        }
-        assert!(HOSTS.is_sorted_by_key(|host| host.group()), "the groups stand together");
-    }
 }

@@ -1,19 +1,33 @@
 //! Publishing: another place is made to hold what a tree holds, in the form that serves from there.
+//!
+//! So far that is a folder of plain files: for hosts that take one and know no links, or one of signed manifests for hosts
+//! that send no headers. What is deployed from it is the host's business; this module never talks to one.
+//!
+//! # Order
+//!
+//! Blobs and manifests are written before the tags that need them, lists after these, and what the tree no longer has goes
+//! last: whoever deploys the folder at a bad moment gets no tag without its image.
 
+mod folder;
 mod schema1;
 
+pub use folder::{FolderOptions, PlainFolder, Published};
 pub use schema1::{LeftOut, Schema1Published, Schema1Site};
 
 use std::path::PathBuf;
 
 use crate::image::SourceError;
 use crate::oci::Digest;
+use crate::tree::TreeError;
 
 /// Why something wasn't published.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PublishError {
     /// The tree can't be read.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The tree can't be read, or an image in it can't be shown in another form.
     #[error(transparent)]
     Source(#[from] SourceError),
     /// The folder has other things in it.

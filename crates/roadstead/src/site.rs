@@ -9,7 +9,10 @@
 //!
 //! Source: distribution specification 1.1, *Endpoints* and *Error Codes*; RFC 9110 and 9111 for what HTTP adds.
 
+mod elsewhere;
+mod measure;
 mod path;
+mod survey;
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -21,7 +24,10 @@ use http::header::{
 };
 use http::{HeaderName, StatusCode};
 
+pub use elsewhere::{Elsewhere, ElsewhereError, Piece};
+pub use measure::{Measure, Raised, RaisedError};
 pub use path::{Path, PathError, decode};
+pub use survey::{Extent, Named, Survey};
 
 use crate::oci::{Digest, ErrorCode, MediaType, Repository};
 // A tree in a bucket says so with each object, whoever serves it.
@@ -438,6 +444,14 @@ pub struct Site {
     pub name_prefix: Option<Repository>,
     /// Whether pages of other origins may read it: [`CORS`].
     pub cors: bool,
+    /// What the tree holds, for hosts that can't look at it.
+    pub survey: Survey,
+    /// Where blobs are, if not in the site.
+    pub blobs_at: Option<Elsewhere>,
+    /// Where manifests are, if not in the site.
+    pub manifests_at: Option<Elsewhere>,
+    /// What a host lets somebody have beyond what it lets everybody have.
+    pub raised: Vec<Raised>,
 }
 
 impl Site {
@@ -458,6 +472,8 @@ pub enum Form {
     Snippet,
     /// Everything, so that the host runs from this alone, as an ordinary user.
     Standalone,
+    /// A site of its own, with a script that the host runs for each request: it says what rules can't.
+    Edge,
 }
 
 #[cfg(test)]

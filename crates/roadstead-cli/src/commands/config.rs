@@ -16,6 +16,7 @@ use crate::args::Global;
 use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::Output;
+use crate::site_args::SiteArgs;
 
 /// Print the configuration with which a host serves the tree
 #[derive(Debug, clap::Args)]
@@ -31,6 +32,10 @@ pub(crate) struct Config {
     /// A whole configuration, with which the host runs as an ordinary user
     #[arg(long)]
     standalone: bool,
+
+    /// With a script that the host runs for each request, and that says what rules can't
+    #[arg(long, conflicts_with_all = ["snippet", "standalone"])]
+    edge: bool,
 
     /// Where the host finds the tree, if that isn't where it is now; may hold the host's variables
     #[arg(long, value_name = "PATH")]
@@ -57,6 +62,9 @@ pub(crate) struct Config {
     force: bool,
 
     #[command(flatten)]
+    site: SiteArgs,
+
+    #[command(flatten)]
     schema1: Schema1Args,
 }
 
@@ -72,31 +80,24 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         };
         return args.schema1.run(host, folder, global, output).await;
     }
-    let root = match args.server_root {
-        Some(root) => root,
-        None if host.group() == host::Group::Bucket => global.tree.to_string(),
-        // It is told of no folder.
-        None if host.group() == host::Group::Headerless => String::new(),
-        None => {
-            let TreePlace::Folder(folder) = &global.tree else {
-                return Err(exit::usage(format!(
-                    "{} is a bucket, and {} serves a folder: name its place with --server-root, or let `roadstead serve` answer \
-                     from the bucket",
-                    global.tree, name
-                )));
-            };
-            // A relative path would mean another place to the host.
-            let absolute = std::path::absolute(folder).context("the tree's place can't be told")?;
-            let text = absolute.to_str().map(str::to_owned);
-            text.with_context(|| format!("{} is not UTF-8: name it by --server-root", absolute.display()))?
-        }
-    };
-    let form = match (args.snippet, args.standalone) {
-        (true, _) => Form::Snippet,
-        (_, true) => Form::Standalone,
+    let form = match (args.snippet, args.standalone, args.edge) {
+        (true, ..) => Form::Snippet,
+        (_, true, _) => Form::Standalone,
+        (.., true) => Form::Edge,
         _ => Form::Site,
     };
-    let site = Site { root, listen: args.listen, form, name_prefix: args.name_prefix, cors: args.cors };
+    let site = if host.public().is_some() {
+        if args.cors {
+            return Err(exit::usage(format!("{name} has no --cors: add the headers to its configuration by hand")));
+        }
+        let tree = super::open(global).await?;
+        Site { form, ..args.site.survey(&tree, args.name_prefix).await? }
+    } else {
+        args.site.refuse_for(&name)?;
+        let root = root(args.server_root, host, global)?;
+        let (listen, name_prefix, cors) = (args.listen, args.name_prefix, args.cors);
+        Site { root, listen, form, name_prefix, cors, ..Site::default() }
+    };
     let files = host.render(&site)?;
     match args.output {
         None => {
@@ -128,6 +129,30 @@ fn list(output: &Output) -> anyhow::Result<()> {
         }
     }
     output.result(text.trim_end())
+}
+
+/// Where the host finds the tree.
+fn root(server_root: Option<String>, host: &dyn host::Host, global: &Global) -> anyhow::Result<String> {
+    match (server_root, host.group()) {
+        (Some(root), _) => Ok(root),
+        (None, host::Group::Bucket) => Ok(global.tree.to_string()),
+        // It is told of no folder.
+        (None, host::Group::Headerless) => Ok(String::new()),
+        (None, _) => {
+            let TreePlace::Folder(folder) = &global.tree else {
+                return Err(exit::usage(format!(
+                    "{} is a bucket, and {} serves a folder: name its place with --server-root, or let `roadstead serve` answer \
+                     from the bucket",
+                    global.tree,
+                    host.name()
+                )));
+            };
+            // A relative path would mean another place to the host.
+            let absolute = std::path::absolute(folder).context("the tree's place can't be told")?;
+            let text = absolute.to_str().map(str::to_owned);
+            text.with_context(|| format!("{} is not UTF-8: name it by --server-root", absolute.display()))
+        }
+    }
 }
 
 /// Writes all files or, if one is in the way, none.

@@ -45,7 +45,7 @@ impl Host for Apache {
         text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
         text.line("# Needs mod_lua, mod_headers and LuaFileSystem for Lua 5.3.");
         let (name, place) = match site.form {
-            Form::Standalone => return Err(Unsupported::Form { host: NAME, form: site.form }),
+            Form::Standalone | Form::Edge => return Err(Unsupported::Form { host: NAME, form: site.form }),
             Form::Snippet => {
                 inside(&mut text, site, &root);
                 ("roadstead-vhost.conf", "include it inside the <VirtualHost> that is to answer")

@@ -49,6 +49,7 @@ impl Host for Caddy {
         let mut text = Text::default();
         text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
         let (name, place) = match site.form {
+            Form::Edge => return Err(Unsupported::Form { host: NAME, form: site.form }),
             Form::Snippet => {
                 routes(&mut text, site, &root);
                 ("roadstead.caddy", "import it inside the site that is to answer")

@@ -45,6 +45,7 @@ impl Host for Lighttpd {
             text.line("server.modules += ( \"mod_setenv\", \"mod_magnet\" )");
         }
         let (name, place) = match site.form {
+            Form::Edge => return Err(Unsupported::Form { host: NAME, form: site.form }),
             Form::Snippet => {
                 text.open("$HTTP[\"url\"] =~ \"^/v2(/|$)\"");
                 inside(&mut text, &root, script);

@@ -45,6 +45,9 @@ impl Host for Nginx {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        if site.form == Form::Edge {
+            return Err(Unsupported::Form { host: NAME, form: site.form });
+        }
         let root = root(&site.root)?;
         let mut maps = Text::default();
         http_part(&mut maps);

@@ -9,6 +9,7 @@ mod cloudfront;
 mod conformance;
 mod deviations;
 mod fixture;
+mod hosted;
 mod limits;
 mod lists;
 mod nginx;

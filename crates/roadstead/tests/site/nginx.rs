@@ -41,6 +41,7 @@ impl Nginx {
             form,
             name_prefix,
             cors,
+            ..Site::default()
         };
         let files = host::find("nginx").unwrap().render(&site).unwrap();
         let mut main = String::new();
@@ -53,6 +54,7 @@ impl Nginx {
         match form {
             Form::Standalone => main.clone_from(&files[0].text),
             Form::Site => main.push_str(&format!("{own} http {{ {temp} {HTTP} include roadstead.conf; }}")),
+            Form::Edge => unreachable!("nginx runs no scripts"),
             Form::Snippet => {
                 let mine = "location / { return 200 mine; } location ~ \\.html$ { return 403; } location = /custom.html { return 200 custom; }";
                 let server = format!("listen {}; {mine} include roadstead-server.conf;", site.listen);

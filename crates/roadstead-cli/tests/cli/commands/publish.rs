@@ -1,0 +1,165 @@
+use super::*;
+
+#[test]
+fn a_site_is_written_and_kept_as_the_tree_is() {
+    let scene = Scene::filled();
+    scene.check(
+        &["publish", "site:site", "--host", "cloudflare-pages"],
+        expect![[r#"
+        $ roadstead publish site:site --host cloudflare-pages
+        --- stderr
+        site: 27 files written (9.71 kB), 0 unchanged, 0 removed
+    "#]],
+    );
+    let site = State::of(&scene.place.path().join("site"));
+    scene.check(
+        &["publish", "site:site", "--host", "cloudflare-pages", "--format", "json"],
+        expect![[r#"
+        $ roadstead publish site:site --host cloudflare-pages --format json
+        {
+          "written": 0,
+          "bytes": 0,
+          "unchanged": 27,
+          "removed": 0
+        }
+    "#]],
+    );
+    assert_eq!(State::of(&scene.place.path().join("site")), site);
+    let public = scene.place.path().join("site/public");
+    assert!(!public.join("content").exists() && !public.join(".roadstead").exists());
+    assert!(public.join("v2/base/manifests/3.20").symlink_metadata().unwrap().is_file(), "a link");
+
+    std::fs::write(scene.place.path().join("site/public/index.html"), "mine").unwrap();
+    scene.run(&["remove", "-q", "org/tool:1"]).ok();
+    scene.check(
+        &["publish", "site:site", "--host", "cloudflare-pages"],
+        expect![[r#"
+        $ roadstead publish site:site --host cloudflare-pages
+        --- stderr
+        site: 2 files written (1.95 kB), 21 unchanged, 4 removed
+    "#]],
+    );
+    assert!(!public.join("v2/org/tool/manifests/1").exists());
+    assert!(public.join("v2/org/tool/manifests/2").is_file());
+    assert_eq!(std::fs::read_to_string(public.join("index.html")).unwrap(), "mine");
+}
+
+#[test]
+fn what_is_not_written() {
+    let scene = Scene::filled();
+    std::fs::create_dir(scene.place.path().join("mine")).unwrap();
+    std::fs::write(scene.place.path().join("mine/file"), "mine").unwrap();
+    scene.check(
+        &["publish", "site:mine", "--host", "netlify"],
+        expect![[r#"
+        $ roadstead publish site:mine --host netlify
+        --- stderr
+        error: mine is not empty, and was not made by roadstead: name another folder
+        --- exit code 8
+    "#]],
+    );
+    scene.check(&["publish", "site:site", "--host", "cloudflare-pages", "--limit", "files=3"], expect![[r#"
+        $ roadstead publish site:site --host cloudflare-pages --limit files=3
+        --- stderr
+        error: cloudflare-pages takes 3 files at most, and 24 are needed: --blobs-at takes the blobs out of the site (limit: https://developers.cloudflare.com/pages/platform/limits/)
+        --- exit code 1
+    "#]]);
+    scene.check(&["publish", "site:site", "--host", "cloudflare-pages", "--limit", "everything"], expect![[r#"
+        $ roadstead publish site:site --host cloudflare-pages --limit everything
+        --- stderr
+        error: invalid value 'everything' for '--limit <MEASURE=NUMBER>': "everything" is not MEASURE=NUMBER, the measure being one of files, file-size, site-size, header-rules, redirects, pattern-redirects, line-length, config-size
+
+        For more information, try '--help'.
+        --- exit code 2
+    "#]]);
+    scene.check(
+        &["publish", "site:site", "--host", "cloudflare-pages", "--blobs-at", "http://blobs.example"],
+        expect![[r#"
+            $ roadstead publish site:site --host cloudflare-pages --blobs-at http://blobs.example
+            --- stderr
+            error: cloudflare-pages can't take "http://blobs.example/v2/{name}/blobs/{reference}" as a place elsewhere: its redirects lead to https:// alone; those of cloudflare-workers with --edge lead anywhere
+            --- exit code 1
+        "#]],
+    );
+    scene.check(
+        &["publish", "site:site", "--host", "firebase", "--edge"],
+        expect![[r#"
+        $ roadstead publish site:site --host firebase --edge
+        --- stderr
+        error: firebase has no configuration of the form Edge
+        --- exit code 1
+    "#]],
+    );
+    scene.check(
+        &["publish", "site:site", "--host", "nginx"],
+        expect![[r#"
+        $ roadstead publish site:site --host nginx
+        --- stderr
+        error: invalid value 'nginx' for '--host <HOST>'
+          [possible values: cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel]
+
+        For more information, try '--help'.
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["publish", "site", "--host", "netlify"],
+        expect![[r#"
+        $ roadstead publish site --host netlify
+        --- stderr
+        error: invalid value 'site' for '<site:DIR>': expected site:DIR, the folder that becomes the site
+
+        For more information, try '--help'.
+        --- exit code 2
+    "#]],
+    );
+    assert!(!scene.place.path().join("site").exists());
+}
+
+#[test]
+fn a_damaged_blob_is_not_published() {
+    let scene = Scene::filled();
+    let blobs = scene.place.tree().join("content/blobs");
+    let blob = std::fs::read_dir(blobs).unwrap().next().unwrap().unwrap().path();
+    let mut bytes = std::fs::read(&blob).unwrap();
+    bytes[0] ^= 1;
+    std::fs::remove_file(&blob).unwrap();
+    std::fs::write(&blob, bytes).unwrap();
+    let ran = scene.run(&["publish", "site:site", "--host", "netlify"]);
+    assert_eq!(ran.code(), 7, "{ran}");
+    assert!(ran.stderr.contains(blob.file_name().unwrap().to_str().unwrap()), "{ran}");
+}
+
+#[test]
+fn under_a_prefix_files_and_lists_say_the_names_that_clients_use() {
+    let scene = Scene::filled();
+    scene.run(&["publish", "site:site", "--host", "firebase", "--name-prefix", "mirror"]).ok();
+    let v2 = scene.place.path().join("site/public/v2");
+    let read = |path: &str| std::fs::read_to_string(v2.join(path)).unwrap();
+    assert_eq!(read("_catalog"), r#"{"repositories":["mirror/base","mirror/org/tool"]}"#);
+    assert_eq!(read("mirror/org/tool/tags/list"), r#"{"name":"mirror/org/tool","tags":["1","2"]}"#);
+    assert!(v2.join("mirror/base/manifests/3.20").is_file());
+}
+
+/// What the hosts' pages tell to type is typed, as far as it is ours.
+#[test]
+fn the_pages_of_the_hosts_of_plain_files() {
+    let pages = [
+        include_str!("../../../../../docs/hosts/plain-files.md"),
+        include_str!("../../../../../docs/hosts/cloudflare-pages.md"),
+        include_str!("../../../../../docs/hosts/cloudflare-workers.md"),
+        include_str!("../../../../../docs/hosts/netlify.md"),
+        include_str!("../../../../../docs/hosts/firebase.md"),
+        include_str!("../../../../../docs/hosts/azure-static-web-apps.md"),
+        include_str!("../../../../../docs/hosts/vercel.md"),
+    ];
+    for page in pages {
+        let scene = Scene::filled();
+        let lines: Vec<_> = page.lines().filter(|line| line.starts_with("roadstead ")).collect();
+        assert!(!lines.is_empty(), "no command in {page:.40}");
+        for line in lines {
+            let words: Vec<_> = line.split_whitespace().skip(1).map(|word| word.trim_matches('\'')).collect();
+            scene.run(&words).ok();
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Scripts that hosts run for each request: [`site::RULES`] as data, one piece of JavaScript that
+//! answers by them, and a few lines for each host.
+//!
+//! A script never grows with the tree: it reads type and digest from the manifest itself. Only tags whose digest is not the
+//! SHA-256 of what they name (of another algorithm, or of a signed payload) are listed.
+
+use serde_json::{Map, Value as Json, json};
+
+use super::{ConfigFile, plain};
+use crate::oci::{Algorithm, MediaType, Reference};
+use crate::site::{
+    self, Answer, BAD_REQUEST, BEHIND_THE_END, Body, Capture, Content, Elsewhere, METHOD_NOT_ALLOWED, PathPattern,
+    Piece, RULES, Rule, Site, Value,
+};
+
+/// What all of them have in common.
+const SCRIPT: &str = include_str!("edge.js");
+
+/// What Cloudflare's Workers add.
+pub(super) const WORKER: &str = include_str!("edge_worker.js");
+
+/// What Netlify's edge functions add.
+pub(super) const NETLIFY: &str = include_str!("edge_netlify.js");
+
+/// The script for a site.
+pub(super) fn script(site: &Site, name: &str, host: &str) -> ConfigFile {
+    let mut text = SCRIPT.to_owned();
+    for (place, value) in [
+        ("/*RULES*/", rules(site)),
+        ("/*METHOD_NOT_ALLOWED*/", pretty(&answer(&METHOD_NOT_ALLOWED))),
+        ("/*BAD_REQUEST*/", pretty(&answer(&BAD_REQUEST))),
+        ("/*DIGESTS*/", pretty(&digests(site))),
+        ("/*BEHIND_THE_END*/", json!(BEHIND_THE_END).to_string()),
+    ] {
+        text = text.replace(place, &value);
+    }
+    ConfigFile {
+        name: name.to_owned(),
+        place: "the script that answers below /v2/".to_owned(),
+        text: text + "\n" + host,
+    }
+}
+
+fn pretty(value: &Json) -> String {
+    format!("{value:#}")
+}
+
+/// The rules below `/v2/` as JavaScript: JSON but for the expressions.
+fn rules(site: &Site) -> String {
+    let mut text = "[\n".to_owned();
+    let mut push = |regex: &str, json: Json| {
+        // In an expression between slashes, those of the path need a backslash.
+        let regex = regex.replace('/', r"\/");
+        let rest = pretty(&json).replace('\n', "\n  ");
+        text += &format!("  {{\n    path: /{regex}/,{}", rest.trim_start_matches('{').replacen('\n', "\n  ", 0));
+        text += ",\n";
+    };
+    for of in RULES.iter() {
+        if matches!(of.pattern, PathPattern::Page | PathPattern::Outside) {
+            continue;
+        }
+        push(&of.pattern.regex(site.name_prefix.as_ref()), rule(site, of));
+        // What lacks the prefix is missing in the way that fits its path.
+        if site.name_prefix.is_some() && of.found.is_some() && of.pattern != PathPattern::Catalog {
+            push(&of.pattern.regex(None), json!({ "missing": answer(&of.missing) }));
+        }
+    }
+    text + "]"
+}
+
+fn rule(site: &Site, of: &Rule) -> Json {
+    let elsewhere = match of.pattern {
+        PathPattern::Blob => site.blobs_at.as_ref(),
+        PathPattern::ManifestByTag | PathPattern::ManifestByDigest => site.manifests_at.as_ref(),
+        _ => None,
+    };
+    if let Some(place) = elsewhere {
+        return json!({ "at": pieces(place) });
+    }
+    let mut json = Map::new();
+    match of.pattern {
+        PathPattern::TagsList => drop(json.insert("list".into(), "tags".into())),
+        PathPattern::Catalog => drop(json.insert("list".into(), "repositories".into())),
+        PathPattern::Referrers => drop(json.insert("list".into(), "manifests".into())),
+        _ => {}
+    }
+    if let Some(found) = &of.found {
+        json.insert("found".into(), answer(found));
+    }
+    json.insert("missing".into(), answer(&of.missing));
+    Json::Object(json)
+}
+
+fn pieces(place: &Elsewhere) -> Json {
+    let piece = |piece: &Piece| match piece {
+        Piece::Text(text) => json!(text),
+        Piece::Name => json!({ "of": "name" }),
+        Piece::Reference => json!({ "of": "reference" }),
+        Piece::Algorithm => json!({ "of": "algorithm" }),
+        Piece::Hex => json!({ "of": "hex" }),
+    };
+    place.pieces().iter().map(piece).collect()
+}
+
+fn answer(of: &Answer) -> Json {
+    let mut headers = Map::new();
+    for (name, value) in &of.headers {
+        let value = match value {
+            Value::Fixed(text) => *text,
+            Value::FromPath(Capture::Digest) | Value::OfContent(Content::Digest) => "{digest}",
+            Value::OfContent(Content::MediaType) => "{type}",
+            Value::OfPage => continue,
+        };
+        let value = if *name == http::header::ETAG { format!("\"{value}\"") } else { value.to_owned() };
+        headers.insert(site::spelled(name), value.into());
+    }
+    let mut json = json!({ "status": of.status.as_u16(), "headers": headers });
+    if let Body::Fixed(body) = &of.body {
+        json["body"] = json!(body);
+    }
+    json
+}
+
+/// The digests that the bytes don't tell.
+fn digests(site: &Site) -> Json {
+    let signed = [MediaType::DOCKER_SCHEMA1, MediaType::DOCKER_SCHEMA1_UNSIGNED];
+    let untold = site.survey.names().filter(|(_, named)| {
+        matches!(named.reference, Reference::Tag(_))
+            && (named.digest.algorithm() != Algorithm::Sha256 || signed.contains(&named.media_type))
+    });
+    let entry = |(repository, named): (_, &crate::site::Named)| {
+        let path = format!("/v2/{}/manifests/{}", plain::full_name(site, repository), named.reference);
+        (path, json!(named.digest.to_string()))
+    };
+    Json::Object(untold.map(entry).collect())
+}

@@ -1,0 +1,134 @@
+//! Netlify.
+//!
+//! `_headers` takes `*` anywhere in a path and `:placeholder` for a component; a later rule's header replaces an earlier
+//! one's. `_redirects` takes `*` at the end only, so what is elsewhere takes a line for each repository. No value can hold what
+//! a path spelled: digests are a script's affair.
+//!
+//! A path without a page's ending is answered with the page of that name, so a tag that ends in `.html` must be no file.
+
+use std::fmt::Write as _;
+
+use super::budget::{Budget, Limits};
+use super::plain::{self, Header, HeaderRule, Paths};
+use super::{ConfigFile, Group, Host, Unsupported, edge};
+use crate::oci::{Algorithm, Reference};
+use crate::site::{self, Elsewhere, Form, Piece, Site};
+
+/// Netlify.
+pub(super) struct Netlify;
+
+impl Host for Netlify {
+    fn name(&self) -> &'static str {
+        "netlify"
+    }
+
+    fn group(&self) -> Group {
+        Group::Site
+    }
+
+    fn summary(&self) -> &'static str {
+        "plain files and `_headers`, or with --edge a function that answers everything"
+    }
+
+    fn public(&self) -> Option<&'static str> {
+        Some("public")
+    }
+
+    fn budgets(&self) -> &'static [Budget] {
+        &[]
+    }
+
+    fn serves_as_page(&self, _form: Form, reference: &Reference) -> bool {
+        matches!(reference, Reference::Tag(tag) if tag.as_str().to_ascii_lowercase().ends_with(".html"))
+    }
+
+    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        let limits = Limits { host: self.name(), budgets: self.budgets(), site };
+        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+        let file =
+            |name: &str, place: &str, text: String| ConfigFile { name: name.to_owned(), place: place.to_owned(), text };
+        let mut files = vec![
+            file("netlify.toml", "what `netlify deploy` reads, above the folder of the site", TOML.to_owned()),
+            file("public/_redirects", "redirects, in the folder of the site", redirects(site)?),
+            file("public/404.html", "what is missing, in the same folder", plain::missing()),
+        ];
+        match site.form {
+            Form::Edge => files.push(edge::script(site, "netlify/edge-functions/registry.js", edge::NETLIFY)),
+            Form::Site => files.push(file("public/_headers", "headers, in the same folder", headers(site))),
+            form => return Err(Unsupported::Form { host: self.name(), form }),
+        }
+        Ok(files)
+    }
+}
+
+/// Pages are not to be prettified: a manifest's bytes count.
+const TOML: &str = r#"[build]
+  publish = "public"
+  edge_functions = "netlify/edge-functions"
+
+[build.processing]
+  skip_processing = true
+"#;
+
+fn headers(site: &Site) -> String {
+    let mut text = "# A registry of plain files. Made by roadstead.\n".to_owned();
+    for HeaderRule { paths, headers } in plain::header_rules(site) {
+        let said = headers.iter().filter_map(|(name, value)| match value {
+            Header::Text(value) => Some((site::spelled(name), value)),
+            Header::Digest(_) => None,
+        });
+        let lines: String = said.map(|(name, value)| format!("  {name}: {value}\n")).collect();
+        if !lines.is_empty() {
+            let _ = write!(text, "\n{}\n{lines}", pattern(&paths));
+        }
+    }
+    text
+}
+
+fn pattern(paths: &Paths<'_>) -> String {
+    match paths {
+        Paths::All => "/*".to_owned(),
+        Paths::Ping => "/v2/".to_owned(),
+        Paths::Catalog => "/v2/_catalog".to_owned(),
+        Paths::TagsLists => "/v2/*/tags/list".to_owned(),
+        Paths::Referrers => "/v2/*/referrers/:subject".to_owned(),
+        Paths::Blobs(algorithm) => format!("/v2/*/blobs/{algorithm}:*"),
+        Paths::Manifests => "/v2/*/manifests/:reference".to_owned(),
+        Paths::Digests(algorithm) => format!("/v2/*/manifests/{algorithm}:*"),
+        Paths::Repository(name) => format!("/v2/{name}/manifests/:reference"),
+        Paths::RepositoryDigests(name, algorithm) => format!("/v2/{name}/manifests/{algorithm}:*"),
+        Paths::Name(name, reference) => format!("/v2/{name}/manifests/{reference}"),
+    }
+}
+
+fn redirects(site: &Site) -> Result<String, Unsupported> {
+    let mut text = "# A registry of plain files. Made by roadstead.\n".to_owned();
+    for (name, named) in plain::tags_ending(site, &[".html"]) {
+        let (reference, digest) = (&named.reference, named.digest);
+        let _ = writeln!(text, "/v2/{name}/manifests/{reference} /v2/{name}/manifests/{digest} 200");
+    }
+    for repository in site.survey.repositories.keys() {
+        let name = plain::full_name(site, repository);
+        for (folder, place) in [("blobs", &site.blobs_at), ("manifests", &site.manifests_at)] {
+            if let Some(place) = place {
+                let _ = writeln!(text, "/v2/{name}/{folder}/* {} 302", elsewhere(place, &name)?);
+            }
+        }
+    }
+    Ok(text)
+}
+
+fn elsewhere(place: &Elsewhere, name: &str) -> Result<String, Unsupported> {
+    if place.pieces().iter().any(|piece| matches!(piece, Piece::Hex | Piece::Algorithm)) {
+        return Err(Unsupported::Value {
+            host: "netlify",
+            what: "a place elsewhere",
+            value: place.to_string(),
+            problem: "it can't take a digest apart, so there must be {digest}",
+        });
+    }
+    Ok(place.written(|piece| match piece {
+        Piece::Reference => ":splat".to_owned(),
+        piece => plain::target(piece, Algorithm::Sha256, name, ""),
+    }))
+}

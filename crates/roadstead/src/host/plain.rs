@@ -1,0 +1,346 @@
+//! What hosts of plain files have in common: they look at nothing, so what a path is answered with is said by rules over
+//! patterns, the general ones first, and names are listed only where they are exceptions.
+//!
+//! The rules come from [`site::RULES`](crate::site::RULES). What of them no such host can do is left out here, once: the
+//! digest of what a tag names, `ETag`s of our own, other bodies of errors than one for all. A host adds its syntax.
+
+use std::collections::BTreeMap;
+
+use http::HeaderName;
+use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE, ETAG};
+
+use super::Unsupported;
+use super::budget::Limits;
+use crate::oci::{Algorithm, ErrorCode, MediaType, Reference, Repository};
+use crate::site::{Answer, Capture, Content, Extent, Measure, Named, PathPattern, Piece, RULES, Site, Value};
+
+/// Paths that a rule is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Paths<'a> {
+    /// All of the site.
+    All,
+    /// `/v2/`.
+    Ping,
+    /// The list of repositories.
+    Catalog,
+    /// All lists of tags.
+    TagsLists,
+    /// All lists of referrers.
+    Referrers,
+    /// All blobs of an algorithm.
+    Blobs(Algorithm),
+    /// All manifests.
+    Manifests,
+    /// All manifests by digests of an algorithm.
+    Digests(Algorithm),
+    /// A repository's manifests.
+    Repository(String),
+    /// A repository's manifests by digests of an algorithm.
+    RepositoryDigests(String, Algorithm),
+    /// One name.
+    Name(String, &'a Reference),
+}
+
+/// The value of a header.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Header {
+    /// As it stands.
+    Text(String),
+    /// The digest that the path spells.
+    Digest(Algorithm),
+}
+
+/// Which headers answers to some paths have. A later rule of the same header holds instead of an earlier one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct HeaderRule<'a> {
+    pub(super) paths: Paths<'a>,
+    pub(super) headers: Vec<(HeaderName, Header)>,
+}
+
+/// The rules of a site. Hosts follow them for what is missing, too, so they call nothing immutable: that would keep a miss for a
+/// year.
+pub(super) fn header_rules(site: &Site) -> Vec<HeaderRule<'_>> {
+    let types = Types::of(site);
+    let mut rules = vec![rule(Paths::All, &PathPattern::Page.rule().missing, Only::Nosniff)];
+    for of in RULES.iter() {
+        let pattern = of.pattern;
+        let answer = match (&of.found, pattern) {
+            (_, PathPattern::Ping) => &of.missing,
+            (Some(found), _) => found,
+            (None, _) => continue,
+        };
+        let mut push = |paths, media_type| {
+            rules.push(rule(paths, answer, Only::Everything(media_type)));
+        };
+        match pattern {
+            PathPattern::Ping => push(Paths::Ping, None),
+            PathPattern::Catalog => push(Paths::Catalog, None),
+            PathPattern::TagsList => push(Paths::TagsLists, None),
+            PathPattern::Referrers => push(Paths::Referrers, None),
+            PathPattern::Blob if site.blobs_at.is_none() => {
+                Algorithm::ALL.into_iter().for_each(|algorithm| push(Paths::Blobs(algorithm), None));
+            }
+            PathPattern::ManifestByTag if site.manifests_at.is_none() => push(Paths::Manifests, Some(&types.tags)),
+            PathPattern::ManifestByDigest if site.manifests_at.is_none() => {
+                for algorithm in Algorithm::ALL {
+                    push(Paths::Digests(algorithm), Some(&types.digests));
+                }
+            }
+            _ => {}
+        }
+    }
+    // No exception repeats what covers it, and there may be many.
+    leave_out_repeated(&mut rules);
+    let exceptions = types.exceptions.into_iter().map(|(paths, media_type)| HeaderRule {
+        paths,
+        headers: vec![(CONTENT_TYPE, Header::Text(media_type.as_str().to_owned()))],
+    });
+    rules.extend(exceptions);
+    rules
+}
+
+/// Takes out of each rule what the one before that covers it says already, and then the rules that say nothing.
+fn leave_out_repeated(rules: &mut Vec<HeaderRule<'_>>) {
+    for index in (1..rules.len()).rev() {
+        let (before, from) = rules.split_at_mut(index);
+        let rule = &mut from[0];
+        rule.headers.retain(|(name, value)| {
+            let covering = before.iter().rev().filter(|general| general.paths.covers(&rule.paths));
+            let said = covering.flat_map(|general| &general.headers).find(|(of, _)| of == name);
+            said.is_none_or(|(_, said)| said != value)
+        });
+    }
+    rules.retain(|rule| !rule.headers.is_empty());
+}
+
+impl Paths<'_> {
+    /// Whether these are also paths of `self`, which is the more general rule. Of rules by pattern alone.
+    pub(super) fn covers(&self, other: &Self) -> bool {
+        matches!((self, other), (Self::All, _) | (Self::Manifests, Self::Digests(_)))
+    }
+
+    /// Whether these are some of the manifests, so that a rule for all of them came before.
+    pub(super) fn is_some_manifests(&self) -> bool {
+        matches!(self, Self::Digests(_) | Self::Repository(_) | Self::RepositoryDigests(..) | Self::Name(..))
+    }
+}
+
+/// Which headers of an answer a rule has.
+#[derive(Clone, Copy)]
+enum Only<'a> {
+    /// Those that every answer has.
+    Nosniff,
+    /// All that can be said, with this media type where the object decides.
+    Everything(Option<&'a MediaType>),
+}
+
+fn rule<'a>(paths: Paths<'a>, answer: &Answer, only: Only<'_>) -> HeaderRule<'a> {
+    let algorithm = match paths {
+        Paths::Blobs(algorithm) | Paths::Digests(algorithm) => Some(algorithm),
+        _ => None,
+    };
+    let mut headers = Vec::new();
+    for (name, value) in &answer.headers {
+        // Hosts have validators and ranges of their own, or none.
+        if [ETAG, ACCEPT_RANGES].contains(name) {
+            continue;
+        }
+        let text = |text: &str| Some(Header::Text(text.to_owned()));
+        let value = match (value, &only) {
+            (_, Only::Nosniff) if *name != http::header::X_CONTENT_TYPE_OPTIONS => None,
+            (Value::Fixed(fixed), _) if *name == CACHE_CONTROL => {
+                text(if fixed.contains("immutable") { crate::tree::SHORTLY } else { fixed })
+            }
+            (Value::Fixed(fixed), _) => text(fixed),
+            (Value::FromPath(Capture::Digest), _) => algorithm.map(Header::Digest),
+            (Value::OfContent(Content::MediaType), Only::Everything(Some(media_type))) => text(media_type.as_str()),
+            (Value::OfContent(_) | Value::OfPage, _) => None,
+        };
+        headers.extend(value.map(|value| (name.clone(), value)));
+    }
+    HeaderRule { paths, headers }
+}
+
+/// How many bytes of names one expression has: enough that there are few, and little enough that each is soon read.
+const EXPRESSION: usize = 4_000;
+
+/// What is said of the paths that an expression matches.
+type Said = Vec<(HeaderName, Header)>;
+
+/// The rules for hosts that take regular expressions, in the order of the rules: names with the same headers share an
+/// expression, so that there are few however many names there are. A digest's digits are the first capture.
+pub(super) fn expressions(rules: Vec<HeaderRule<'_>>) -> Vec<(String, Said)> {
+    let mut expressions = Vec::new();
+    // No two rules are about one name, so their order is free; and what is said of them alone is a media type.
+    let mut names: BTreeMap<String, (Said, Vec<String>)> = BTreeMap::new();
+    for HeaderRule { paths, headers } in rules {
+        match &paths {
+            Paths::Name(name, reference) => {
+                let path = format!("{name}/manifests/{reference}").replace('.', r"\.");
+                names.entry(format!("{headers:?}")).or_insert_with(|| (headers, Vec::new())).1.push(path);
+            }
+            _ => expressions.push((expression(&paths), headers)),
+        }
+    }
+    for (headers, names) in names.into_values() {
+        let mut rest = &names[..];
+        while !rest.is_empty() {
+            let mut length = 0;
+            let fits = |name: &&String| {
+                length += name.len() + 1;
+                length <= EXPRESSION
+            };
+            let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+            expressions.push((format!("^/v2/(?:{})$", some.join("|")), headers.clone()));
+            rest = others;
+        }
+    }
+    expressions
+}
+
+fn expression(paths: &Paths<'_>) -> String {
+    let quoted = |name: &str| name.replace('.', r"\.");
+    match paths {
+        Paths::All => "^".to_owned(),
+        Paths::Ping => "^/v2/?$".to_owned(),
+        Paths::Catalog => "^/v2/_catalog$".to_owned(),
+        Paths::TagsLists => "^/v2/.+/tags/list$".to_owned(),
+        Paths::Referrers => "^/v2/.+/referrers/[^/]+$".to_owned(),
+        Paths::Blobs(algorithm) => format!("^/v2/.+/blobs/{algorithm}:([0-9a-f]+)$"),
+        Paths::Manifests => "^/v2/.+/manifests/[^/]+$".to_owned(),
+        Paths::Digests(algorithm) => format!("^/v2/.+/manifests/{algorithm}:([0-9a-f]+)$"),
+        Paths::Repository(name) => format!("^/v2/{}/manifests/[^/]+$", quoted(name)),
+        Paths::RepositoryDigests(name, algorithm) => {
+            format!("^/v2/{}/manifests/{algorithm}:([0-9a-f]+)$", quoted(name))
+        }
+        Paths::Name(name, reference) => format!("^/v2/{}/manifests/{}$", quoted(name), quoted(&reference.to_string())),
+    }
+}
+
+/// Which media types names have: one for tags, one for digests, and exceptions. For each repository what is shorter: the
+/// exceptions, or a type of its own with fewer of them.
+struct Types<'a> {
+    tags: MediaType,
+    digests: MediaType,
+    exceptions: Vec<(Paths<'a>, &'a MediaType)>,
+}
+
+impl<'a> Types<'a> {
+    fn of(site: &'a Site) -> Self {
+        let most = |digests: bool| {
+            let names = site.survey.names().map(|(_, named)| named);
+            most_frequent(names.filter(move |named| is_digest(named) == digests))
+        };
+        let mut types = Self {
+            tags: most(false).map_or(MediaType::OCI_INDEX, |(media_type, _)| media_type.clone()),
+            digests: most(true).map_or(MediaType::OCI_MANIFEST, |(media_type, _)| media_type.clone()),
+            exceptions: Vec::new(),
+        };
+        if site.manifests_at.is_some() {
+            return types;
+        }
+        for (repository, names) in &site.survey.repositories {
+            let full = full_name(site, repository);
+            // A rule for all of a repository's manifests would hold for its digests as well: tags first, then these.
+            let tags: Vec<_> = names.iter().filter(|named| !is_digest(named)).collect();
+            let digests: Vec<_> = names.iter().filter(|named| is_digest(named)).collect();
+            let mut algorithms: Vec<_> = digests.iter().map(|named| named.digest.algorithm()).collect();
+            algorithms.sort_unstable();
+            algorithms.dedup();
+            let general = types.tags.clone();
+            let own = cheaper(&tags, &general, 1 + algorithms.len());
+            if let Some(own) = own {
+                types.exceptions.push((Paths::Repository(full.clone()), own));
+            }
+            let general = types.digests.clone();
+            let own_digests = cheaper(&digests, &general, algorithms.len());
+            // The repository's rule for tags has taken the general one's place.
+            let repeated = own_digests.or_else(|| own.and(most_frequent(digests.iter().copied())).map(|(own, _)| own));
+            if let Some(media_type) = repeated.filter(|media_type| Some(*media_type) != own) {
+                let paths = |algorithm: &Algorithm| Paths::RepositoryDigests(full.clone(), *algorithm);
+                types.exceptions.extend(algorithms.iter().map(|algorithm| (paths(algorithm), media_type)));
+            }
+            let tag_type = own.unwrap_or(&types.tags).clone();
+            let digest_type = repeated.unwrap_or(&types.digests).clone();
+            for (named, default) in
+                tags.iter().map(|named| (named, &tag_type)).chain(digests.iter().map(|named| (named, &digest_type)))
+            {
+                if named.media_type != *default {
+                    types.exceptions.push((Paths::Name(full.clone(), &named.reference), &named.media_type));
+                }
+            }
+        }
+        types
+    }
+}
+
+fn is_digest(named: &Named) -> bool {
+    matches!(named.reference, Reference::Digest(_))
+}
+
+/// The type that most of the names have, and how many; of equals the first in order, so that the same tree always gives the
+/// same rules.
+pub(super) fn most_frequent<'a>(names: impl Iterator<Item = &'a Named>) -> Option<(&'a MediaType, usize)> {
+    let mut counts: BTreeMap<&MediaType, usize> = BTreeMap::new();
+    names.for_each(|named| *counts.entry(&named.media_type).or_default() += 1);
+    counts.into_iter().rev().max_by_key(|(_, count)| *count)
+}
+
+/// A type of their own for these names, if with `cost` rules for it fewer are needed than with exceptions from the general one.
+fn cheaper<'a>(names: &[&'a Named], general: &MediaType, cost: usize) -> Option<&'a MediaType> {
+    let (own, count) = most_frequent(names.iter().copied())?;
+    let exceptions = names.iter().filter(|named| named.media_type != *general).count();
+    (cost + names.len() - count < exceptions).then_some(own)
+}
+
+/// A repository's name as clients say it.
+pub(super) fn full_name(site: &Site, repository: &Repository) -> String {
+    match &site.name_prefix {
+        Some(prefix) => format!("{prefix}/{repository}"),
+        None => repository.to_string(),
+    }
+}
+
+/// The tags whose names end in one of these, and where they are: hosts that take names for those of pages.
+pub(super) fn tags_ending<'a>(site: &'a Site, ends: &'a [&str]) -> impl Iterator<Item = (String, &'a Named)> {
+    let named = site.survey.names().filter(|(_, named)| match &named.reference {
+        Reference::Tag(tag) => ends.iter().any(|end| tag.as_str().to_ascii_lowercase().ends_with(end)),
+        Reference::Digest(_) => false,
+    });
+    named.map(move |(repository, named)| (full_name(site, repository), named))
+}
+
+/// A redirect's target, with the host's own words for what depends on the path.
+pub(super) fn target(piece: &Piece, algorithm: Algorithm, name: &str, hex: &str) -> String {
+    match piece {
+        Piece::Text(text) => text.clone(),
+        Piece::Name => name.to_owned(),
+        Piece::Reference => format!("{algorithm}:{hex}"),
+        Piece::Algorithm => algorithm.to_string(),
+        Piece::Hex => hex.to_owned(),
+    }
+}
+
+/// The one body for all that is missing. Most of what is missed is a tag; and a client that asks for referrers must not be told
+/// that it is the repository which is unknown.
+pub(super) fn missing() -> String {
+    ErrorCode::ManifestUnknown.body()
+}
+
+/// Holds the files of a site against what the host takes.
+pub(super) fn check_files(limits: &Limits<'_>, blobs_elsewhere: &'static str) -> Result<(), Unsupported> {
+    let Site { survey, blobs_at, manifests_at, .. } = limits.site;
+    let mut files = survey.lists.clone();
+    let mut add = |extent: &Extent| files = files.and(extent);
+    if manifests_at.is_none() {
+        add(&survey.manifests);
+    }
+    if blobs_at.is_none() {
+        add(&survey.blobs);
+    }
+    if let Some((size, path)) = &files.largest {
+        limits.check(Measure::FileSize, *size, || format!(" for {path}"), blobs_elsewhere)?;
+    }
+    limits.check(Measure::Files, files.files, String::new, "--blobs-at takes the blobs out of the site")?;
+    limits.check(Measure::SiteSize, files.bytes, String::new, "--blobs-at takes the blobs out of the site")
+}

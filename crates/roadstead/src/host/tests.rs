@@ -1,0 +1,267 @@
+//! The table of hosts, and what hosts of plain files render, without any of them.
+
+use super::{Group, HOSTS, Host, Unsupported, find};
+use crate::oci::{Algorithm, MediaType, Reference};
+use crate::site::{Elsewhere, Form, Measure, Named, Raised, Site, Survey};
+
+#[test]
+fn every_host_can_be_named_shown_and_found() {
+    for (index, host) in HOSTS.iter().enumerate() {
+        let name = host.name();
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        assert!(!name.is_empty() && name.chars().all(plain), "{name:?}");
+        assert!(HOSTS[..index].iter().all(|other| other.name() != name), "{name} is there twice");
+        assert!(find(name).is_some_and(|found| found.name() == name));
+        let summary = host.summary();
+        assert!(!summary.is_empty() && summary.len() <= 90 && !summary.contains('\n'), "{name}: {summary:?}");
+        assert!(Group::ALL.contains(&host.group()), "{name}");
+    }
+    assert!(HOSTS.is_sorted_by_key(|host| host.group()), "the groups stand together");
+}
+
+/// A site with these names: repository, reference, media type.
+fn site(names: &[(&str, &str, MediaType)]) -> Site {
+    let mut survey = Survey::default();
+    for (repository, reference, media_type) in names {
+        let digest = Algorithm::Sha256.digest(reference.as_bytes());
+        let reference = match *reference {
+            "@" => Reference::Digest(Algorithm::Sha256.digest(repository.as_bytes())),
+            tag => tag.parse().unwrap(),
+        };
+        let named = Named { reference, media_type: media_type.clone(), digest };
+        survey.repositories.entry(repository.parse().unwrap()).or_default().push(named);
+        survey.manifests.files += 1;
+    }
+    survey.repositories.values_mut().for_each(|names| names.sort_unstable());
+    Site { survey, ..Site::default() }
+}
+
+fn text(host: &str, site: &Site, file: &str) -> String {
+    let files = find(host).unwrap().render(site).unwrap_or_else(|error| panic!("{host}: {error}"));
+    let found = files.iter().find(|of| of.name == file);
+    found.unwrap_or_else(|| panic!("{host} has no {file}: {files:?}")).text.clone()
+}
+
+/// The error for a site that a host can't have.
+fn refused(host: &str, site: &Site) -> Unsupported {
+    find(host).unwrap().render(site).expect_err("it was rendered")
+}
+
+fn plain_hosts() -> impl Iterator<Item = &'static dyn Host> {
+    HOSTS.iter().copied().filter(|host| host.public().is_some())
+}
+
+const INDEX: MediaType = MediaType::OCI_INDEX;
+const MANIFEST: MediaType = MediaType::OCI_MANIFEST;
+const DOCKER: MediaType = MediaType::DOCKER_MANIFEST;
+
+#[test]
+fn the_most_frequent_type_is_the_rule_and_others_are_named() {
+    let site = site(&[("app", "1", INDEX), ("app", "2", INDEX), ("app", "3", MANIFEST), ("app", "@", MANIFEST)]);
+    assert_eq!(
+        text("cloudflare-pages", &site, "public/_headers"),
+        "# A registry of plain files. Made by roadstead.
+
+/*
+  X-Content-Type-Options: nosniff
+
+/v2/
+  Content-Type: application/json
+  Cache-Control: no-cache
+  Docker-Distribution-API-Version: registry/2.0
+
+/v2/_catalog
+  Content-Type: application/json
+  Cache-Control: public, max-age=60
+  Docker-Distribution-API-Version: registry/2.0
+
+/v2/*/tags/list
+  Content-Type: application/json
+  Cache-Control: public, max-age=60
+  Docker-Distribution-API-Version: registry/2.0
+
+/v2/*/manifests/:reference
+  Content-Type: application/vnd.oci.image.index.v1+json
+  Cache-Control: public, max-age=60
+  Docker-Distribution-API-Version: registry/2.0
+
+/v2/*/manifests/sha256::hex
+  ! Content-Type
+  Content-Type: application/vnd.oci.image.manifest.v1+json
+  Docker-Content-Digest: sha256::hex
+
+/v2/*/manifests/sha512::hex
+  ! Content-Type
+  Content-Type: application/vnd.oci.image.manifest.v1+json
+  Docker-Content-Digest: sha512::hex
+
+/v2/*/blobs/sha256::hex
+  Content-Type: application/octet-stream
+  Cache-Control: public, max-age=60
+  Docker-Distribution-API-Version: registry/2.0
+  Docker-Content-Digest: sha256::hex
+
+/v2/*/blobs/sha512::hex
+  Content-Type: application/octet-stream
+  Cache-Control: public, max-age=60
+  Docker-Distribution-API-Version: registry/2.0
+  Docker-Content-Digest: sha512::hex
+
+/v2/*/referrers/:subject
+  Content-Type: application/vnd.oci.image.index.v1+json
+  Cache-Control: public, max-age=60
+  Docker-Distribution-API-Version: registry/2.0
+
+/v2/app/manifests/3
+  ! Content-Type
+  Content-Type: application/vnd.oci.image.manifest.v1+json
+"
+    );
+}
+
+#[test]
+fn a_repository_of_another_type_has_a_rule_of_its_own() {
+    let tags: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
+    let mut names: Vec<_> = tags.iter().flat_map(|tag| [("a", &**tag, INDEX), ("b", &**tag, INDEX)]).collect();
+    let list = MediaType::DOCKER_LIST;
+    names.extend(["1", "2", "3", "4"].map(|tag| ("c", tag, list.clone())));
+    names.extend([("c", "@", DOCKER), ("a", "@", MANIFEST), ("b", "@", MANIFEST)]);
+    let headers = text("cloudflare-pages", &site(&names), "public/_headers");
+    let rules: Vec<_> = headers.lines().filter(|line| line.starts_with("/v2/c/")).collect();
+    // The rule for all would say the digests' type, too: it is said again.
+    assert_eq!(rules, ["/v2/c/manifests/:reference", "/v2/c/manifests/sha256::hex"]);
+    assert_eq!(headers.matches(DOCKER.as_str()).count(), 1, "{headers}");
+}
+
+#[test]
+fn what_looks_like_a_placeholder_is_none() {
+    let mut site = site(&[("app", "1", INDEX), ("app", "2", INDEX), ("b", "@", INDEX), ("app", "@", MANIFEST)]);
+    site.survey.repositories.get_mut(&"app".parse().unwrap()).unwrap().push(Named {
+        reference: Reference::Digest(Algorithm::Sha256.digest(b"other")),
+        media_type: MANIFEST,
+        digest: Algorithm::Sha256.digest(b"other"),
+    });
+    let headers = text("cloudflare-pages", &site, "public/_headers");
+    let hex = Algorithm::Sha256.digest(b"b").hex();
+    assert!(headers.contains(&format!("\n/v2/b/manifests/sha256*{hex}\n")), "{headers}");
+    assert!(!headers.contains(&format!("sha256:{hex}")), "{headers}");
+}
+
+#[test]
+fn names_of_pages_are_rewritten() {
+    let site = site(&[("app", "1.0.html", INDEX), ("app", "index.html", INDEX), ("app", "x", INDEX)]);
+    let redirects = text("cloudflare-pages", &site, "public/_redirects");
+    for tag in ["1.0.html", "index.html"] {
+        let hex = Algorithm::Sha256.digest(tag.as_bytes()).hex();
+        let line = format!("\n/v2/app/manifests/{tag} /v2/app/manifests/sha256%3A{hex} 200\n");
+        assert!(redirects.contains(&line), "{redirects}");
+    }
+    for (host, reference, expected) in
+        [("cloudflare-pages", "1.html", true), ("cloudflare-pages", "1.htm", false), ("firebase", "1.html", false)]
+    {
+        let reference = reference.parse().unwrap();
+        assert_eq!(find(host).unwrap().serves_as_page(Form::Site, &reference), expected, "{host}: {reference}");
+    }
+}
+
+#[test]
+fn names_of_one_type_share_an_expression() {
+    let tags: Vec<String> = (0..1000).map(|n| format!("t{n:04}.x")).collect();
+    let mut names: Vec<_> = tags.iter().map(|tag| ("app", &**tag, INDEX)).collect();
+    let odd: Vec<String> = (0..900).map(|n| format!("odd-{n:04}")).collect();
+    names.extend(odd.iter().map(|tag| ("app", &**tag, DOCKER)));
+    let site = site(&names);
+    let configuration: serde_json::Value = serde_json::from_str(&text("firebase", &site, "firebase.json")).unwrap();
+    let rules = configuration["hosting"]["headers"].as_array().unwrap();
+    assert!(rules.len() < 20, "{} rules", rules.len());
+    let said: usize = rules.iter().map(|rule| rule["regex"].as_str().unwrap().matches("odd-").count()).sum();
+    assert_eq!(said, 900);
+}
+
+#[test]
+fn a_limit_is_named_with_its_source_and_the_way_out() {
+    let odd: Vec<String> = (0..101).map(|n| format!("odd-{n}")).collect();
+    let many: Vec<String> = (0..200).map(|n| format!("t{n}")).collect();
+    let mut names: Vec<_> = many.iter().map(|tag| ("app", &**tag, INDEX)).collect();
+    names.extend(odd.iter().map(|tag| ("app", &**tag, DOCKER)));
+    let rules = refused("cloudflare-pages", &site(&names));
+    let text = rules.to_string();
+    for part in ["cloudflare-pages", "100", "111", "/v2/app/manifests/odd-", "--edge", "developers.cloudflare.com"] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    let mut large = site(&[("app", "1", INDEX)]);
+    large.survey.blobs.largest = Some((30 << 20, "v2/app/blobs/sha256:x".to_owned()));
+    large.survey.blobs.files = 1;
+    for host in ["cloudflare-pages", "cloudflare-workers"] {
+        let text = refused(host, &large).to_string();
+        assert!(text.contains("v2/app/blobs/sha256:x") && text.contains("--blobs-at"), "{text}");
+    }
+    // What is elsewhere counts for nothing, and what somebody pays for is theirs.
+    let elsewhere = Some(Elsewhere::blobs("https://blobs.example").unwrap());
+    assert!(find("cloudflare-pages").unwrap().render(&Site { blobs_at: elsewhere, ..large.clone() }).is_ok());
+    let raised = vec![Raised { measure: Measure::FileSize, at_most: 1 << 30 }];
+    assert!(find("cloudflare-pages").unwrap().render(&Site { raised, ..large }).is_ok());
+
+    let repositories: Vec<String> = (0..60).map(|n| format!("repository-{n}")).collect();
+    let names: Vec<_> = repositories.iter().map(|name| (&**name, "latest", INDEX)).collect();
+    let text = refused("azure-static-web-apps", &site(&names)).to_string();
+    assert!(text.contains("20480") && text.contains("learn.microsoft.com"), "{text}");
+}
+
+#[test]
+fn places_elsewhere_that_a_host_would_not_lead_to() {
+    let blobs = |url: &str| Site { blobs_at: Some(Elsewhere::blobs(url).unwrap()), ..site(&[("app", "1", INDEX)]) };
+    for (host, url) in [
+        ("cloudflare-pages", "http://blobs.example"),
+        ("cloudflare-workers", "http://blobs.example"),
+        ("firebase", "https://blobs.example:8443"),
+        ("firebase", "https://blobs.example/x-{hex}"),
+        ("netlify", "https://blobs.example/{hex}"),
+        ("azure-static-web-apps", "https://blobs.example"),
+    ] {
+        let error = refused(host, &blobs(url));
+        assert!(matches!(error, Unsupported::Value { .. }), "{host}: {error}");
+    }
+    let redirects =
+        text("cloudflare-pages", &blobs("https://blobs.example/a:b/{algorithm}/{hex}"), "public/_redirects");
+    let line = "\n/v2/*/blobs/sha512::hex https://blobs.example/a%3Ab/sha512/:hex 307\n";
+    assert!(redirects.contains(line), "{redirects}");
+    let redirects = text("netlify", &blobs("https://blobs.example"), "public/_redirects");
+    assert!(redirects.contains("\n/v2/app/blobs/* https://blobs.example/v2/app/blobs/:splat 302\n"), "{redirects}");
+}
+
+#[test]
+fn a_repository_that_would_not_be_uploaded() {
+    let names = [("org/node_modules", "1", INDEX)];
+    assert!(matches!(refused("cloudflare-pages", &site(&names)), Unsupported::Value { .. }));
+    assert!(find("cloudflare-workers").unwrap().render(&site(&names)).is_ok());
+}
+
+#[test]
+fn a_script_is_the_same_for_every_tree_but_for_what_bytes_do_not_tell() {
+    let edge = |names: &[_]| Site { form: Form::Edge, ..site(names) };
+    for (host, file) in [("cloudflare-workers", "worker.js"), ("netlify", "netlify/edge-functions/registry.js")] {
+        let one = text(host, &edge(&[("app", "1", INDEX)]), file);
+        assert_eq!(one, text(host, &edge(&[("b/c", "2", DOCKER), ("d", "3", MANIFEST)]), file));
+        let signed = text(host, &edge(&[("app", "old", MediaType::DOCKER_SCHEMA1)]), file);
+        let digest = Algorithm::Sha256.digest(b"old");
+        assert!(signed.contains(&format!("\"/v2/app/manifests/old\": \"{digest}\"")), "{signed}");
+        assert!(!one.contains("*/;"), "something was not filled in: {one}");
+    }
+}
+
+#[test]
+fn every_host_has_a_folder_to_itself_and_refuses_forms_that_it_does_not_know() {
+    for host in plain_hosts() {
+        let public = host.public().unwrap();
+        for file in host.render(&site(&[("app", "1", INDEX)])).unwrap() {
+            assert!(!file.name.starts_with('/') && !file.name.contains(".."), "{}", file.name);
+            assert!(!file.name.starts_with(&format!("{public}/v2/")), "{} would be a part of the tree", file.name);
+        }
+        let error = host.render(&Site { form: Form::Standalone, ..site(&[]) }).expect_err(host.name());
+        assert!(matches!(error, Unsupported::Form { .. }), "{error}");
+        for budget in host.budgets() {
+            assert!(budget.source.starts_with("https://"), "{budget:?}");
+        }
+    }
+}

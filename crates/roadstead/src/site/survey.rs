@@ -1,0 +1,101 @@
+//! What of a tree a host has to be told that can't look at it.
+
+use std::collections::BTreeMap;
+
+use futures::TryStreamExt as _;
+
+use crate::oci::{Digest, MediaType, Reference, Repository};
+use crate::tree::{Shown, Tree, TreeError};
+
+/// How many files there are of a kind, and how large they are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// How many.
+    pub files: u64,
+    /// All their bytes; the same content under two names counts twice, as it does on a host without links.
+    pub bytes: u64,
+    /// The bytes of the largest, and its path.
+    pub largest: Option<(u64, String)>,
+}
+
+impl Extent {
+    fn add(&mut self, size: u64, path: impl FnOnce() -> String) {
+        self.files += 1;
+        self.bytes += size;
+        if self.largest.as_ref().is_none_or(|(largest, _)| size > *largest) {
+            self.largest = Some((size, path()));
+        }
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self {
+            files: self.files + other.files,
+            bytes: self.bytes + other.bytes,
+            largest: self.largest.clone().max(other.largest.clone()),
+        }
+    }
+}
+
+/// A name of a manifest.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Named {
+    /// The tag or digest.
+    pub reference: Reference,
+    /// The media type under which it must be served.
+    pub media_type: MediaType,
+    /// The digest of what it names.
+    pub digest: Digest,
+}
+
+/// The names and sizes in a tree, for hosts that serve plain files and know no more than their configuration says. Some two
+/// hundred bytes for each name of a manifest; blobs are only counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The manifests' names by repository, sorted.
+    pub repositories: BTreeMap<Repository, Vec<Named>>,
+    /// The files of the manifests' names.
+    pub manifests: Extent,
+    /// The files of the blobs' names.
+    pub blobs: Extent,
+    /// All other files: lists.
+    pub lists: Extent,
+}
+
+impl Survey {
+    /// Walks over a tree.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read, or a name in it leads astray.
+    pub async fn of(tree: &Tree) -> Result<Self, TreeError> {
+        let mut survey = Self::default();
+        let mut shown = tree.shown();
+        while let Some((file, size)) = shown.try_next().await? {
+            let path = || file.key(tree).to_string();
+            match &file {
+                Shown::Manifest(repository, reference, pointer) => {
+                    survey.manifests.add(size, path);
+                    let named = Named {
+                        reference: reference.clone(),
+                        media_type: pointer.media_type.clone(),
+                        digest: pointer.digest,
+                    };
+                    survey.repositories.entry(repository.clone()).or_default().push(named);
+                }
+                Shown::Blob(..) => survey.blobs.add(size, path),
+                Shown::Ping | Shown::Catalog | Shown::TagsList(_) | Shown::Referrers(..) => {
+                    survey.lists.add(size, path);
+                }
+            }
+        }
+        survey.repositories.values_mut().for_each(|names| names.sort_unstable());
+        Ok(survey)
+    }
+
+    /// All names of manifests, in order.
+    pub fn names(&self) -> impl Iterator<Item = (&Repository, &Named)> {
+        self.repositories.iter().flat_map(|(repository, names)| names.iter().map(move |named| (repository, named)))
+    }
+}
