@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use roadstead::oci::{Digest, Reference, Repository, Tag};
 use roadstead::tree::{Pointer, Summary, Tree, TreeError};
 
@@ -34,6 +34,9 @@ pub(crate) struct List {
     no_trunc: bool,
 }
 
+/// How many repositories are read at once.
+const AT_ONCE: usize = 8;
+
 /// A name and what it leads to.
 #[derive(serde::Serialize)]
 struct Row {
@@ -58,8 +61,7 @@ pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow:
 
     // Names and types are in links; all else is in manifests and configs, and ten thousand of them take a moment.
     let summarized = args.long || output.format == Printed::Json;
-    let mut rows = Vec::new();
-    for repository in repositories {
+    let listed = stream::iter(repositories).map(async |repository| {
         let wanted: Vec<&Name> = args.names.iter().filter(|name| name.repository == repository).collect();
         let mut listed = list(&tree, &repository, &wanted, &args).await?;
         if !wanted.is_empty() && listed.is_empty() {
@@ -69,8 +71,9 @@ pub(crate) async fn run(args: List, global: &Global, output: &Output) -> anyhow:
         if summarized {
             summarize(&tree, &repository, &mut listed).await?;
         }
-        rows.extend(listed);
-    }
+        anyhow::Ok(listed)
+    });
+    let rows: Vec<Row> = listed.buffered(AT_ONCE).try_concat().await?;
     match output.format {
         Printed::Json => output.json(&rows),
         Printed::Text if args.flat => rows.iter().try_for_each(|row| output.result(&row.name())),

@@ -186,6 +186,9 @@ pub enum DigestError {
 /// Cuts hostile text to what an error message can bear.
 pub(crate) fn excerpt(text: &str) -> String {
     const LIMIT: usize = 200;
+    if text.len() <= LIMIT {
+        return text.to_owned();
+    }
     match text.char_indices().nth(LIMIT) {
         None => text.to_owned(),
         Some((end, _)) => format!("{}…", &text[..end]),

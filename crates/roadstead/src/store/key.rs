@@ -50,8 +50,21 @@ impl Key {
     ///
     /// [`KeyError`] if `component` can't be one.
     pub fn child(&self, component: &str) -> Result<Self, KeyError> {
-        format!("{self}/{component}").parse()
+        let good = !component.contains('/') && is_component(component);
+        let whole = || format!("{}/{component}", self.0);
+        if good { Ok(Self(whole().into())) } else { Err(KeyError(crate::oci::excerpt(&whole()))) }
     }
+
+    /// A key made of names that were parsed, and whose grammars allow nothing that a key can't hold.
+    pub(crate) fn of_names(text: String) -> Self {
+        debug_assert!(text.parse::<Self>().is_ok(), "{text:?} is no key");
+        Self(text.into())
+    }
+}
+
+/// Whether a text can stand between slashes.
+fn is_component(text: &str) -> bool {
+    !matches!(text, "" | "." | "..") && text.len() <= 255 && !text.bytes().any(|b| b.is_ascii_control() || b == b'\\')
 }
 
 impl std::borrow::Borrow<str> for Key {
@@ -64,10 +77,7 @@ impl FromStr for Key {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
-        let component = |c: &str| {
-            !matches!(c, "" | "." | "..") && c.len() <= 255 && !c.bytes().any(|b| b.is_ascii_control() || b == b'\\')
-        };
-        if text.split('/').all(component) { Ok(Self(text.into())) } else { Err(KeyError(crate::oci::excerpt(text))) }
+        if text.split('/').all(is_component) { Ok(Self(text.into())) } else { Err(KeyError(crate::oci::excerpt(text))) }
     }
 }
 

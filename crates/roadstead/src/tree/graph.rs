@@ -12,7 +12,7 @@ use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag};
 use crate::store::{Listed, Naming, StoreError};
 
-/// How many manifests one task reads.
+/// How many manifests one task reads at most.
 const CHUNK: usize = 256;
 /// How many such tasks there are at once; the runtime has as many threads for them as the machine has processors.
 const CHUNKS_AT_ONCE: usize = 8;
@@ -34,6 +34,10 @@ pub(super) struct Graph {
     parents: BTreeMap<Digest, Vec<Digest>>,
     referrers: BTreeMap<Digest, Vec<Digest>>,
     tagged: BTreeMap<Digest, Vec<Tag>>,
+    /// How many tags and manifests there are besides, if only some were [asked about](About).
+    pub(super) others: usize,
+    /// And what of the blobs that were asked about these need.
+    pub(super) needed_by_others: BTreeSet<Digest>,
 }
 
 /// A manifest by its digest.
@@ -43,6 +47,14 @@ pub(super) struct Node {
     pub(super) needs: Option<Needs>,
 }
 
+/// What is known of a manifest.
+enum Read {
+    /// What it needs, and what is wrong with its bytes.
+    Node(Node, Option<TreeError>),
+    /// Only that it is none of those that were asked about and refers to none, and which of the blobs it needs.
+    Other(Vec<Digest>),
+}
+
 /// What a manifest names.
 pub(super) struct Needs {
     pub(super) children: Box<[Digest]>,
@@ -50,9 +62,6 @@ pub(super) struct Needs {
     pub(super) blobs: Box<[Digest]>,
     pub(super) subject: Option<Digest>,
     pub(super) size: u64,
-    /// Whether all of it is known. Else it is an image that names none of the manifests that were [asked for](About), and of
-    /// the blobs only those that were.
-    whole: bool,
     /// An index that says nothing of its own, as lists of referrers do.
     bare_index: bool,
 }
@@ -68,7 +77,6 @@ impl Needs {
             blobs: { manifest.blobs() }.filter(|blob| !blob.is_nondistributable()).map(|blob| blob.digest).collect(),
             subject: manifest.subject().map(|subject| subject.digest),
             size: manifest.bytes().len() as u64,
-            whole: true,
             bare_index,
         }
     }
@@ -92,30 +100,31 @@ impl About {
         new
     }
 
-    /// What a manifest needs of this, without parsing it: an image whose text has none of the manifests' digests refers to
-    /// none of them, and what it needs of the blobs is among the digests that it has. `None` if that can't be said.
-    fn needs_of(&self, pointer: &Pointer, bytes: &Bytes) -> Option<Needs> {
+    /// What a manifest needs of the blobs, without parsing it, if it has nothing to do with the manifests: an image whose text
+    /// has none of their digests refers to none of them, and what it needs of the blobs is among the digests that it has. `None`
+    /// if that can't be said.
+    fn blobs_of_other(&self, pointer: &Pointer, bytes: &Bytes) -> Option<Vec<Digest>> {
         const IMAGES: [MediaType; 2] = [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST];
         let is_image = IMAGES.contains(&pointer.media_type) && !self.manifests.contains(&pointer.digest);
         // What is escaped may be a digest.
         if !is_image || bytes.contains(&b'\\') || pointer.digest.algorithm().digest(bytes) != pointer.digest {
             return None;
         }
-        let found: BTreeSet<Digest> = digests_in(bytes).collect();
-        if !found.is_disjoint(&self.manifests) {
-            return None;
+        let mut blobs = Vec::new();
+        for digest in digests_in(bytes) {
+            if self.manifests.contains(&digest) {
+                return None;
+            }
+            blobs.extend(self.blobs.contains(&digest).then_some(digest));
         }
-        let blobs = found.intersection(&self.blobs).copied().collect();
-        let size = bytes.len() as u64;
-        Some(Needs { children: Box::default(), blobs, subject: None, size, whole: false, bare_index: false })
+        Some(blobs)
     }
 }
 
 /// Everything in a text that is a digest.
 fn digests_in(text: &[u8]) -> impl Iterator<Item = Digest> {
-    let colons = text.iter().enumerate().filter(|(_, byte)| **byte == b':').map(|(position, _)| position);
-    colons.filter_map(|colon| {
-        let begin = colon.checked_sub(6)?;
+    memchr::memchr_iter(b':', text).filter_map(|colon| {
+        let begin = colon.checked_sub(6).filter(|begin| text[*begin..].starts_with(b"sha"))?;
         let digits = text[colon + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
         std::str::from_utf8(&text[begin..=colon + digits]).ok()?.parse().ok()
     })
@@ -127,7 +136,8 @@ impl Tree {
         self.graph_about(repository, None).await
     }
 
-    /// Everything that a repository names, and who needs some manifests and blobs of it: most of the others are not parsed.
+    /// Everything that a repository names, or of it what has to do with some manifests and blobs: of the others most are not
+    /// parsed, and only counted.
     pub(super) async fn graph_about(
         &self,
         repository: &Repository,
@@ -144,16 +154,20 @@ impl Tree {
                 Err(_) => {}
             }
         }
-        let mut tagged = HashMap::new();
-        for (tag, pointer) in self.resolve_all(repository, tags).await? {
+        let names = self.resolve_all(repository, tags).await?;
+        let (fallbacks, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|(tag, _)| tag.is_referrers_fallback());
+        graph.lists.extend(fallbacks.into_iter().map(|(_, pointer)| (pointer.digest, pointer)));
+        let mut tagged = HashMap::with_capacity(names.len());
+        for (tag, pointer) in names {
+            let digest = pointer.digest;
+            if about.is_none_or(|about| about.manifests.contains(&digest)) || graph.lists.contains_key(&digest) {
+                graph.tags.insert(tag, digest);
+            } else {
+                graph.others += 1;
+            }
             if self.0.store.naming() == Naming::Links {
                 // Names of one manifest lead to the same bytes, so that the one by digest need not be asked.
-                tagged.insert(pointer.digest, pointer.clone());
-            }
-            if tag.is_referrers_fallback() {
-                graph.lists.insert(pointer.digest, pointer);
-            } else {
-                graph.tags.insert(tag, pointer.digest);
+                tagged.insert(digest, pointer);
             }
         }
         let (tree, repository, about, tagged) = (self.clone(), repository.clone(), about.cloned(), Arc::new(tagged));
@@ -165,15 +179,23 @@ impl Tree {
                     None => tree.resolve_sound(&repository, &digest.into()).await?,
                 };
                 match pointer {
-                    Some(pointer) => tree.node(pointer, about.as_deref()).await.map(Some),
+                    Some(pointer) => tree.read(pointer, about.as_deref()).await.map(Some),
                     None => Ok(None),
                 }
             }
         });
-        for (node, damage) in read.await?.into_iter().flatten() {
-            let digest = node.pointer.digest;
-            graph.damage.extend(damage.map(|damage| (digest, damage)));
-            graph.manifests.insert(digest, node);
+        for read in read.await?.into_iter().flatten() {
+            match read {
+                Read::Node(node, damage) => {
+                    let digest = node.pointer.digest;
+                    graph.damage.extend(damage.map(|damage| (digest, damage)));
+                    graph.manifests.insert(digest, node);
+                }
+                Read::Other(blobs) => {
+                    graph.others += 1;
+                    graph.needed_by_others.extend(blobs);
+                }
+            }
         }
         graph.connect();
         Ok(graph)
@@ -194,21 +216,20 @@ impl Tree {
         Ok(resolved.await?.into_iter().flatten().collect())
     }
 
-    /// A manifest and what it needs, and what is wrong with its bytes.
-    async fn node(&self, pointer: Pointer, about: Option<&About>) -> Result<(Node, Option<TreeError>), TreeError> {
+    async fn read(&self, pointer: Pointer, about: Option<&About>) -> Result<Read, TreeError> {
         if let Some(about) = about
             && let Some(object) = self.0.store.get(&pointer.at, None).await?
             && object.entry.size <= MAX_MANIFEST_SIZE
-            && let Some(needs) =
-                about.needs_of(&pointer, &object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?)
+            && let Some(blobs) =
+                about.blobs_of_other(&pointer, &object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?)
         {
-            return Ok((Node { pointer, needs: Some(needs) }, None));
+            return Ok(Read::Other(blobs));
         }
         let (needs, damage) = match self.manifest(&pointer).await {
             Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
             other => (other?.as_ref().map(Needs::of), None),
         };
-        Ok((Node { pointer, needs }, damage))
+        Ok(Read::Node(Node { pointer, needs }, damage))
     }
 
     /// What manifests below and including one name.
@@ -311,10 +332,7 @@ impl Graph {
         if !needs.bare_index || !self.tagged(digest).is_empty() {
             return false;
         }
-        let mut subjects = { needs.children.iter() }.filter_map(|child| {
-            let child = self.needs(child).filter(|child| child.whole)?;
-            Some(child.subject)
-        });
+        let mut subjects = { needs.children.iter() }.filter_map(|child| Some(self.needs(child)?.subject));
         let first = subjects.next().flatten();
         first.is_some() && subjects.all(|subject| subject == first)
     }
@@ -339,12 +357,14 @@ where
     F: Future<Output = Result<R, TreeError>> + Send + 'static,
 {
     let mut results = Vec::with_capacity(items.len());
+    // Few are work for all threads, too.
+    let most = items.len().div_ceil(CHUNKS_AT_ONCE).clamp(QUESTIONS_AT_ONCE, CHUNK);
     let mut items = items.into_iter().peekable();
     // Who stops waiting stops the tasks.
     let mut tasks = JoinSet::new();
     loop {
         while tasks.len() < CHUNKS_AT_ONCE && items.peek().is_some() {
-            let chunk: Vec<T> = items.by_ref().take(CHUNK).collect();
+            let chunk: Vec<T> = items.by_ref().take(most).collect();
             let work = work.clone();
             tasks.spawn(async move {
                 stream::iter(chunk).map(work).buffer_unordered(QUESTIONS_AT_ONCE).try_collect::<Vec<R>>().await
@@ -394,12 +414,11 @@ mod tests {
         let shared = image.manifest.layers()[0].digest;
         let mut about = About::default();
         about.blobs.extend([shared, Algorithm::Sha256.digest(b"another")]);
-        let needs = about.needs_of(&pointer(&image), image.manifest.bytes()).unwrap();
-        assert_eq!((&*needs.blobs, needs.whole), (&[shared][..], false));
+        assert_eq!(about.blobs_of_other(&pointer(&image), image.manifest.bytes()), Some(vec![shared]));
         // Other bytes than those of its digest are looked at closely, and so is what names a manifest that is asked for.
-        assert!(about.needs_of(&pointer(&image), referrer.manifest.bytes()).is_none());
+        assert!(about.blobs_of_other(&pointer(&image), referrer.manifest.bytes()).is_none());
         about.manifests.insert(subject.digest());
-        assert!(about.needs_of(&pointer(&referrer), referrer.manifest.bytes()).is_none());
-        assert!(about.needs_of(&pointer(&image), image.manifest.bytes()).is_some());
+        assert!(about.blobs_of_other(&pointer(&referrer), referrer.manifest.bytes()).is_none());
+        assert!(about.blobs_of_other(&pointer(&image), image.manifest.bytes()).is_some());
     }
 }

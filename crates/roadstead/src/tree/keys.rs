@@ -11,8 +11,13 @@ pub(crate) const REFERRERS: &str = "referrers";
 
 /// Everything here is built from parsed names, whose grammars allow nothing that a key can't hold: components of a
 /// repository have 255 bytes at most, tags 128, digests 135, the second half of a media type 127.
-fn key(text: &str) -> Key {
-    text.parse().expect("parsed names make keys")
+fn key(text: impl Into<String>) -> Key {
+    Key::of_names(text.into())
+}
+
+/// A key of several parts. Made in one piece, since trees have many.
+fn joined(parts: &[&str]) -> Key {
+    Key::of_names(parts.join("/"))
 }
 
 /// The root of what clients ask for.
@@ -39,37 +44,37 @@ pub fn catalog() -> Key {
 /// The folder of a repository.
 #[must_use]
 pub fn repository(repository: &Repository) -> Key {
-    key(&format!("v2/{repository}"))
+    key(format!("v2/{repository}"))
 }
 
 /// One of a repository's folders.
 #[must_use]
 pub(crate) fn folder(repository: &Repository, folder: &str) -> Key {
-    key(&format!("v2/{repository}/{folder}"))
+    key(format!("v2/{repository}/{folder}"))
 }
 
 /// The name of a manifest.
 #[must_use]
 pub fn manifest(repository: &Repository, reference: &Reference) -> Key {
-    key(&format!("v2/{repository}/{MANIFESTS}/{reference}"))
+    joined(&["v2", repository.as_str(), MANIFESTS, &reference.to_string()])
 }
 
 /// The name of a blob.
 #[must_use]
 pub fn blob(repository: &Repository, digest: &Digest) -> Key {
-    key(&format!("v2/{repository}/{BLOBS}/{digest}"))
+    joined(&["v2", repository.as_str(), BLOBS, &digest.to_string()])
 }
 
 /// The list of a repository's tags.
 #[must_use]
 pub fn tags_list(repository: &Repository) -> Key {
-    key(&format!("v2/{repository}/{TAGS}/list"))
+    key(format!("v2/{repository}/{TAGS}/list"))
 }
 
 /// The list of what refers to `subject`.
 #[must_use]
 pub fn referrers(repository: &Repository, subject: &Digest) -> Key {
-    key(&format!("v2/{repository}/{REFERRERS}/{subject}"))
+    key(format!("v2/{repository}/{REFERRERS}/{subject}"))
 }
 
 /// The name under which clients look for that list where there is no referrers API.
@@ -82,13 +87,13 @@ pub fn referrers_fallback(repository: &Repository, subject: &Digest) -> Key {
 #[must_use]
 pub fn manifest_content(media_type: &MediaType, digest: &Digest) -> Key {
     let name = media_type.as_str();
-    key(&format!("content/{MANIFESTS}/{name}/{digest}"))
+    key(format!("content/{MANIFESTS}/{name}/{digest}"))
 }
 
 /// The bytes of a blob, in a store with links.
 #[must_use]
 pub fn blob_content(digest: &Digest) -> Key {
-    key(&format!("content/{BLOBS}/{digest}"))
+    key(format!("content/{BLOBS}/{digest}"))
 }
 
 /// Where the bytes lie, in a store with links.
@@ -151,13 +156,13 @@ pub(crate) fn format() -> Key {
 /// What was left out of an index on purpose.
 #[must_use]
 pub(crate) fn left_out(repository: &Repository, index: &Digest) -> Key {
-    key(&format!(".roadstead/left-out/{repository}/{index}"))
+    key(format!(".roadstead/left-out/{repository}/{index}"))
 }
 
 /// The folder of the records of a repository's indexes.
 #[must_use]
 pub(crate) fn left_out_folder(repository: &Repository) -> Key {
-    key(&format!(".roadstead/left-out/{repository}"))
+    key(format!(".roadstead/left-out/{repository}"))
 }
 
 /// Says that a repository holds a blob, in a store without links. A hint: it may be out of date. Its name is one
@@ -165,7 +170,7 @@ pub(crate) fn left_out_folder(repository: &Repository) -> Key {
 #[must_use]
 pub(crate) fn hint(repository: &Repository, blob: &Digest) -> Key {
     let name = repository.as_str().replace('/', ":");
-    key(&format!(".roadstead/holders/{blob}/{name}"))
+    key(format!(".roadstead/holders/{blob}/{name}"))
 }
 
 /// The repository that a hint names.
@@ -184,7 +189,7 @@ pub(crate) fn hint_of(hint: &Key) -> Option<(Repository, Digest)> {
 /// The hints for a blob.
 #[must_use]
 pub(crate) fn hints(blob: &Digest) -> Key {
-    key(&format!(".roadstead/holders/{blob}"))
+    key(format!(".roadstead/holders/{blob}"))
 }
 
 /// What a link leads to.

@@ -289,7 +289,8 @@ impl Released {
 impl Graph {
     /// Whether no manifest of the repository stays, and no tag.
     pub(super) fn is_all(&self, doomed: &Doomed) -> bool {
-        self.manifests.keys().all(|digest| doomed.manifests.contains(digest))
+        self.others == 0
+            && self.manifests.keys().all(|digest| doomed.manifests.contains(digest))
             && self.tags.keys().all(|tag| doomed.tags.contains(tag))
     }
 
@@ -333,7 +334,7 @@ impl Graph {
                 blobs.remove(&blob);
             }
         }
-        blobs
+        &blobs - &self.needed_by_others
     }
 }
 

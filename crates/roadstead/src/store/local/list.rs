@@ -1,35 +1,37 @@
 //! What lies in a folder.
 
-use std::fs;
-use std::path::PathBuf;
+use std::io;
+use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::{fs, os::fd::OwnedFd};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
+use rustix::fs::{FileType, OFlags, RawDir};
 
-use super::open::{is_absent, leads_through_link};
+use super::open::{is_absent, open_no_links};
 use super::{StoreError, blocking, failed};
 
-/// How many entries are read at first: many only ask whether there is anything.
-const FIRST: usize = 32;
+/// How many bytes of entries are read at first, some dozens: many only ask whether there is anything.
+const FIRST: usize = 4 << 10;
 /// And how many then.
-const BATCH: usize = 1024;
+const THEN: usize = 64 << 10;
 
 /// A folder being listed.
 enum Folder {
     Unopened(PathBuf),
-    Open(PathBuf, fs::ReadDir),
+    Open(PathBuf, OwnedFd),
 }
 
 impl Folder {
-    /// Its entries from here on, and how many to read; `None` if it isn't there.
-    fn open(self) -> Result<Option<(PathBuf, fs::ReadDir, usize)>, StoreError> {
+    /// The folder, and how many bytes of entries to read; `None` if it isn't there, or is reached through a link.
+    fn open(self) -> Result<Option<(PathBuf, OwnedFd, usize)>, StoreError> {
         match self {
-            Self::Open(path, entries) => Ok(Some((path, entries, BATCH))),
-            Self::Unopened(path) if leads_through_link(&path) => Ok(None),
-            Self::Unopened(path) => match fs::read_dir(&path) {
-                Ok(entries) => Ok(Some((path, entries, FIRST))),
-                Err(e) if is_absent(&e) => Ok(None),
+            Self::Open(path, folder) => Ok(Some((path, folder, THEN))),
+            Self::Unopened(path) => match open_no_links(&path, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(folder) => Ok(Some((path, folder.into(), FIRST))),
+                Err(e) if is_absent(&e) || super::open::is_link(&e) => Ok(None),
                 Err(e) => Err(failed("listing", &path, e)),
             },
         }
@@ -46,25 +48,44 @@ pub(super) fn entries<T: Send + 'static>(
     stream::try_unfold(Folder::Unopened(folder), move |folder| {
         let make = make.clone();
         blocking(move || {
-            let Some((path, mut entries, most)) = folder.open()? else { return Ok(None) };
-            let mut batch = Vec::new();
-            let mut more = false;
-            for entry in entries.by_ref().take(most) {
-                more = true;
-                let failed = |e| failed("listing", &path, e);
-                let entry = entry.map_err(failed)?;
-                match entry.file_type() {
-                    Ok(kind) => {
-                        batch.extend(entry.file_name().to_str().and_then(|name| make(name, kind.is_dir())).map(Ok));
-                    }
-                    // Some file systems don't tell the kind with the name, and it went meanwhile.
-                    Err(e) if is_absent(&e) => {}
-                    Err(e) => return Err(failed(e)),
-                }
-            }
-            Ok(more.then(|| (stream::iter(batch), Folder::Open(path, entries))))
+            let Some((path, folder, size)) = folder.open()? else { return Ok(None) };
+            let read = some(&folder, &path, size, &*make).map_err(|e| failed("listing", &path, e))?;
+            Ok(read.map(|read| (stream::iter(read.into_iter().map(Ok)), Folder::Open(path, folder))))
         })
     })
     .try_flatten()
     .boxed()
+}
+
+/// The next entries, as many as the kernel gives at once; `None` at the end.
+fn some<T>(
+    folder: &OwnedFd,
+    path: &Path,
+    size: usize,
+    make: &impl Fn(&str, bool) -> Option<T>,
+) -> io::Result<Option<Vec<T>>> {
+    let mut buffer = vec![MaybeUninit::uninit(); size];
+    let mut entries = RawDir::new(folder, &mut buffer);
+    let mut made = Vec::new();
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().to_str()
+            && !matches!(name, "." | "..")
+        {
+            let kind = match entry.file_type() {
+                // Some file systems don't tell the kind with the name, and it may have gone meanwhile.
+                FileType::Unknown => match fs::symlink_metadata(path.join(name)) {
+                    Ok(metadata) => Some(metadata.is_dir()),
+                    Err(e) if is_absent(&e) => None,
+                    Err(e) => return Err(e),
+                },
+                kind => Some(kind == FileType::Directory),
+            };
+            made.extend(kind.and_then(|is_folder| make(name, is_folder)));
+        }
+        if entries.is_buffer_empty() {
+            return Ok(Some(made));
+        }
+    }
+    Ok(None)
 }

@@ -58,6 +58,6 @@ fn errno(e: &io::Error) -> Option<Errno> {
 }
 
 /// Whether the error says that a path is a link, or leads through one.
-fn is_link(e: &io::Error) -> bool {
+pub(super) fn is_link(e: &io::Error) -> bool {
     errno(e) == Some(Errno::LOOP)
 }
