@@ -78,7 +78,7 @@ impl Host for GithubPages {
     }
 
     fn summary(&self) -> &'static str {
-        "the files as they are, for who needs no media types; a signed site for podman, skopeo and CRI-O"
+        "plain files; with --flavour schema1 a signed site for podman and skopeo"
     }
 
     fn headerless(&self) -> Option<Headerless> {
