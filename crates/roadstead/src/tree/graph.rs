@@ -50,7 +50,7 @@ pub(super) struct Node {
 /// What is known of a manifest.
 enum Read {
     /// What it needs, and what is wrong with its bytes.
-    Node(Node, Option<TreeError>),
+    Node(Box<(Node, Option<TreeError>)>),
     /// Only that it is none of those that were asked about and refers to none, and which of the blobs it needs.
     Other(Vec<Digest>),
 }
@@ -186,7 +186,8 @@ impl Tree {
         });
         for read in read.await?.into_iter().flatten() {
             match read {
-                Read::Node(node, damage) => {
+                Read::Node(read) => {
+                    let (node, damage) = *read;
                     let digest = node.pointer.digest;
                     graph.damage.extend(damage.map(|damage| (digest, damage)));
                     graph.manifests.insert(digest, node);
@@ -229,7 +230,7 @@ impl Tree {
             Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
             other => (other?.as_ref().map(Needs::of), None),
         };
-        Ok(Read::Node(Node { pointer, needs }, damage))
+        Ok(Read::Node(Box::new((Node { pointer, needs }, damage))))
     }
 
     /// What manifests below and including one name.
