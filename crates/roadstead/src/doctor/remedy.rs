@@ -60,7 +60,8 @@ fn on(cause: Cause, host: Host) -> Option<&'static str> {
             "Name the type in `vercel.json`, under `headers`, by path."
         }
         (C::TypeMissing | C::TypeWrong | C::TypeParameters, H::GithubPages | H::GitlabPages | H::Kubo | H::Python) => {
-            "This host can set no types: put one that can in front of it, or serve manifests elsewhere and leave only blobs here."
+            "This host can set no types: put `roadstead serve --upstream URL` in front of it, or serve manifests elsewhere and leave \
+             only blobs here. For podman, skopeo and CRI-O alone, `roadstead config --flavour schema1` writes a site that needs none."
         }
         (C::Encoded, H::S3 | H::Minio | H::R2) => {
             "Store the object again without Content-Encoding: `aws s3 cp s3://… s3://… --metadata-directive REPLACE`."
