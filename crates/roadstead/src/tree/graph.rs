@@ -171,7 +171,7 @@ impl Tree {
             }
         }
         let (tree, repository, about, tagged) = (self.clone(), repository.clone(), about.cloned(), Arc::new(tagged));
-        let read = spread(digests, move |digest: Digest| {
+        let read = self.spread(digests, move |digest: Digest| {
             let (tree, repository, about, tagged) = (tree.clone(), repository.clone(), about.clone(), tagged.clone());
             async move {
                 let pointer = match tagged.get(&digest) {
@@ -205,7 +205,7 @@ impl Tree {
     /// What some tags of a repository lead to; those are left out that lead nowhere, or astray.
     async fn resolve_all(&self, repository: &Repository, tags: Vec<Tag>) -> Result<Vec<(Tag, Pointer)>, TreeError> {
         let (tree, repository) = (self.clone(), repository.clone());
-        let resolved = spread(tags, move |tag: Tag| {
+        let resolved = self.spread(tags, move |tag: Tag| {
             let (tree, repository) = (tree.clone(), repository.clone());
             async move {
                 let reference = Reference::Tag(tag);
@@ -346,41 +346,50 @@ impl Graph {
     }
 }
 
-/// Does `work` on each item, on all threads of the runtime: questions to a directory are answered where they are asked, so
-/// one task alone would do them one by one.
-pub(super) async fn spread<T, R, F>(
-    items: Vec<T>,
-    work: impl Fn(T) -> F + Clone + Send + 'static,
-) -> Result<Vec<R>, TreeError>
-where
-    T: Send + 'static,
-    R: Send + 'static,
-    F: Future<Output = Result<R, TreeError>> + Send + 'static,
-{
-    let mut results = Vec::with_capacity(items.len());
-    // Few are work for all threads, too.
-    let most = items.len().div_ceil(CHUNKS_AT_ONCE).clamp(QUESTIONS_AT_ONCE, CHUNK);
-    let mut items = items.into_iter().peekable();
-    // Who stops waiting stops the tasks.
-    let mut tasks = JoinSet::new();
-    loop {
-        while tasks.len() < CHUNKS_AT_ONCE && items.peek().is_some() {
-            let chunk: Vec<T> = items.by_ref().take(most).collect();
-            let work = work.clone();
-            tasks.spawn(async move {
-                stream::iter(chunk).map(work).buffer_unordered(QUESTIONS_AT_ONCE).try_collect::<Vec<R>>().await
-            });
-        }
-        match tasks.join_next().await {
-            None => return Ok(results),
-            Some(Ok(done)) => results.extend(done?),
-            Some(Err(e)) => match e.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(e) => {
-                    let (operation, what) = ("running", "a task".to_owned());
-                    return Err(StoreError::Io { operation, what, source: e.into() }.into());
-                }
-            },
+impl Tree {
+    /// Does `work` on each item, on all threads of the runtime: questions to a directory are answered where they are asked, so
+    /// one task alone would do them one by one. In a store that is far away each task asks several at once.
+    pub(super) async fn spread<T, R, F>(
+        &self,
+        items: Vec<T>,
+        work: impl Fn(T) -> F + Clone + Send + 'static,
+    ) -> Result<Vec<R>, TreeError>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        F: Future<Output = Result<R, TreeError>> + Send + 'static,
+    {
+        let is_near = self.0.store.naming() == Naming::Links;
+        let mut results = Vec::with_capacity(items.len());
+        // Few are work for all threads, too.
+        let most = items.len().div_ceil(CHUNKS_AT_ONCE).clamp(QUESTIONS_AT_ONCE, CHUNK);
+        let mut items = items.into_iter().peekable();
+        // Who stops waiting stops the tasks.
+        let mut tasks = JoinSet::new();
+        loop {
+            while tasks.len() < CHUNKS_AT_ONCE && items.peek().is_some() {
+                let chunk: Vec<T> = items.by_ref().take(most).collect();
+                let work = work.clone();
+                tasks.spawn(async move {
+                    let questions = stream::iter(chunk).map(work);
+                    if is_near {
+                        questions.then(|answer| answer).try_collect::<Vec<R>>().await
+                    } else {
+                        questions.buffer_unordered(QUESTIONS_AT_ONCE).try_collect().await
+                    }
+                });
+            }
+            match tasks.join_next().await {
+                None => return Ok(results),
+                Some(Ok(done)) => results.extend(done?),
+                Some(Err(e)) => match e.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(e) => {
+                        let (operation, what) = ("running", "a task".to_owned());
+                        return Err(StoreError::Io { operation, what, source: e.into() }.into());
+                    }
+                },
+            }
         }
     }
 }

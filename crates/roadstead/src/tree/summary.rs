@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::graph::spread;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, Manifest, MediaType, Platform, Reference, Repository};
@@ -75,7 +74,7 @@ impl Tree {
         pointers: Vec<Pointer>,
     ) -> Result<BTreeMap<Digest, Summary>, TreeError> {
         let (tree, repository) = (self.clone(), repository.clone());
-        let summaries = spread(pointers, move |pointer: Pointer| {
+        let summaries = self.spread(pointers, move |pointer: Pointer| {
             let (tree, repository) = (tree.clone(), repository.clone());
             async move { Ok((pointer.digest, tree.summary(&repository, &pointer).await?)) }
         });

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::graph::spread;
 use super::keys::Content;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::oci::{Digest, Reference, Repository, Tag};
@@ -191,7 +190,7 @@ impl Tree {
     /// As [`resolve`](Self::resolve).
     pub async fn tags(&self, repository: &Repository) -> Result<BTreeMap<Tag, Pointer>, TreeError> {
         let (tree, in_repository) = (self.clone(), repository.clone());
-        let resolved = spread(self.read_tags(repository).await?.into_iter().collect(), move |tag: Tag| {
+        let resolved = self.spread(self.read_tags(repository).await?.into_iter().collect(), move |tag: Tag| {
             let (tree, repository) = (tree.clone(), in_repository.clone());
             async move {
                 // It may have gone since it was listed.

@@ -7,7 +7,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::{Check, Derived, Finding};
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store::{Key, Listed, LockMode, Naming, StoreError};
-use crate::tree::graph::{Graph, spread};
+use crate::tree::graph::Graph;
 use crate::tree::keys::{self, Content};
 use crate::tree::remove::{Doomed, display};
 use crate::tree::sink::WRITERS;
@@ -135,7 +135,7 @@ impl Tree {
             }
         }
         let (tree, name) = (self.clone(), repository.clone());
-        let looked = spread(needed_by.keys().copied().collect(), move |blob: Digest| {
+        let looked = self.spread(needed_by.keys().copied().collect(), move |blob: Digest| {
             let (tree, name) = (tree.clone(), name.clone());
             async move { Ok((blob, tree.has_blob(&name, &blob).await?)) }
         });
