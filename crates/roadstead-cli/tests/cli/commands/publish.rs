@@ -152,6 +152,8 @@ fn the_pages_of_the_hosts_of_plain_files() {
         include_str!("../../../../../docs/hosts/firebase.md"),
         include_str!("../../../../../docs/hosts/azure-static-web-apps.md"),
         include_str!("../../../../../docs/hosts/vercel.md"),
+        include_str!("../../../../../docs/hosts/static-web-server.md"),
+        include_str!("../../../../../docs/hosts/apache-htaccess.md"),
     ];
     for page in pages {
         let scene = Scene::filled();
