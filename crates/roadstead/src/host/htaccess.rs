@@ -241,27 +241,3 @@ fn errors() -> String {
     );
     text
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::oci::Algorithm;
-
-    #[test]
-    fn what_a_server_might_run() {
-        for (tag, expected) in [
-            ("1.php", true),
-            ("1.php8", true),
-            ("1.PHP.gz", true),
-            ("a.phtml", true),
-            ("1.shtml", true),
-            ("php", false),
-            ("8.3-fpm", false),
-            ("1.0", false),
-            ("1.0.html", false),
-        ] {
-            assert_eq!(is_program(&tag.parse().unwrap()), expected, "{tag}");
-        }
-        assert!(!is_program(&Reference::Digest(Algorithm::Sha256.digest(b"x"))));
-    }
-}

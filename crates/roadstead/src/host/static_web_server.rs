@@ -3,10 +3,10 @@
 //! `*` in the patterns of its headers reaches any depth, and all rules that match hold, the later one instead of the earlier:
 //! so what can't be told apart by a pattern is by the order. Patterns are held against the path as it was sent, in which the
 //! colon of a digest may be escaped; those of redirects and rewrites are another kind, with captures.
+//!
+//! What isn't there is answered with the page of that name, if there is one: so a tag that ends in `.html` must be no file.
 
 use std::fmt::Write as _;
-
-use http::HeaderName;
 
 use super::budget::Limits;
 use super::plain::{self, Header, HeaderRule, Paths};
@@ -36,6 +36,10 @@ impl Host for StaticWebServer {
         Some("public")
     }
 
+    fn serves_as_page(&self, _form: Form, reference: &Reference) -> bool {
+        matches!(reference, Reference::Tag(tag) if tag.as_str().to_ascii_lowercase().ends_with(".html"))
+    }
+
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
         let limits = Limits { host: NAME, budgets: self.budgets(), site };
         if site.form != Form::Site {
@@ -43,8 +47,9 @@ impl Host for StaticWebServer {
         }
         plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
         let mut text = GENERAL.to_owned();
-        for (from, to) in [("/v2", "/v2/index.html"), ("/v2/", "/v2/index.html")] {
-            let _ = write!(text, "\n[[advanced.rewrites]]\nsource = {}\ndestination = {}\n", quoted(from), quoted(to));
+        for (from, to) in rewrites(site) {
+            let _ =
+                write!(text, "\n[[advanced.rewrites]]\nsource = {}\ndestination = {}\n", quoted(&from), quoted(&to));
         }
         for (from, to) in redirects(site) {
             let _ = write!(
@@ -54,10 +59,15 @@ impl Host for StaticWebServer {
                 quoted(&to)
             );
         }
-        for (paths, headers) in headers(site)? {
-            let _ = write!(text, "\n[[advanced.headers]]\nsource = {}\n[advanced.headers.headers]\n", quoted(&paths));
-            for (name, value) in headers {
-                let _ = writeln!(text, "{} = {}", site::spelled(&name), quoted(&value));
+        for HeaderRule { paths, headers } in rules(site)? {
+            let said = headers.iter().filter_map(|(name, value)| match value {
+                Header::Text(value) => Some(format!("{} = {}\n", site::spelled(name), quoted(value))),
+                Header::Digest(_) => None,
+            });
+            let said: String = said.collect();
+            if !said.is_empty() {
+                let source = quoted(&pattern(&paths));
+                let _ = write!(text, "\n[[advanced.headers]]\nsource = {source}\n[advanced.headers.headers]\n{said}");
             }
         }
         Ok(vec![
@@ -95,8 +105,8 @@ fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Patterns and what is said of them.
-fn headers(site: &Site) -> Result<Vec<(String, Vec<(HeaderName, String)>)>, Unsupported> {
+/// The rules, in the order that tells apart what patterns don't.
+fn rules(site: &Site) -> Result<Vec<HeaderRule<'_>>, Unsupported> {
     let mut rules = plain::header_rules(site);
     for rule in &rules {
         if let Paths::Repository(name) = &rule.paths {
@@ -110,14 +120,7 @@ fn headers(site: &Site) -> Result<Vec<(String, Vec<(HeaderName, String)>)>, Unsu
         paths if paths.is_some_manifests() => 2,
         _ => 3,
     });
-    let said = rules.into_iter().map(|HeaderRule { paths, headers }| {
-        let headers = headers.into_iter().filter_map(|(name, value)| match value {
-            Header::Text(value) => Some((name, value)),
-            Header::Digest(_) => None,
-        });
-        (pattern(&paths), headers.collect::<Vec<_>>())
-    });
-    Ok(said.filter(|(_, headers)| !headers.is_empty()).collect())
+    Ok(rules)
 }
 
 /// Refuses what no order helps with: the pattern of one repository's manifests would be one of another's.
@@ -153,6 +156,18 @@ fn pattern(paths: &Paths<'_>) -> String {
 
 /// A colon, which clients may escape.
 const COLON: &str = "{:,%3A,%3a}";
+
+/// The ping, and tags that are no files.
+fn rewrites(site: &Site) -> Vec<(String, String)> {
+    let mut rewrites: Vec<_> = ["/v2", "/v2/"].map(|from| (from.to_owned(), "/v2/index.html".to_owned())).into();
+    if site.manifests_at.is_none() {
+        for (name, named) in plain::tags_ending(site, &[".html"]) {
+            let at = format!("/v2/{name}/manifests");
+            rewrites.push((format!("{at}/{}", named.reference), format!("{at}/{}", named.digest)));
+        }
+    }
+    rewrites
+}
 
 /// From patterns to what isn't in the site. `{**}` captures a name, `{*}` a component, and each choice counts as one, too.
 fn redirects(site: &Site) -> Vec<(String, String)> {

@@ -156,9 +156,12 @@ fn names_of_pages_are_rewritten() {
         let line = format!("\n/v2/app/manifests/{tag} /v2/app/manifests/sha256%3A{hex} 200\n");
         assert!(redirects.contains(&line), "{redirects}");
     }
-    for (host, reference, expected) in
-        [("cloudflare-pages", "1.html", true), ("cloudflare-pages", "1.htm", false), ("firebase", "1.html", false)]
-    {
+    for (host, reference, expected) in [
+        ("cloudflare-pages", "1.html", true),
+        ("cloudflare-pages", "1.htm", false),
+        ("firebase", "1.html", false),
+        ("static-web-server", "1.html", true),
+    ] {
         let reference = reference.parse().unwrap();
         assert_eq!(find(host).unwrap().serves_as_page(Form::Site, &reference), expected, "{host}: {reference}");
     }
@@ -235,6 +238,36 @@ fn a_repository_that_would_not_be_uploaded() {
     let names = [("org/node_modules", "1", INDEX)];
     assert!(matches!(refused("cloudflare-pages", &site(&names)), Unsupported::Value { .. }));
     assert!(find("cloudflare-workers").unwrap().render(&site(&names)).is_ok());
+}
+
+#[test]
+fn names_of_programs_are_no_files_but_lead_to_what_they_name() {
+    let host = find("apache-htaccess").unwrap();
+    let site = site(&[("app", "1.php", INDEX), ("app", "1.0.tar.gz", INDEX)]);
+    let text = text("apache-htaccess", &site, "public/v2/.htaccess");
+    let digest = Algorithm::Sha256.digest(b"1.php");
+    let line = format!("\nRewriteRule \"^app/manifests/1\\.php$\" \"/v2/app/manifests/{digest}\" [END]\n");
+    assert!(text.contains(&line), "{text}");
+    for (tag, expected) in [("1.php", true), ("1.PHP8.gz", true), ("1.0.tar.gz", false), ("php", false)] {
+        assert_eq!(host.serves_as_page(Form::Site, &tag.parse().unwrap()), expected, "{tag}");
+    }
+    let blobs_at = Some(Elsewhere::blobs("https://blobs.example/a%20b/{hex}").unwrap());
+    let text = self::text("apache-htaccess", &Site { blobs_at, ..site }, "public/v2/.htaccess");
+    assert!(text.contains(r#" "https://blobs.example/a\%20b/$3" [R=307,NE,L]"#), "{text}");
+}
+
+/// A pattern reaches any depth: what would be taken for another's is refused, and only that.
+#[test]
+fn manifests_below_manifests() {
+    let tags: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
+    let mut names: Vec<_> = tags.iter().map(|tag| ("app", &**tag, INDEX)).collect();
+    names.push(("x/manifests/y", "1", INDEX));
+    let configuration = text("static-web-server", &site(&names), "sws.toml");
+    let at = |pattern: &str| configuration.find(&format!("source = \"{pattern}\"\n")).unwrap();
+    assert!(at("/v2/*/manifests/*") < at("/v2/*/tags/list"), "{configuration}");
+    names.extend(tags[..5].iter().map(|tag| ("x", &**tag, DOCKER)));
+    let error = refused("static-web-server", &site(&names)).to_string();
+    assert!(error.contains("x/manifests/y"), "{error}");
 }
 
 #[test]
