@@ -96,7 +96,7 @@ fn what_is_not_written() {
         $ roadstead publish site:site --host nginx
         --- stderr
         error: invalid value 'nginx' for '--host <HOST>'
-          [possible values: cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel]
+          [possible values: static-web-server, cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel, apache-htaccess]
 
         For more information, try '--help'.
         --- exit code 2
