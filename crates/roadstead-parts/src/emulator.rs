@@ -128,7 +128,7 @@ fn shared_hosting(public: &Path, port: &Port) -> String {
     AllowEncodedSlashes NoDecode
     <Directory "{public}">
         Options Indexes FollowSymLinks MultiViews Includes ExecCGI
-        AllowOverride All
+        AllowOverride FileInfo Indexes Options=Indexes,MultiViews,Includes,ExecCGI,SymLinksIfOwnerMatch
         Require all granted
         DirectoryIndex index.php index.html
         AddHandler cgi-script .cgi .pl

@@ -89,8 +89,8 @@ fn is_program(reference: &Reference) -> bool {
 }
 
 const FIRST: &str = r#"# A registry of plain files. Made by roadstead.
-# Needs Apache 2.4.13 or newer with mod_headers, mod_rewrite, mod_setenvif, mod_mime and mod_dir, and AllowOverride with
-# FileInfo, Indexes and Options.
+# Needs Apache 2.4.13 or newer with mod_headers, mod_rewrite, mod_setenvif, mod_mime and mod_dir; and AllowOverride All, or
+# FileInfo Indexes Options=Indexes,MultiViews,Includes,ExecCGI,SymLinksIfOwnerMatch.
 Options -MultiViews -Indexes -Includes -ExecCGI +SymLinksIfOwnerMatch
 DirectoryIndex index.html
 <If "true">
