@@ -3,9 +3,11 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::{Folder, Invocation, Isolation, Port, Served, part};
+use crate::web::apache;
+use crate::{Extent, Folder, Invocation, Isolation, Port, Served, part};
 
-/// A vendor's own emulator of what it hosts, which takes minutes to install and Node to run.
+/// What hosts a folder of plain files: mostly a vendor's own emulator of what it hosts, which takes minutes to install and Node
+/// to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Emulator {
     /// Cloudflare Pages: wrangler, which runs the real workerd.
@@ -18,6 +20,10 @@ pub enum Emulator {
     Firebase,
     /// Azure Static Web Apps.
     StaticWebApps,
+    /// static-web-server itself.
+    StaticWebServer,
+    /// Apache as a shared host runs it: what may be said is said by `.htaccess` files, and what others want by extensions is on.
+    SharedHosting,
 }
 
 /// An emulator that serves a site until the value is dropped.
@@ -86,6 +92,13 @@ impl Emulator {
             Self::StaticWebApps => {
                 within.arg(tool("swa")).args(["start", "public", "--host", "127.0.0.1", "--port", &number])
             }
+            Self::StaticWebServer => {
+                within.arg(part::built("bin/static-web-server")).args(["--host", "127.0.0.1", "--port", &number])
+            }
+            Self::SharedHosting => {
+                folder.write("shared.conf", shared_hosting(&site.join("public"), &port));
+                apache(&folder, "shared.conf", Extent::Site, &port)
+            }
         };
         let served = Served::start(&invocation, Isolation::Namespaces, folder, || answers(&port));
         Emulated { served, port }
@@ -102,6 +115,43 @@ impl Emulated {
     pub fn log(&self) -> String {
         self.served.log()
     }
+}
+
+/// What a shared host has in its own configuration: everything that could get into the way.
+fn shared_hosting(public: &Path, port: &Port) -> String {
+    let (address, public) = (port.address(), public.display());
+    format!(
+        r#"Listen {address}
+<VirtualHost {address}>
+    ServerName shared.invalid
+    DocumentRoot "{public}"
+    AllowEncodedSlashes NoDecode
+    <Directory "{public}">
+        Options Indexes FollowSymLinks MultiViews Includes ExecCGI
+        AllowOverride FileInfo Indexes Options=Indexes,MultiViews,Includes,ExecCGI,SymLinksIfOwnerMatch
+        Require all granted
+        DirectoryIndex index.php index.html
+        AddHandler cgi-script .cgi .pl
+        AddHandler type-map .var
+        AddType text/html .shtml .html
+        AddType application/x-gzip .gz .tgz
+        AddEncoding x-gzip .gz .tgz
+        AddOutputFilter INCLUDES .shtml .html
+        SetOutputFilter DEFLATE
+        Header set Cache-Control "max-age=7200"
+        Header set X-Content-Type-Options "nosniff"
+        ExpiresActive On
+        ExpiresDefault "access plus 1 hour"
+    </Directory>
+    <FilesMatch "\.ph(?:p|tml)|^0$">
+        SetHandler cgi-script
+    </FilesMatch>
+    <Files ".ht*">
+        Require all denied
+    </Files>
+</VirtualHost>
+"#
+    )
 }
 
 /// Whether it answers as a registry does: some accept connections long before they serve.

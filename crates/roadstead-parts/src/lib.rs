@@ -11,7 +11,7 @@
 //!
 //!  Distribution, Nginx, WebServer, Buckets, Miniflare   servers
 //!  PlainServer, Kubo                    hosts of files without headers
-//!  Emulator     what vendors give to try out what they host
+//!  Emulator     what vendors give to try out what they host, and hosts of plain files themselves
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
 //!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
 //!  Cosign, Notation                     programs that sign and verify

@@ -92,7 +92,7 @@ fn caddy(folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocation
         .arg(whole)
 }
 
-fn apache(folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocation {
+pub(crate) fn apache(folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocation {
     let path = folder.path().display();
     let modules = [
         "mpm_event",
@@ -107,6 +107,10 @@ fn apache(folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocatio
         "expires",
         "headers",
         "lua",
+        "rewrite",
+        "setenvif",
+        "include",
+        "cgi",
     ];
     let modules: String = modules
         .iter()

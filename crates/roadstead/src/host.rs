@@ -16,6 +16,7 @@ mod cloudfront;
 mod edge;
 mod firebase;
 mod headerless;
+mod htaccess;
 mod lighttpd;
 mod lua;
 mod netlify;
@@ -23,6 +24,7 @@ mod nginx;
 mod plain;
 mod r2;
 mod s3;
+mod static_web_server;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -65,7 +67,8 @@ pub trait Host: Sync {
         &[]
     }
 
-    /// Whether it takes a name for that of a page, and may answer one for another: no such file must be in the folder.
+    /// Whether it takes a name for that of a page, and may answer one for another, or for that of a program, and may run it: no
+    /// such file must be in the folder.
     fn serves_as_page(&self, _form: Form, _reference: &Reference) -> bool {
         false
     }
@@ -82,7 +85,7 @@ pub trait Host: Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Group {
-    /// A web server over the tree's folder.
+    /// A web server, over the tree's folder or over one of plain files.
     Server,
     /// A service for web sites, to which a copy of the files is deployed.
     Site,
@@ -117,12 +120,14 @@ pub static HOSTS: &[&dyn Host] = &[
     &caddy::Caddy,
     &apache::Apache,
     &lighttpd::Lighttpd,
+    &static_web_server::StaticWebServer,
     &cloudflare::Pages,
     &cloudflare::Workers,
     &netlify::Netlify,
     &firebase::Firebase,
     &azure::StaticWebApps,
     &vercel::Vercel,
+    &htaccess::Htaccess,
     &r2::R2,
     &s3::S3,
     &cloudfront::CloudFront,

@@ -156,9 +156,12 @@ fn names_of_pages_are_rewritten() {
         let line = format!("\n/v2/app/manifests/{tag} /v2/app/manifests/sha256%3A{hex} 200\n");
         assert!(redirects.contains(&line), "{redirects}");
     }
-    for (host, reference, expected) in
-        [("cloudflare-pages", "1.html", true), ("cloudflare-pages", "1.htm", false), ("firebase", "1.html", false)]
-    {
+    for (host, reference, expected) in [
+        ("cloudflare-pages", "1.html", true),
+        ("cloudflare-pages", "1.htm", false),
+        ("firebase", "1.html", false),
+        ("static-web-server", "1.html", true),
+    ] {
         let reference = reference.parse().unwrap();
         assert_eq!(find(host).unwrap().serves_as_page(Form::Site, &reference), expected, "{host}: {reference}");
     }
@@ -238,6 +241,36 @@ fn a_repository_that_would_not_be_uploaded() {
 }
 
 #[test]
+fn names_of_programs_are_no_files_but_lead_to_what_they_name() {
+    let host = find("apache-htaccess").unwrap();
+    let site = site(&[("app", "1.php", INDEX), ("app", "1.0.tar.gz", INDEX)]);
+    let text = text("apache-htaccess", &site, "public/v2/.htaccess");
+    let digest = Algorithm::Sha256.digest(b"1.php");
+    let line = format!("\nRewriteRule \"^app/manifests/1\\.php$\" \"/v2/app/manifests/{digest}\" [END]\n");
+    assert!(text.contains(&line), "{text}");
+    for (tag, expected) in [("1.php", true), ("1.PHP8.gz", true), ("1.0.tar.gz", false), ("php", false)] {
+        assert_eq!(host.serves_as_page(Form::Site, &tag.parse().unwrap()), expected, "{tag}");
+    }
+    let blobs_at = Some(Elsewhere::blobs("https://blobs.example/a%20b/{hex}").unwrap());
+    let text = self::text("apache-htaccess", &Site { blobs_at, ..site }, "public/v2/.htaccess");
+    assert!(text.contains(r#" "https://blobs.example/a\%20b/$3" [R=307,NE,L]"#), "{text}");
+}
+
+/// A pattern reaches any depth: what would be taken for another's is refused, and only that.
+#[test]
+fn manifests_below_manifests() {
+    let tags: Vec<String> = (0..9).map(|n| format!("t{n}")).collect();
+    let mut names: Vec<_> = tags.iter().map(|tag| ("app", &**tag, INDEX)).collect();
+    names.push(("x/manifests/y", "1", INDEX));
+    let configuration = text("static-web-server", &site(&names), "sws.toml");
+    let at = |pattern: &str| configuration.find(&format!("source = \"{pattern}\"\n")).unwrap();
+    assert!(at("/v2/*/manifests/*") < at("/v2/*/tags/list"), "{configuration}");
+    names.extend(tags[..5].iter().map(|tag| ("x", &**tag, DOCKER)));
+    let error = refused("static-web-server", &site(&names)).to_string();
+    assert!(error.contains("x/manifests/y"), "{error}");
+}
+
+#[test]
 fn a_script_is_the_same_for_every_tree_but_for_what_bytes_do_not_tell() {
     let edge = |names: &[_]| Site { form: Form::Edge, ..site(names) };
     for (host, file) in [("cloudflare-workers", "worker.js"), ("netlify", "netlify/edge-functions/registry.js")] {
@@ -256,7 +289,10 @@ fn every_host_has_a_folder_to_itself_and_refuses_forms_that_it_does_not_know() {
         let public = host.public().unwrap();
         for file in host.render(&site(&[("app", "1", INDEX)])).unwrap() {
             assert!(!file.name.starts_with('/') && !file.name.contains(".."), "{}", file.name);
-            assert!(!file.name.starts_with(&format!("{public}/v2/")), "{} would be a part of the tree", file.name);
+            let in_tree = file.name.strip_prefix(&format!("{public}/v2/"));
+            // So begins no repository's name.
+            let beside = in_tree.is_none_or(|name| name.starts_with(['.', '_']) && name != "_catalog");
+            assert!(beside, "{} would be a part of the tree", file.name);
         }
         let error = host.render(&Site { form: Form::Standalone, ..site(&[]) }).expect_err(host.name());
         assert!(matches!(error, Unsupported::Form { .. }), "{error}");

@@ -99,7 +99,9 @@ impl PlainFolder {
         files: &[(&str, &str)],
     ) -> Result<Published, PublishError> {
         let mut published = Published::default();
-        let mut held = HashSet::new();
+        let within =
+            |(name, _): &(&str, &str)| Path::new(name).strip_prefix(options.public).ok()?.to_str().map(str::to_owned);
+        let mut held: HashSet<String> = files.iter().filter_map(within).collect();
         let mut last = Vec::new();
         let mut copied = HashMap::new();
         let mut shown = tree.shown();

@@ -123,6 +123,68 @@ fn list(name: &str) -> Vec<Deviation> {
                 },
             },
         ],
+        "apache-htaccess" => vec![
+            Deviation {
+                said: "`ETag` is Apache's own, so no digest is known in `If-None-Match` or `If-Range`",
+                touches: |case| matches!(case.status, 200 | 206 | 304),
+                instead: |case| {
+                    case.headers.retain(|(name, _)| *name != "etag");
+                    let conditional = case.send.iter().any(|(name, _)| *name == "If-Range");
+                    if case.status == 304 || conditional {
+                        found(case);
+                    }
+                },
+            },
+            Deviation {
+                said: "what a tag names has no `Docker-Content-Digest`",
+                touches: |case| names_a_tag(case) && matches!(case.status, 200 | 206),
+                instead: |case| set(case, "docker-content-digest", None),
+            },
+            Deviation {
+                said: "a 416 has no `Content-Range`",
+                touches: |case| case.status == 416,
+                instead: |case| {
+                    set(case, "content-range", None);
+                    case.body = Some(b"range not satisfiable".to_vec());
+                },
+            },
+            Deviation {
+                said: "a range that ends before it begins is ignored",
+                touches: |case| case.send.iter().any(|(_, value)| value == "bytes=500-0"),
+                instead: found,
+            },
+            Deviation {
+                said: "`Allow` names `TRACE` as well, where the server has it",
+                touches: |case| case.status == 405,
+                instead: |case| set(case, "allow", Some("GET, HEAD, TRACE")),
+            },
+            Deviation {
+                said: "a `HEAD` of what is missing says no length",
+                touches: |case| case.method == "HEAD" && case.status == 404,
+                instead: |case| case.body = None,
+            },
+            Deviation {
+                said: "a name longer than a file's may be is a 403 with Apache's own page",
+                touches: |case| case.path.len() > 300,
+                instead: |case| {
+                    its_own(case);
+                    case.status = 403;
+                },
+            },
+            Deviation {
+                said: "`/v2` is sent to `/v2/`",
+                touches: |case| case.path == "/v2",
+                instead: |case| {
+                    its_own(case);
+                    case.status = 301;
+                },
+            },
+            Deviation {
+                said: "lists say `Accept-Ranges`",
+                touches: |case| case.path == "/v2/_catalog" && case.method == "GET",
+                instead: |case| set(case, "accept-ranges", Some("bytes")),
+            },
+        ],
         "varnish" => vec![
             Deviation {
                 said: "lists say `Accept-Ranges`",

@@ -1,7 +1,8 @@
-//! Folders of plain files, under the emulators that the hosts' vendors give away.
+//! Folders of plain files, under the emulators that the hosts' vendors give away, and under the programs themselves.
 //!
 //! An emulator is not the host; what only the host does is said on its page.
 
+mod htaccess;
 mod netlify;
 mod tree;
 mod vercel;
@@ -137,7 +138,7 @@ impl Hosted {
             "/secret.key".to_owned(),
         ] {
             let answer = get(&address, &path);
-            let referrers_of_none = says.tag_digests && path.contains("/referrers/");
+            let referrers_of_none = says.no_referrers && path.contains("/referrers/");
             let expected = if referrers_of_none { 200 } else { 404 };
             if answer.status != expected {
                 wrong(&path, format!("status {} instead of {expected}", answer.status));
@@ -184,13 +185,17 @@ struct Says {
     digests: bool,
     /// The digest of what a tag names, and all else that takes a script.
     tag_digests: bool,
+    /// That nothing refers to something, instead of a 404.
+    no_referrers: bool,
 }
 
 /// What rules over patterns say.
-const RULES: Says = Says { types: true, digests: true, tag_digests: false };
+const RULES: Says = Says { types: true, digests: true, tag_digests: false, no_referrers: false };
 /// What rules without captures say.
 const TYPES: Says = Says { digests: false, ..RULES };
-const SCRIPT: Says = Says { tag_digests: true, ..RULES };
+const SCRIPT: Says = Says { tag_digests: true, ..HTACCESS };
+/// What rules with conditions say besides.
+const HTACCESS: Says = Says { no_referrers: true, ..RULES };
 
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
@@ -254,6 +259,21 @@ fn azure_static_web_apps() {
     let emulated = hosted.emulate(Emulator::StaticWebApps);
     hosted.check(&emulated, TYPES);
     hosted.pull(&emulated, &[]);
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn static_web_server() {
+    let hosted = Hosted::new("static-web-server", |_, _| {});
+    let emulated = hosted.emulate(Emulator::StaticWebServer);
+    hosted.check(&emulated, TYPES);
+    hosted.pull(&emulated, &[]);
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn static_web_server_with_blobs_elsewhere() {
+    hybrid("static-web-server", Emulator::StaticWebServer, Form::Site, TYPES);
 }
 
 /// The script answers as the built-in server does, by the same table.

@@ -96,7 +96,7 @@ fn what_is_not_written() {
         $ roadstead publish site:site --host nginx
         --- stderr
         error: invalid value 'nginx' for '--host <HOST>'
-          [possible values: cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel]
+          [possible values: static-web-server, cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel, apache-htaccess]
 
         For more information, try '--help'.
         --- exit code 2
@@ -152,6 +152,8 @@ fn the_pages_of_the_hosts_of_plain_files() {
         include_str!("../../../../../docs/hosts/firebase.md"),
         include_str!("../../../../../docs/hosts/azure-static-web-apps.md"),
         include_str!("../../../../../docs/hosts/vercel.md"),
+        include_str!("../../../../../docs/hosts/static-web-server.md"),
+        include_str!("../../../../../docs/hosts/apache-htaccess.md"),
     ];
     for page in pages {
         let scene = Scene::filled();

@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use roadstead::host::HOSTS;
-use roadstead_parts::{Client, Containerd, Crane, Dockerd, Extent, Folder, Nginx, Port, Skopeo, WebServer, clients};
+use roadstead_parts::{
+    Client, Containerd, Crane, Dockerd, Emulator, Extent, Folder, Nginx, Port, Skopeo, WebServer, clients,
+};
 
 use super::expected::{Expected, expected};
 use super::kinds::{Kind, kinds};
@@ -49,10 +51,20 @@ const START: &[(&str, Start)] = &[
     ("caddy", |place| web_server(place, "caddy")),
     ("apache", |place| web_server(place, "apache")),
     ("lighttpd", |place| web_server(place, "lighttpd")),
+    ("apache-htaccess", |place| {
+        let site = Folder::new();
+        let to = format!("site:{}", site.join("site").display());
+        place.run(&["publish", &to, "--host", "apache-htaccess"]).ok();
+        let running = Emulator::SharedHosting.start(&site.join("site"));
+        Deployed::new(running.authority(), (running, site))
+    }),
 ];
 
-/// Hosts that no machine but their vendor's can be, and why.
-const NOT_HERE: &[(&str, &str)] = &[];
+/// Hosts that aren't started here, and why.
+const NOT_HERE: &[(&str, &str)] = &[(
+    "static-web-server",
+    "it takes minutes to build; crates/roadstead/tests/site/hosted.rs starts it, and has every client pull from it",
+)];
 
 fn web_server(place: &Place, name: &str) -> Deployed {
     let port = Port::free();

@@ -53,7 +53,7 @@ fn the_vendor_reads_the_rules_as_they_are_meant() {
 fn the_emulator_serves_what_the_tree_has() {
     let hosted = Hosted::new("netlify", |_, _| {});
     let emulated = hosted.emulate(Emulator::Netlify);
-    hosted.check(&emulated, Says { types: false, digests: false, tag_digests: false });
+    hosted.check(&emulated, Says { types: false, digests: false, tag_digests: false, no_referrers: false });
 }
 
 /// Answers with a script's default export, whose `context.next` reads files.
