@@ -13,9 +13,11 @@ mod budget;
 mod caddy;
 mod cloudflare;
 mod cloudfront;
+mod compose;
 mod edge;
 mod firebase;
 mod headerless;
+mod kubernetes;
 mod lighttpd;
 mod lua;
 mod netlify;
@@ -23,6 +25,8 @@ mod nginx;
 mod plain;
 mod r2;
 mod s3;
+mod shell;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -129,6 +133,9 @@ pub static HOSTS: &[&dyn Host] = &[
     &headerless::GithubPages,
     &headerless::GitlabPages,
     &headerless::Ipfs,
+    &compose::Compose,
+    &kubernetes::Kubernetes,
+    &systemd::Systemd,
 ];
 
 /// The media types that nearly all manifests have, most frequent first. A server that can't read a link looks for a digest in

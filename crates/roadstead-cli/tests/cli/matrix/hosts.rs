@@ -52,7 +52,9 @@ const START: &[(&str, Start)] = &[
 ];
 
 /// Hosts that no machine but their vendor's can be, and why.
-const NOT_HERE: &[(&str, &str)] = &[];
+const NOT_HERE: &[(&str, &str)] = &[("compose", SHELL), ("kubernetes", SHELL), ("systemd", SHELL)];
+
+const SHELL: &str = "it starts serve, nginx or caddy, which are here; that it does is proven in `shells.rs`";
 
 fn web_server(place: &Place, name: &str) -> Deployed {
     let port = Port::free();
