@@ -27,15 +27,16 @@ export HOME=/srv/work PATH="$5/bin:$PATH"
 cd /srv/work
 "#;
 
-/// What comes after them: a pull, which says the digest.
+/// What comes after them: a pull, which says the digest, and what a unit's limits would have made of it.
 const PULL: &str = r"
 skopeo copy -q --src-tls-verify=false --digestfile digest docker://127.0.0.1:5000/app:1.0 dir:pulled >&2
+if [ -e /run/trace/calls ]; then systemctl judge; fi
 cat digest
 ";
 
 /// Types lines on a machine with the tree at a place, pulls from what they started, and compares.
 fn typed(lines: &str, place: &str) {
-    for program in ["ip", "unshare", "setpriv", "curl", "skopeo", "nginx", "caddy", "systemd-analyze"] {
+    for program in ["ip", "unshare", "setpriv", "curl", "skopeo", "nginx", "caddy", "strace", "systemd-analyze"] {
         part::installed(program);
     }
     part::installed("/usr/lib/python3/dist-packages/yaml/cyaml.py");

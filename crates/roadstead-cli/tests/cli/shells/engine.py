@@ -5,8 +5,9 @@ runs as. The file is read by the reader that they have themselves, where it can 
 calls it has given it mounts, processes and a network of its own. It is done when the service is well, by the file's own probe.
 """
 
-import json, os, shlex, subprocess, sys, time
+import json, os, re, shlex, subprocess, sys, time
 
+TRACE = "/run/trace/calls"
 PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -36,15 +37,36 @@ def wait(probe):
         time.sleep(0.05)
 
 
+def judged(settings):
+    """Fails if what was started asked for something that the unit takes away."""
+    allowed, wanted = set(), ["@system-service"]
+    assert ["SystemCallFilter", *wanted] in settings, settings
+    while wanted:
+        said = subprocess.run(["systemd-analyze", "syscall-filter", wanted.pop()], capture_output=True, text=True, check=True)
+        names = [line.strip() for line in said.stdout.splitlines()[1:]]
+        wanted += [name for name in names if name.startswith("@")]
+        allowed.update(names)
+    with open(TRACE) as file:
+        trace = file.read()
+    asked = set(re.findall(r"^\d+ +(\w+)\(", trace, re.MULTILINE))
+    assert "listen" in asked and asked <= allowed, asked - allowed
+    (families,) = [value.split() for key, value in settings if key == "RestrictAddressFamilies"]
+    assert set(re.findall(r" socket\((\w+)", trace)) <= set(families), families
+    if ["MemoryDenyWriteExecute", "yes"] in settings:
+        assert "PROT_WRITE|PROT_EXEC" not in trace, "memory that is written and executed"
+
+
 def systemctl(arguments):
     unit = "/etc/systemd/system/roadstead.service"
     if arguments == ["daemon-reload"]:
         said = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=True)
         assert said.stdout + said.stderr == "", said
         return
-    assert arguments == ["enable", "--now", "roadstead"], arguments
     with open(unit) as file:
         settings = [line.rstrip("\n").split("=", 1) for line in file if "=" in line and line[0] != "#"]
+    if arguments == ["judge"]:
+        return judged(settings)
+    assert arguments == ["enable", "--now", "roadstead"], arguments
     of = lambda name: [value for key, value in settings if key == name]
     for folder in of("RuntimeDirectory"):
         os.mkdir(f"/run/{folder}", 0o755)
@@ -53,7 +75,9 @@ def systemctl(arguments):
     word = lambda text: text.replace("%%", "%").replace("$$", "$")
     (tree,) = [word(place) for line in of("BindReadOnlyPaths") for place in shlex.split(line)]
     (line,) = of("ExecStart")
-    start([word(argument) for argument in shlex.split(line)], of("Environment"), mounts=[(tree, tree)])
+    os.mkdir(os.path.dirname(TRACE))
+    os.chmod(os.path.dirname(TRACE), 0o777)
+    start(["strace", "-f", "-o", TRACE, *(word(argument) for argument in shlex.split(line))], of("Environment"), mounts=[(tree, tree)])
     wait(["curl", "-fs", "http://127.0.0.1:5000/v2/"])
 
 
