@@ -11,7 +11,7 @@ use crate::exit;
 #[command(next_help_heading = "Options for shells around a server")]
 pub(super) struct ShellArgs {
     /// What answers; serve if left out
-    #[arg(long, value_name = "SERVER", value_parser = PossibleValuesParser::new(Around::ALL.map(Around::name)).map(around))]
+    #[arg(long, value_name = "SERVER", value_parser = PossibleValuesParser::new(Around::ALL.map(Around::name)).map(|name| around(&name)))]
     around: Option<Around>,
 
     /// The program, if it isn't where it usually is
@@ -27,7 +27,7 @@ pub(super) struct ShellArgs {
     claim: Option<String>,
 }
 
-fn around(name: String) -> Around {
+fn around(name: &str) -> Around {
     Around::ALL.into_iter().find(|around| around.name() == name).unwrap_or_default()
 }
 
