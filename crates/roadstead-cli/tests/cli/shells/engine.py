@@ -25,16 +25,26 @@ def start(command, environment, mounts=(), scratch=(), user=65534, capabilities=
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
     drop = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", f"--bounding-set={bounding}", "--"]
     lines.append(shlex.join(["exec", "setpriv", *drop, "env", "-i", PATH, *environment, *command]))
-    subprocess.Popen(["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(lines)])
+    return subprocess.Popen(["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(lines)])
 
 
-def wait(probe):
-    """Asks until the answer is yes, for a minute."""
+def wait(service, probe):
+    """Asks until the answer is yes, for a minute, as long as the service runs."""
     end = time.monotonic() + 60
     while subprocess.run(["env", "-i", PATH, *probe], stdout=sys.stderr).returncode != 0:
+        if service.poll() is not None:
+            sys.exit(f"it ended with {service.returncode}")
         if time.monotonic() > end:
             sys.exit("it is not well: " + shlex.join(probe))
         time.sleep(0.05)
+
+
+def unescaped(word, marks):
+    """A word as systemd takes it, whose quotation marks are a shell's: each of the marks is doubled, or means something else."""
+    for mark in marks:
+        assert mark not in word.replace(2 * mark, ""), word
+        word = word.replace(2 * mark, mark)
+    return word
 
 
 def judged(settings):
@@ -51,7 +61,8 @@ def judged(settings):
     asked = set(re.findall(r"^\d+ +(\w+)\(", trace, re.MULTILINE))
     assert "listen" in asked and asked <= allowed, asked - allowed
     (families,) = [value.split() for key, value in settings if key == "RestrictAddressFamilies"]
-    assert set(re.findall(r" socket\((\w+)", trace)) <= set(families), families
+    spoken = set(re.findall(r" socket\((\w+)", trace))
+    assert spoken <= set(families), spoken
     if ["MemoryDenyWriteExecute", "yes"] in settings:
         assert "PROT_WRITE|PROT_EXEC" not in trace, "memory that is written and executed"
 
@@ -71,14 +82,13 @@ def systemctl(arguments):
     for folder in of("RuntimeDirectory"):
         os.mkdir(f"/run/{folder}", 0o755)
         os.chown(f"/run/{folder}", 65534, 65534)
-    # Its quotation marks are a shell's; then it replaces %% and $$.
-    word = lambda text: text.replace("%%", "%").replace("$$", "$")
-    (tree,) = [word(place) for line in of("BindReadOnlyPaths") for place in shlex.split(line)]
+    (tree,) = [unescaped(place, "%") for line in of("BindReadOnlyPaths") for place in shlex.split(line)]
     (line,) = of("ExecStart")
+    command = [unescaped(argument, "%$") for argument in shlex.split(line)]
     os.mkdir(os.path.dirname(TRACE))
     os.chmod(os.path.dirname(TRACE), 0o777)
-    start(["strace", "-f", "-o", TRACE, *(word(argument) for argument in shlex.split(line))], of("Environment"), mounts=[(tree, tree)])
-    wait(["curl", "-fs", "http://127.0.0.1:5000/v2/"])
+    service = start(["strace", "-f", "-o", TRACE, *command], ["HOME=/", *of("Environment")], mounts=[(tree, tree)])
+    wait(service, ["curl", "-fs", "http://127.0.0.1:5000/v2/"])
 
 
 def docker(arguments):
@@ -98,7 +108,7 @@ def docker(arguments):
     assert (port["host_ip"], int(port["published"]), port["target"]) == ("127.0.0.1", 5000, 5000), port
     user, group = service["user"].split(":")
     assert user == group, service
-    start(
+    running = start(
         service["entrypoint"],
         [f"{name}={value}" for name, value in service.get("environment", {}).items()],
         mounts=[(volume["source"], volume["target"]) for volume in service["volumes"]],
@@ -107,7 +117,7 @@ def docker(arguments):
         capabilities=service.get("cap_add", []),
     )
     kind, *probe = service["healthcheck"]["test"]
-    wait(["sh", "-c", *probe] if kind == "CMD-SHELL" else probe)
+    wait(running, ["sh", "-c", *probe] if kind == "CMD-SHELL" else probe)
 
 
 def kubectl(arguments):
@@ -137,7 +147,7 @@ def kubectl(arguments):
                 with open(f"{folder}/{name}", "w") as file:
                     file.write(text)
             mounts.append((folder, mount["mountPath"]))
-    start(
+    service = start(
         container["command"],
         [f"{variable['name']}={variable['value']}" for variable in container.get("env", [])],
         mounts,
@@ -148,7 +158,7 @@ def kubectl(arguments):
     (port,) = container["ports"]
     probe = container["readinessProbe"]["httpGet"]
     assert probe["port"] == port["name"], probe
-    wait(["curl", "-fs", f"http://127.0.0.1:{port['containerPort']}{probe['path']}"])
+    wait(service, ["curl", "-fs", f"http://127.0.0.1:{port['containerPort']}{probe['path']}"])
 
 
 {"systemctl": systemctl, "docker": docker, "kubectl": kubectl}[os.path.basename(sys.argv[0])](sys.argv[1:])
