@@ -51,7 +51,8 @@ services:
         }
         text.push_str("    security_opt: [\"no-new-privileges:true\"]\n");
         if around != Around::Serve {
-            text.push_str("    tmpfs: [/tmp]\n");
+            // Or it has the mode that the folder has in the image.
+            text.push_str("    tmpfs: [\"/tmp:mode=1777\"]\n");
         }
         if !run.environment.is_empty() {
             text.push_str("    environment:\n");

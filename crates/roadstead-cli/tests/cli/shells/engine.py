@@ -21,7 +21,7 @@ def start(command, environment, mounts=(), scratch=(), user=65534, capabilities=
             os.makedirs(os.path.dirname(target), exist_ok=True)
             open(target, "a").close()
         lines += [shlex.join(["mount", "--bind", source, target]), f"mount -o remount,bind,ro {shlex.quote(target)}"]
-    lines += [f"mount -t tmpfs -o mode=1777 tmpfs {target}" for target in scratch]
+    lines += [f"mount -t tmpfs -o {options or 'mode=755'} tmpfs {target}" for target, _, options in scratch]
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
     drop = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", f"--bounding-set={bounding}", "--"]
     lines.append(shlex.join(["exec", "setpriv", *drop, "env", "-i", PATH, *environment, *command]))
@@ -112,7 +112,7 @@ def docker(arguments):
         service["entrypoint"],
         [f"{name}={value}" for name, value in service.get("environment", {}).items()],
         mounts=[(volume["source"], volume["target"]) for volume in service["volumes"]],
-        scratch=service.get("tmpfs", []),
+        scratch=[where.partition(":") for where in service.get("tmpfs", [])],
         user=int(user),
         capabilities=service.get("cap_add", []),
     )
@@ -135,7 +135,7 @@ def kubectl(arguments):
     for mount in container["volumeMounts"]:
         volume = volumes[mount["name"]]
         if "emptyDir" in volume:
-            scratch.append(mount["mountPath"])
+            scratch.append((mount["mountPath"], "", "mode=777"))
             continue
         assert mount["readOnly"], mount
         if "hostPath" in volume:
