@@ -3,7 +3,7 @@
 //! A server's configuration lies beside and is mounted. Written into the file (`configs:` with `content:`) it would be one
 //! file less; but Compose replaces variables in it, of which a configuration of nginx is full, and older ones don't know it.
 
-use super::shell::{self, CONFIGURATION, PORT, TREE, USER, sequence, yaml};
+use super::shell::{self, CONFIGURATION, PORT, SCRATCH, TREE, USER, sequence, yaml};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{Around, Site};
 
@@ -51,8 +51,7 @@ services:
         }
         text.push_str("    security_opt: [\"no-new-privileges:true\"]\n");
         if around != Around::Serve {
-            // Or it has the mode that the folder has in the image.
-            text.push_str("    tmpfs: [\"/tmp:mode=1777\"]\n");
+            text.push_str(&format!("    tmpfs: [\"{SCRATCH}:mode=1777\"]\n"));
         }
         if !run.environment.is_empty() {
             text.push_str("    environment:\n");

@@ -1,6 +1,6 @@
 //! Kubernetes: a Deployment of one pod, its Service, and a `ConfigMap` where a server reads a configuration.
 
-use super::shell::{self, CONFIGURATION, PORT, TREE, USER, sequence, yaml};
+use super::shell::{self, CONFIGURATION, PORT, SCRATCH, TREE, USER, sequence, yaml};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{Around, Site};
 
@@ -49,7 +49,7 @@ impl Host for Kubernetes {
             ));
             mounts.push_str(&format!(
                 "            - {{name: configuration, mountPath: {CONFIGURATION}, readOnly: true}}\n            \
-                 - {{name: scratch, mountPath: /tmp}}\n"
+                 - {{name: scratch, mountPath: {SCRATCH}}}\n"
             ));
             volumes.push_str(&format!(
                 "        - name: configuration\n          configMap: {{name: {OBJECT}}}\n        - name: scratch\n          \

@@ -14,6 +14,10 @@ pub(super) const CONFIGURATION: &str = "/etc/roadstead";
 /// Where the tree lies inside of a container.
 pub(super) const TREE: &str = "/srv/registry";
 
+/// Where a server may write its own files. No image has it: the mode that a folder has in an image would win over the one that
+/// is asked for.
+pub(super) const SCRATCH: &str = "/run/roadstead";
+
 /// Where is listened inside of a container.
 pub(super) const PORT: u16 = 5000;
 
@@ -35,13 +39,11 @@ pub(super) struct Places<'a> {
     pub(super) program: &'a str,
     pub(super) tree: &'a str,
     pub(super) listen: SocketAddr,
-    /// Where it may write.
-    pub(super) scratch: &'a str,
 }
 
 /// What is to be started for a site.
 pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> {
-    let Places { program, tree, listen, scratch } = *places;
+    let Places { program, tree, listen } = *places;
     let listen = listen.to_string();
     let (mut command, mut environment) = (vec![program.to_owned()], Vec::new());
     let configuration = match site.shell.around {
@@ -65,10 +67,10 @@ pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> 
             };
             let path = format!("{CONFIGURATION}/{}", file.name);
             if around == Around::Nginx {
-                command.extend(["-p", scratch, "-c", &path, "-e", "stderr", "-g", "daemon off;"].map(str::to_owned));
+                command.extend(["-p", SCRATCH, "-c", &path, "-e", "stderr", "-g", "daemon off;"].map(str::to_owned));
             } else {
                 command.extend(["run", "--config", &path, "--adapter", "caddyfile"].map(str::to_owned));
-                environment = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, scratch.to_owned())).to_vec();
+                environment = ["XDG_CONFIG_HOME", "XDG_DATA_HOME"].map(|name| (name, SCRATCH.to_owned())).to_vec();
             }
             Some(file)
         }
@@ -81,7 +83,7 @@ pub(super) fn run_in_container(host: &'static str, site: &Site) -> Result<Run, U
     let usual = if site.shell.around == Around::Serve { "roadstead" } else { site.shell.around.name() };
     let program = program(host, site, usual)?;
     let listen = (Ipv4Addr::UNSPECIFIED, PORT).into();
-    run(site, &Places { program, tree: TREE, listen, scratch: "/tmp" })
+    run(site, &Places { program, tree: TREE, listen })
 }
 
 pub(super) fn refused(host: &'static str, what: &'static str, value: &str, problem: &'static str) -> Unsupported {

@@ -12,9 +12,6 @@ pub(super) struct Systemd;
 
 const NAME: &str = "systemd";
 
-/// Where a server writes its own files. The unit's `RuntimeDirectory` makes it.
-const SCRATCH: &str = "/run/roadstead";
-
 impl Host for Systemd {
     fn name(&self) -> &'static str {
         NAME
@@ -43,7 +40,7 @@ impl Host for Systemd {
         if !program.starts_with('/') {
             return Err(shell::refused(NAME, "the program", program, "expected an absolute path"));
         }
-        let run = shell::run(site, &Places { program, tree: &root, listen, scratch: SCRATCH })?;
+        let run = shell::run(site, &Places { program, tree: &root, listen })?;
         let command: Vec<_> = run.command.iter().map(|argument| word(&argument.replace('$', "$$"))).collect();
         // Quoted whatever it is: a colon would separate two places.
         let tree = format!("\"{}\"", root.replace('%', "%%"));
@@ -67,6 +64,7 @@ RestartSec=2
             text.push_str(&format!("Environment={name}={value}\n"));
         }
         if run.configuration.is_some() {
+            // It makes the folder `SCRATCH`.
             text.push_str("RuntimeDirectory=roadstead\n");
         }
         if around == Around::Nginx {

@@ -21,6 +21,8 @@ def start(command, environment, mounts=(), scratch=(), user=65534, capabilities=
             os.makedirs(os.path.dirname(target), exist_ok=True)
             open(target, "a").close()
         lines += [shlex.join(["mount", "--bind", source, target]), f"mount -o remount,bind,ro {shlex.quote(target)}"]
+    for target, _, _ in scratch:
+        os.makedirs(target)
     lines += [f"mount -t tmpfs -o {options or 'mode=755'} tmpfs {target}" for target, _, options in scratch]
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
     drop = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", f"--bounding-set={bounding}", "--"]
