@@ -13,10 +13,12 @@ mod budget;
 mod caddy;
 mod cloudflare;
 mod cloudfront;
+mod compose;
 mod edge;
 mod firebase;
 mod headerless;
 mod htaccess;
+mod kubernetes;
 mod lighttpd;
 mod lua;
 mod netlify;
@@ -24,7 +26,9 @@ mod nginx;
 mod plain;
 mod r2;
 mod s3;
+mod shell;
 mod static_web_server;
+mod systemd;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -134,6 +138,9 @@ pub static HOSTS: &[&dyn Host] = &[
     &headerless::GithubPages,
     &headerless::GitlabPages,
     &headerless::Ipfs,
+    &compose::Compose,
+    &kubernetes::Kubernetes,
+    &systemd::Systemd,
 ];
 
 /// The media types that nearly all manifests have, most frequent first. A server that can't read a link looks for a digest in

@@ -12,6 +12,7 @@
 mod elsewhere;
 mod measure;
 mod path;
+mod shell;
 mod survey;
 
 use std::borrow::Cow;
@@ -27,6 +28,7 @@ use http::{HeaderName, StatusCode};
 pub use elsewhere::{Elsewhere, ElsewhereError, Piece};
 pub use measure::{Measure, Raised, RaisedError};
 pub use path::{Path, PathError, decode};
+pub use shell::{Around, Shell};
 pub use survey::{Extent, Named, Survey};
 
 use crate::oci::{Digest, ErrorCode, MediaType, Repository};
@@ -452,6 +454,8 @@ pub struct Site {
     pub manifests_at: Option<Elsewhere>,
     /// What a host lets somebody have beyond what it lets everybody have.
     pub raised: Vec<Raised>,
+    /// What a host starts that only runs another one.
+    pub shell: Shell,
 }
 
 impl Site {

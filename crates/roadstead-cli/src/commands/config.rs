@@ -1,6 +1,7 @@
 //! `roadstead config`
 
 mod schema1;
+mod shell;
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use roadstead::oci::Repository;
 use roadstead::site::{Form, Site};
 
 use self::schema1::Schema1Args;
+use self::shell::ShellArgs;
 use crate::args::Global;
 use crate::bucket_args::TreePlace;
 use crate::exit;
@@ -66,6 +68,9 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     schema1: Schema1Args,
+
+    #[command(flatten)]
+    shell: ShellArgs,
 }
 
 pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyhow::Result<()> {
@@ -74,6 +79,7 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
     if let Some(headerless) = host.headerless() {
         output.note(&format!("{name}: {}\n", headerless.clients));
     }
+    let shell = args.shell.within(host)?;
     if args.schema1.is_wanted() {
         let Some(folder) = &args.output else {
             return Err(exit::usage("--flavour needs a folder to write to: -o FOLDER"));
@@ -96,7 +102,7 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         args.site.refuse_for(&name)?;
         let root = root(args.server_root, host, global)?;
         let (listen, name_prefix, cors) = (args.listen, args.name_prefix, args.cors);
-        Site { root, listen, form, name_prefix, cors, ..Site::default() }
+        Site { root, listen, form, name_prefix, cors, shell, ..Site::default() }
     };
     let files = host.render(&site)?;
     match args.output {

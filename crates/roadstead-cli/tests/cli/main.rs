@@ -16,6 +16,7 @@ mod matrix;
 mod on_disk;
 mod planted;
 mod quickstart;
+mod shells;
 mod side_by_side;
 mod standalone;
 mod support;

@@ -9,7 +9,7 @@ use roadstead_parts::{Client as _, Crane, Folder, Invocation, Isolation, Nginx, 
 use crate::support::{Hostile, Place};
 
 /// A tree with one image, `app:1.0`.
-fn filled() -> (Place, Image) {
+pub(crate) fn filled() -> (Place, Image) {
     let image = ImageBuilder::new().layer("all by itself").build();
     let place = Place::new();
     place.run(&["add", "-q", &Hostile::honest(&image).image()]).ok();

@@ -59,7 +59,8 @@ impl Host {
     }
 }
 
-/// The names of the hosts that are servers: each can be started here.
+/// The names of the servers that serve a tree as it lies: each can be started here.
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    HOSTS.iter().filter(|host| host.group() == host::Group::Server).map(|host| host.name())
+    let serves_trees = |host: &&&dyn host::Host| host.group() == host::Group::Server && host.public().is_none();
+    HOSTS.iter().filter(serves_trees).map(|host| host.name())
 }

@@ -61,10 +61,30 @@ const START: &[(&str, Start)] = &[
 ];
 
 /// Hosts that aren't started here, and why.
-const NOT_HERE: &[(&str, &str)] = &[(
-    "static-web-server",
-    "it takes minutes to build; crates/roadstead/tests/site/hosted.rs starts it, and has every client pull from it",
-)];
+const NOT_HERE: &[(&str, &str)] = &[
+    ("static-web-server", EMULATED),
+    ("cloudflare-pages", EMULATED),
+    ("cloudflare-workers", EMULATED),
+    ("netlify", EMULATED),
+    ("firebase", EMULATED),
+    ("azure-static-web-apps", EMULATED),
+    ("vercel", "nothing runs its configuration without its vendor"),
+    ("r2", "crates/roadstead/tests/site/r2.rs has clients pull from it"),
+    ("s3", BUCKET),
+    ("cloudfront", "nothing runs it without its vendor; crates/roadstead/tests/site/cloudfront.rs runs its functions"),
+    ("github-pages", HEADERLESS),
+    ("gitlab-pages", HEADERLESS),
+    ("ipfs", HEADERLESS),
+    ("compose", SHELL),
+    ("kubernetes", SHELL),
+    ("systemd", SHELL),
+];
+
+const EMULATED: &str = "it takes minutes to install; crates/roadstead/tests/site/hosted.rs has clients pull from it";
+const BUCKET: &str = "a policy for a service; crates/roadstead/tests/bucket runs it";
+const HEADERLESS: &str =
+    "few clients pull from it; `headerless.rs` says which, and that all do through `serve --upstream`";
+const SHELL: &str = "it starts serve, nginx or caddy, which are here; that it does is proven in `shells.rs`";
 
 fn web_server(place: &Place, name: &str) -> Deployed {
     let port = Port::free();

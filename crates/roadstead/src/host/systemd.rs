@@ -1,0 +1,174 @@
+//! systemd: a service that may read the tree, write nothing, and become nobody else.
+//!
+//! The tree is bound onto itself: so it is there, read-only, wherever it lies, while all else below the home folders is
+//! not. A folder above it that is closed to others doesn't matter then.
+
+use super::shell::{self, Places};
+use super::{ConfigFile, Group, Host, Unsupported};
+use crate::site::{Around, Site};
+
+/// systemd.
+pub(super) struct Systemd;
+
+const NAME: &str = "systemd";
+
+impl Host for Systemd {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn group(&self) -> Group {
+        Group::Shell
+    }
+
+    fn summary(&self) -> &'static str {
+        "a closed-in unit of systemd, around roadstead serve, nginx or Caddy"
+    }
+
+    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        shell::whole(NAME, site)?;
+        shell::unused(NAME, "a container image", site.shell.image.as_ref())?;
+        shell::unused(NAME, "a claim to a volume", site.shell.claim.as_ref())?;
+        let around = site.shell.around;
+        let (root, listen) = (root(site)?, shell::listen(NAME, site)?);
+        let usual = match around {
+            Around::Serve => "/usr/local/bin/roadstead",
+            Around::Nginx => "/usr/sbin/nginx",
+            Around::Caddy => "/usr/bin/caddy",
+        };
+        let program = shell::program(NAME, site, usual)?;
+        if !program.starts_with('/') {
+            return Err(shell::refused(NAME, "the program", program, "expected an absolute path"));
+        }
+        let run = shell::run(site, &Places { program, tree: &root, listen })?;
+        let command: Vec<_> = run.command.iter().map(|argument| word(&argument.replace('$', "$$"))).collect();
+        // Quoted whatever it is: a colon would separate two places.
+        let tree = format!("\"{}\"", root.replace('%', "%%"));
+        let mut text = format!(
+            "# A registry of plain files. Made by roadstead; the same whatever the tree holds.
+[Unit]
+Description=Registry of plain files
+Wants=network-online.target
+After=network-online.target
+RequiresMountsFor={tree}
+
+[Service]
+Type=exec
+ExecStart={}
+Restart=on-failure
+RestartSec=2
+",
+            command.join(" ")
+        );
+        for (name, value) in &run.environment {
+            text.push_str(&format!("Environment={name}={value}\n"));
+        }
+        if run.configuration.is_some() {
+            // It makes the folder `SCRATCH`.
+            text.push_str("RuntimeDirectory=roadstead\n");
+        }
+        if around == Around::Nginx {
+            // Running transfers are finished first.
+            text.push_str("KillSignal=SIGQUIT\nKillMode=mixed\n");
+        }
+        text.push_str(&format!("\nDynamicUser=yes\nBindReadOnlyPaths={tree}\n{CLOSED}"));
+        // nginx compiles the expressions of its configuration.
+        if around != Around::Nginx {
+            text.push_str("MemoryDenyWriteExecute=yes\n");
+        }
+        let capability = if listen.port() < 1024 { "CAP_NET_BIND_SERVICE" } else { "" };
+        text.push_str(&format!("CapabilityBoundingSet={capability}\nAmbientCapabilities={capability}\n"));
+        text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+        let unit = ConfigFile {
+            name: "roadstead.service".to_owned(),
+            place:
+                "put it into /etc/systemd/system/, then systemctl daemon-reload and systemctl enable --now roadstead"
+                    .to_owned(),
+            text,
+        };
+        let beside = run
+            .configuration
+            .map(|file| ConfigFile { place: format!("put it into {}/", shell::CONFIGURATION), ..file });
+        Ok(std::iter::once(unit).chain(beside).collect())
+    }
+}
+
+/// What no registry of plain files needs.
+const CLOSED: &str = "\
+ProtectSystem=strict
+ProtectHome=tmpfs
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+ProtectProc=invisible
+NoNewPrivileges=yes
+LockPersonality=yes
+RemoveIPC=yes
+RestrictAddressFamilies=AF_INET AF_INET6
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+UMask=0077
+";
+
+/// The place of the tree. Options that take a path don't agree on how a quotation mark is written, so there is none.
+fn root(site: &Site) -> Result<String, Unsupported> {
+    let root = shell::root(NAME, site)?;
+    if root.contains(['"', '\'', '\\']) {
+        let problem = "not every option of systemd can be told a quotation mark or a backslash";
+        return Err(shell::refused(NAME, "the tree's place", &root, problem));
+    }
+    Ok(root)
+}
+
+/// A word of a unit: `%` begins a specifier, a space ends a word, and a semicolon a command.
+fn word(text: &str) -> String {
+    let plain = |c: u8| c.is_ascii_alphanumeric() || b"/._:+=@,-%$".contains(&c);
+    let text = text.replace('%', "%%");
+    if !text.is_empty() && text.bytes().all(plain) { text } else { format!("\"{text}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn render(root: &str) -> Result<String, Unsupported> {
+        let site = Site { root: root.to_owned(), listen: "127.0.0.1:5000".to_owned(), ..Site::default() };
+        Systemd.render(&site).map(|files| files[0].text.clone())
+    }
+
+    #[test]
+    fn a_place_is_one_word_and_means_itself() {
+        let text = render("/srv/100% $HOME; tree:a").unwrap();
+        for line in [
+            "ExecStart=/usr/local/bin/roadstead --tree \"/srv/100%% $$HOME; tree:a\" serve --listen 127.0.0.1:5000\n",
+            "BindReadOnlyPaths=\"/srv/100%% $HOME; tree:a\"\n",
+            "RequiresMountsFor=\"/srv/100%% $HOME; tree:a\"\n",
+        ] {
+            assert!(text.contains(&format!("\n{line}")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_options_read_differently_is_refused() {
+        for root in ["/srv/a\"b", "/srv/a'b", "/srv/a\\b", "/srv/a\nb", "/srv/a\rExecStart=/bin/sh"] {
+            assert!(render(root).is_err(), "{root:?}");
+        }
+    }
+
+    #[test]
+    fn a_port_for_the_privileged_needs_that_capability_alone() {
+        let site = |listen: &str| Site { root: "/srv".to_owned(), listen: listen.to_owned(), ..Site::default() };
+        let low = &Systemd.render(&site("443")).unwrap()[0].text;
+        assert!(low.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"), "{low}");
+        let high = &Systemd.render(&site("5000")).unwrap()[0].text;
+        assert!(high.contains("\nCapabilityBoundingSet=\nAmbientCapabilities=\n"), "{high}");
+    }
+}
