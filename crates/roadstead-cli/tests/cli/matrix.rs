@@ -8,8 +8,8 @@ mod outcome;
 mod referrers;
 mod report;
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use roadstead::testing::MemorySource;
@@ -70,6 +70,12 @@ impl Servers {
     }
 }
 
+/// Keeps the other matrix away: both put the same images into the same engines, and what one forgets is gone for the other.
+fn alone_in_the_engines() -> MutexGuard<'static, ()> {
+    static ENGINES: Mutex<()> = Mutex::new(());
+    ENGINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn every_client_pulls_every_kind_of_image_from_every_server() {
     pull_everything(&clients(), "every_client_pulls_every_kind_of_image_from_every_server");
@@ -84,6 +90,7 @@ fn the_newest_engines_pull_every_kind_of_image_from_every_server() {
 }
 
 fn pull_everything(clients: &[&dyn Client], test: &str) {
+    let _alone = alone_in_the_engines();
     let (place, kinds) = (Place::new(), kinds());
     expected::check_names(&kinds.iter().map(|kind| kind.name).collect::<Vec<_>>());
     fill(&place, &kinds);

@@ -221,6 +221,7 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
         match (length, &body) {
             (Some(length), _) => write!(out, "content-length: {length}\r\n")?,
             (None, Body::Stream(_)) => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            (None, Body::Bytes(bytes)) if !bytes.is_empty() => write!(out, "content-length: {}\r\n", bytes.len())?,
             (None, _) => {}
         }
         if !keep {

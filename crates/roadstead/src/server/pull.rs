@@ -253,8 +253,14 @@ impl Inner {
                 Choice::Unsatisfiable | Choice::Unchanged => None,
             };
             if let Some(want) = want {
+                let is_part = matches!(want, Want::Part(_));
                 let Some(wanted) = self.content.blob(repository, digest, want).await? else { return Ok(None) };
-                found.body = wanted.body;
+                if is_part {
+                    found.body = wanted.body;
+                } else {
+                    // What comes counts, and not what was said of it before.
+                    found = wanted;
+                }
             }
         }
         Ok(Some(deliver(answer, facts, found, request)))

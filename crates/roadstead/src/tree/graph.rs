@@ -1,6 +1,6 @@
 //! What a repository's names lead to, and what each manifest needs: read once, and then asked by whoever removes or checks.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,8 +34,10 @@ pub(super) struct Graph {
     parents: BTreeMap<Digest, Vec<Digest>>,
     referrers: BTreeMap<Digest, Vec<Digest>>,
     tagged: BTreeMap<Digest, Vec<Tag>>,
-    /// How many tags and manifests there are besides, if only some were [asked about](About).
-    pub(super) others: usize,
+    /// If only some manifests were [asked about](About): the images that have nothing to do with them,
+    pub(super) others: HashSet<Digest>,
+    /// how many tags name such an image,
+    pub(super) other_tags: usize,
     /// And what of the blobs that were asked about these need.
     pub(super) needed_by_others: BTreeSet<Digest>,
 }
@@ -52,7 +54,7 @@ enum Read {
     /// What it needs, and what is wrong with its bytes.
     Node(Box<(Node, Option<TreeError>)>),
     /// Only that it is none of those that were asked about and refers to none, and which of the blobs it needs.
-    Other(Vec<Digest>),
+    Other(Digest, Vec<Digest>),
 }
 
 /// What a manifest names.
@@ -104,7 +106,6 @@ impl About {
     /// has none of their digests refers to none of them, and what it needs of the blobs is among the digests that it has. `None`
     /// if that can't be said.
     fn blobs_of_other(&self, pointer: &Pointer, bytes: &Bytes) -> Option<Vec<Digest>> {
-        const IMAGES: [MediaType; 2] = [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST];
         let is_image = IMAGES.contains(&pointer.media_type) && !self.manifests.contains(&pointer.digest);
         // What is escaped may be a digest.
         if !is_image || bytes.contains(&b'\\') || pointer.digest.algorithm().digest(bytes) != pointer.digest {
@@ -120,6 +121,9 @@ impl About {
         Some(blobs)
     }
 }
+
+/// The types of what has no children.
+const IMAGES: [MediaType; 2] = [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST];
 
 /// Everything in a text that is a digest.
 fn digests_in(text: &[u8]) -> impl Iterator<Item = Digest> {
@@ -160,10 +164,14 @@ impl Tree {
         let mut tagged = HashMap::with_capacity(names.len());
         for (tag, pointer) in names {
             let digest = pointer.digest;
-            if about.is_none_or(|about| about.manifests.contains(&digest)) || graph.lists.contains_key(&digest) {
-                graph.tags.insert(tag, digest);
+            // An index that has a tag is no list that a killed writer left, whatever it is about.
+            let is_other = about.is_some_and(|about| !about.manifests.contains(&digest))
+                && IMAGES.contains(&pointer.media_type)
+                && !graph.lists.contains_key(&digest);
+            if is_other {
+                graph.other_tags += 1;
             } else {
-                graph.others += 1;
+                graph.tags.insert(tag, digest);
             }
             if self.0.store.naming() == Naming::Links {
                 // Names of one manifest lead to the same bytes, so that the one by digest need not be asked.
@@ -192,8 +200,8 @@ impl Tree {
                     graph.damage.extend(damage.map(|damage| (digest, damage)));
                     graph.manifests.insert(digest, node);
                 }
-                Read::Other(blobs) => {
-                    graph.others += 1;
+                Read::Other(digest, blobs) => {
+                    graph.others.insert(digest);
                     graph.needed_by_others.extend(blobs);
                 }
             }
@@ -224,7 +232,7 @@ impl Tree {
             && let Some(blobs) =
                 about.blobs_of_other(&pointer, &object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?)
         {
-            return Ok(Read::Other(blobs));
+            return Ok(Read::Other(pointer.digest, blobs));
         }
         let (needs, damage) = match self.manifest(&pointer).await {
             Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
@@ -325,6 +333,14 @@ impl Graph {
             }
         }
         reached
+    }
+
+    /// Those of the [others](Self::others) about which more has to be known, to tell whether an index that names them is an
+    /// earlier list of referrers.
+    pub(super) fn unclear(&self) -> BTreeSet<Digest> {
+        let bare = { self.manifests.iter() }.filter(|(digest, _)| self.tagged(digest).is_empty());
+        let named = bare.filter_map(|(_, node)| node.needs.as_ref().filter(|needs| needs.bare_index));
+        named.flat_map(|needs| needs.children.iter().copied()).filter(|child| self.others.contains(child)).collect()
     }
 
     /// Whether a manifest is an earlier list of referrers, whose writer was killed before it took the name away: an index

@@ -108,6 +108,11 @@ impl Tree {
         let mut about = Arc::new(self.about(repository, root).await?);
         loop {
             let mut graph = self.graph_about(repository, Some(&about)).await?;
+            let unclear = graph.unclear();
+            if !unclear.is_empty() {
+                Arc::make_mut(&mut about).manifests.extend(unclear);
+                continue;
+            }
             // A manifest whose bytes are damaged may need what can't be known, so nothing is removed beside one; but itself it
             // can go.
             if let Some((_, error)) = std::mem::take(&mut graph.damage).into_iter().find(|(digest, _)| *digest != root)
@@ -289,7 +294,8 @@ impl Released {
 impl Graph {
     /// Whether no manifest of the repository stays, and no tag.
     pub(super) fn is_all(&self, doomed: &Doomed) -> bool {
-        self.others == 0
+        self.others.is_empty()
+            && self.other_tags == 0
             && self.manifests.keys().all(|digest| doomed.manifests.contains(digest))
             && self.tags.keys().all(|tag| doomed.tags.contains(tag))
     }

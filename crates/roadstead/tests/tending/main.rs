@@ -5,5 +5,6 @@
 mod beside;
 mod compared;
 mod pruned;
+mod removed;
 mod support;
 mod verified;

@@ -19,7 +19,7 @@ use roadstead_parts::{
 use super::expected::{Expected, expected};
 use super::kinds::{Kind, kinds};
 use super::outcome::Cell;
-use super::{Server, fill, report};
+use super::{Server, alone_in_the_engines, fill, report};
 use crate::support::Place;
 
 /// A host that serves the tree of a place, as long as this lives.
@@ -134,6 +134,7 @@ fn the_newest_clients_pull_one_tree_from_every_host() {
 }
 
 fn pull_from_every_host(clients: &[&dyn Client], test: &str) {
+    let _alone = alone_in_the_engines();
     let known: BTreeSet<&str> = START.iter().map(|(name, _)| *name).chain(NOT_HERE.iter().map(|(n, _)| *n)).collect();
     for host in HOSTS {
         assert!(known.contains(host.name()), "{} is neither started here nor said to be elsewhere", host.name());

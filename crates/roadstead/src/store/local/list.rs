@@ -68,7 +68,11 @@ fn some<T>(
     let mut entries = RawDir::new(folder, &mut buffer);
     let mut made = Vec::new();
     while let Some(entry) = entries.next() {
-        let entry = entry?;
+        let entry = match entry {
+            // Somebody removed the folder, which was empty then.
+            Err(rustix::io::Errno::NOENT) => break,
+            entry => entry?,
+        };
         if let Ok(name) = entry.file_name().to_str()
             && !matches!(name, "." | "..")
         {
@@ -87,5 +91,5 @@ fn some<T>(
             return Ok(Some(made));
         }
     }
-    Ok(None)
+    Ok((!made.is_empty()).then_some(made))
 }
