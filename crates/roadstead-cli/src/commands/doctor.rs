@@ -245,8 +245,13 @@ fn way_out(diagnosis: &Diagnosis, finding: &Finding) -> Option<String> {
             | Cause::MissingForbidden
             | Cause::EncodedOnTheWay
     );
+    // Hosts without headers and policies of buckets set none, and rules over plain files say no digest of a tag.
+    let about_digests = matches!(finding.cause, Cause::DigestHeaderMissing | Cause::DigestHeaderWrong);
+    let can = |host: &dyn host::Host| {
+        host.headerless().is_none() && host.name() != "s3" && (host.public().is_none() || !about_digests)
+    };
     match ours {
-        Some(ours) if configures && !text.contains("roadstead config") => {
+        Some(ours) if configures && can(ours) && !text.contains("roadstead config") => {
             Some(format!("{text} `roadstead config {}` prints a configuration that does.", ours.name()))
         }
         _ => Some(text),

@@ -33,6 +33,10 @@ nginx, a bucket, and the like.";
 fn only_a_site(host: &'static str, site: &Site) -> Result<(), Unsupported> {
     let problem =
         "names can't be changed on the way; put the images into the tree under the names that they shall have";
+    if site.cors {
+        let problem = "it sends no headers";
+        return Err(Unsupported::Value { host, what: "--cors", value: "yes".to_owned(), problem });
+    }
     match (&site.name_prefix, site.form) {
         (Some(prefix), _) => {
             Err(Unsupported::Value { host, what: "a prefix of names", value: prefix.to_string(), problem })

@@ -103,7 +103,9 @@ fn pattern(paths: &Paths<'_>) -> String {
 
 fn redirects(site: &Site) -> Result<String, Unsupported> {
     let mut text = "# A registry of plain files. Made by roadstead.\n".to_owned();
-    for (name, named) in plain::tags_ending(site, &[".html"]) {
+    // Manifests that are elsewhere are asked for there, by whatever name.
+    let here = |_: &_| site.manifests_at.is_none();
+    for (name, named) in plain::tags_ending(site, &[".html"]).filter(here) {
         let (reference, digest) = (&named.reference, named.digest);
         let _ = writeln!(text, "/v2/{name}/manifests/{reference} /v2/{name}/manifests/{digest} 200");
     }

@@ -305,18 +305,28 @@ impl PlainFolder {
                 }
                 let name = path.strip_prefix(&public).ok().and_then(Path::to_str);
                 if !name.is_some_and(|name| held.contains(name)) {
-                    others.push(path);
+                    others.push((rank(&path), path));
                 }
             }
         }
-        others.sort_by_key(|path| path.to_string_lossy().contains(':'));
-        for path in &others {
+        others.sort_unstable();
+        for (_, path) in &others {
             fs::remove_file(path).map_err(unwritable(path))?;
             published.removed += 1;
         }
         // Those that are not empty stay.
         folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
         Ok(())
+    }
+}
+
+/// When a file is removed: what others are named by goes before these.
+pub(super) fn rank(path: &Path) -> usize {
+    let parts = || path.iter().rev().map(|part| part.to_str().unwrap_or_default());
+    match (parts().next(), parts().nth(1)) {
+        (_, Some("blobs")) => 2,
+        (Some(name), Some("manifests")) if name.contains(':') => 1,
+        _ => 0,
     }
 }
 

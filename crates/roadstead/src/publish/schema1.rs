@@ -311,8 +311,9 @@ impl Folder {
         Ok(())
     }
 
-    /// Removes what lies below `v2` and isn't wanted.
+    /// Removes what lies below `v2` and isn't wanted, tags and lists first.
     fn remove_others(&mut self) -> Result<(), PublishError> {
+        let mut others = Vec::new();
         let mut folders = vec![self.root.join("v2")];
         let mut index = 0;
         while let Some(folder) = folders.get(index).cloned() {
@@ -326,10 +327,14 @@ impl Folder {
                 }
                 let name = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
                 if !name.is_some_and(|name| self.wanted.contains(name)) {
-                    fs::remove_file(&path).map_err(unwritable(&path))?;
-                    self.done.removed += 1;
+                    others.push((super::folder::rank(&path), path));
                 }
             }
+        }
+        others.sort_unstable();
+        for (_, path) in &others {
+            fs::remove_file(path).map_err(unwritable(path))?;
+            self.done.removed += 1;
         }
         // Those that are not empty stay.
         folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
