@@ -58,9 +58,11 @@ fn syncs(place: &Place, arguments: &[&str]) -> (Ran, Vec<String>) {
     ]);
     command.arg(&log).arg(env!("CARGO_BIN_EXE_roadstead")).args(arguments);
     let ran = Ran::of(command.current_dir(place.path()).env_clear().stdin(Stdio::null())).ok();
-    // A call that another thread interrupts has a second line, for its end.
+    // A call that another thread interrupts has a second line, for its end; a thread that ends while strace takes hold of
+    // it has a line without a call.
     let calls = fs::read_to_string(log).unwrap();
-    (ran, calls.lines().filter(|line| !line.contains("resumed>")).map(str::to_owned).collect())
+    let is_call = |line: &&str| !line.contains("resumed>") && !line.contains("<detached ...>");
+    (ran, calls.lines().filter(is_call).map(str::to_owned).collect())
 }
 
 /// What shows whether a file, folder or link was written anew.
