@@ -287,6 +287,9 @@ impl LockGuard {
     }
 }
 
+/// How many questions are asked at once of a store that is far away.
+const AT_ONCE: usize = 16;
+
 /// Where a tree's bytes live.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -312,6 +315,12 @@ pub trait Store: Send + Sync {
     /// If the store can't be read, or the link leads anywhere but to a key of this store.
     async fn target(&self, key: &Key) -> Result<Option<Key>, StoreError>;
 
+    /// What [`target`](Self::target) says of each of several keys. A directory says it faster of names that lie together;
+    /// elsewhere several are asked at once.
+    async fn targets(&self, keys: &[Key]) -> Vec<Result<Option<Key>, StoreError>> {
+        stream::iter(0..keys.len()).map(|at| self.target(&keys[at])).buffered(AT_ONCE).collect().await
+    }
+
     /// When the object under `key` was written; of a link, when that was made or moved, whatever it leads to. `None` if there
     /// is nothing, or the store can't tell.
     ///
@@ -328,6 +337,24 @@ pub trait Store: Send + Sync {
     ///
     /// If the store can't be read.
     async fn get(&self, key: &Key, range: Option<Range<u64>>) -> Result<Option<Object>, StoreError>;
+
+    /// The first bytes of each of several small objects, `limit` at most; `None` for what isn't there. As
+    /// [`targets`](Self::targets) is to one, this is to [`get`](Self::get). Whoever asks verifies: of what is no file at all,
+    /// this may be anything.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    async fn beginnings(&self, keys: &[Key], limit: u64) -> Result<Vec<Option<Bytes>>, StoreError> {
+        let beginning = |at: usize| async move {
+            let key = &keys[at];
+            match self.get(key, Some(0..limit)).await? {
+                Some(object) => Ok(Some(object.body.into_bytes(limit, key).await?)),
+                None => Ok(None),
+            }
+        };
+        stream::iter(0..keys.len()).map(beginning).buffered(AT_ONCE).try_collect().await
+    }
 
     /// Writes a small object whole.
     ///

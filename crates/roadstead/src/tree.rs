@@ -43,6 +43,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 
 use crate::oci::{
     Descriptor, Digest, MAX_CONFIG_SIZE, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType,
@@ -87,6 +88,16 @@ fn manifest_headers(media_type: &MediaType, digest: &Digest, name: &Reference) -
         Reference::Tag(_) => SHORTLY,
     };
     Headers { content_type: Some(media_type.clone()), digest: Some(*digest), cache_control: Some(caching.into()) }
+}
+
+/// What a name leads to, as the target of its link spells it.
+fn pointer(reference: &Reference, key: &Key, target: Key) -> Result<Pointer, TreeError> {
+    match keys::content(&target) {
+        Some(Content::Manifest(media_type, digest)) if !matches!(reference, Reference::Digest(named) if *named != digest) => {
+            Ok(Pointer { media_type, digest, at: target })
+        }
+        _ => Err(TreeError::Misled { key: key.clone(), target }),
+    }
 }
 
 /// A registry tree in a store. Clones share it.
@@ -279,13 +290,8 @@ impl Tree {
         let key = keys::manifest(repository, reference);
         match self.0.store.naming() {
             Naming::Links => {
-                let Some(at) = self.0.store.target(&key).await? else { return Ok(None) };
-                match keys::content(&at) {
-                    Some(Content::Manifest(media_type, digest)) if !matches!(reference, Reference::Digest(named) if *named != digest) => {
-                        Ok(Some(Pointer { media_type, digest, at }))
-                    }
-                    _ => Err(TreeError::Misled { key, target: at }),
-                }
+                let target = self.0.store.target(&key).await?;
+                target.map(|target| pointer(reference, &key, target)).transpose()
             }
             Naming::Copies => {
                 let Some(entry) = self.0.store.head(&key).await? else { return Ok(None) };
@@ -299,6 +305,24 @@ impl Tree {
                 }
             }
         }
+    }
+
+    /// What [`resolve`](Self::resolve) says of each of several references of a repository.
+    async fn resolve_each(
+        &self,
+        repository: &Repository,
+        references: &[Reference],
+    ) -> Vec<Result<Option<Pointer>, TreeError>> {
+        if self.0.store.naming() == Naming::Copies {
+            let resolved = stream::iter(0..references.len()).map(|at| self.resolve(repository, &references[at]));
+            return resolved.buffered(graph::QUESTIONS_AT_ONCE).collect().await;
+        }
+        let keys: Vec<Key> = references.iter().map(|reference| keys::manifest(repository, reference)).collect();
+        let targets = self.0.store.targets(&keys).await;
+        let resolved = references.iter().zip(&keys).zip(targets);
+        resolved
+            .map(|((reference, key), target)| target?.map(|target| pointer(reference, key, target)).transpose())
+            .collect()
     }
 
     /// The manifest that a pointer names, whole and verified; `None` if its bytes are gone.

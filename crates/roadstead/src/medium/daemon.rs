@@ -184,9 +184,10 @@ impl Daemon {
     /// [`SourceError::NotFound`] if the engine has no such image; as [`DockerArchive::read`] if what comes is no whole
     /// archive.
     pub async fn export(&self, names: &[impl AsRef<str> + Sync], spool: &Path) -> Result<DockerArchive, SourceError> {
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query.extend_pairs(names.iter().map(|name| ("names", name)));
-        let path = self.path(&format!("images/get?{}", query.finish()));
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(names.iter().map(|name| ("names", name)))
+            .finish();
+        let path = self.path(&format!("images/get?{query}"));
         let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
         let what = format!("docker-daemon:{}", names.join(","));
         let answer = self.get(path, &what).await?;

@@ -36,6 +36,7 @@ mod locks;
 mod open;
 mod probe;
 mod scratch;
+mod together;
 mod upload;
 
 use std::fs::{self, File, OpenOptions};
@@ -333,6 +334,10 @@ impl Store for LocalStore {
         self.read_link(key, &self.path(key))
     }
 
+    async fn targets(&self, keys: &[Key]) -> Vec<Result<Option<Key>, StoreError>> {
+        together::targets(self, keys)
+    }
+
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StoreError> {
         let path = self.path(key);
         match fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) {
@@ -358,6 +363,10 @@ impl Store for LocalStore {
             let range = super::clamp(range, entry.size);
             Object { entry, body: Body::File { file, range } }
         }))
+    }
+
+    async fn beginnings(&self, keys: &[Key], limit: u64) -> Result<Vec<Option<Bytes>>, StoreError> {
+        together::beginnings(self, keys, limit).await
     }
 
     async fn put(

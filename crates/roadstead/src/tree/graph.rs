@@ -4,25 +4,28 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::stream::{self, BoxStream};
+use futures::{StreamExt as _, TryStreamExt as _, future};
 use tokio::task::JoinSet;
 
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Listed, Naming, StoreError};
+use crate::store::{Key, Listed, Naming, StoreError};
 
 /// How many manifests one task reads at most.
 const CHUNK: usize = 256;
 /// How many such tasks there are at once; the runtime has as many threads for them as the machine has processors.
 const CHUNKS_AT_ONCE: usize = 8;
 /// How many questions each task asks at once, for stores that are far away.
-const QUESTIONS_AT_ONCE: usize = 16;
+pub(super) const QUESTIONS_AT_ONCE: usize = 16;
 
 /// A repository's manifests: what its tags and digests lead to, and what each needs. A few hundred bytes for each manifest.
 #[derive(Default)]
 pub(super) struct Graph {
     pub(super) tags: BTreeMap<Tag, Digest>,
+    /// All tags that are listed, wherever they lead.
+    pub(super) listed: BTreeSet<Tag>,
     /// Without those that are [lists](Self::lists) and nothing else.
     pub(super) manifests: BTreeMap<Digest, Node>,
     /// What the fallback tags name: lists of referrers, which go with their subjects and need nothing.
@@ -38,7 +41,7 @@ pub(super) struct Graph {
     pub(super) others: HashSet<Digest>,
     /// how many tags name such an image,
     pub(super) other_tags: usize,
-    /// And what of the blobs that were asked about these need.
+    /// and what of the blobs that were asked about these need.
     pub(super) needed_by_others: BTreeSet<Digest>,
 }
 
@@ -148,21 +151,27 @@ impl Tree {
         about: Option<&Arc<About>>,
     ) -> Result<Graph, TreeError> {
         let mut graph = Graph::default();
-        let (mut tags, mut digests) = (Vec::new(), Vec::new());
-        let mut names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS));
-        while let Some(listed) = names.try_next().await? {
-            let Listed::Object(key) = listed else { continue };
-            match key.name().parse::<Reference>() {
-                Ok(Reference::Tag(tag)) => tags.push(tag),
-                Ok(Reference::Digest(digest)) => digests.push(digest),
-                Err(_) => {}
-            }
-        }
-        let names = self.resolve_all(repository, tags).await?;
-        let (fallbacks, names): (Vec<_>, Vec<_>) = names.into_iter().partition(|(tag, _)| tag.is_referrers_fallback());
-        graph.lists.extend(fallbacks.into_iter().map(|(_, pointer)| (pointer.digest, pointer)));
-        let mut tagged = HashMap::with_capacity(names.len());
-        for (tag, pointer) in names {
+        let mut digests = Vec::new();
+        // What is listed first is asked about while the folder is read on.
+        let names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS)).map_err(TreeError::from);
+        let tags = names.try_filter_map(|listed| {
+            let Listed::Object(key) = listed else { return future::ok(None) };
+            future::ok(match key.name().parse() {
+                Ok(Reference::Tag(tag)) => Some(tag),
+                Ok(Reference::Digest(digest)) => {
+                    digests.push(digest);
+                    None
+                }
+                Err(_) => None,
+            })
+        });
+        let tags = self.resolve_all(repository, tags.try_chunks(CHUNK).map_err(|e| e.1).boxed()).await?;
+        let (fallbacks, tags): (Vec<_>, Vec<_>) = tags.into_iter().partition(|(tag, _)| tag.is_referrers_fallback());
+        graph.lists.extend(fallbacks.into_iter().filter_map(|(_, pointer)| pointer.map(|at| (at.digest, at))));
+        graph.listed = tags.iter().map(|(tag, _)| tag.clone()).collect();
+        let mut tagged = HashMap::with_capacity(tags.len());
+        for (tag, pointer) in tags {
+            let Some(pointer) = pointer else { continue };
             let digest = pointer.digest;
             // An index that has a tag is no list that a killed writer left, whatever it is about.
             let is_other = about.is_some_and(|about| !about.manifests.contains(&digest))
@@ -179,20 +188,21 @@ impl Tree {
             }
         }
         let (tree, repository, about, tagged) = (self.clone(), repository.clone(), about.cloned(), Arc::new(tagged));
-        let read = self.spread(digests, move |digest: Digest| {
+        let read = self.spread_chunks(chunks(digests), move |digests: Vec<Digest>| {
             let (tree, repository, about, tagged) = (tree.clone(), repository.clone(), about.clone(), tagged.clone());
             async move {
-                let pointer = match tagged.get(&digest) {
-                    Some(pointer) => Some(pointer.clone()),
-                    None => tree.resolve_sound(&repository, &digest.into()).await?,
-                };
-                match pointer {
-                    Some(pointer) => tree.read(pointer, about.as_deref()).await.map(Some),
-                    None => Ok(None),
+                let (mut pointers, mut unknown) = (Vec::with_capacity(digests.len()), Vec::new());
+                for digest in digests {
+                    match tagged.get(&digest) {
+                        Some(pointer) => pointers.push(pointer.clone()),
+                        None => unknown.push(Reference::Digest(digest)),
+                    }
                 }
+                pointers.extend(tree.resolve_each_sound(&repository, &unknown).await?.into_iter().flatten());
+                tree.read_each(pointers, about.as_deref()).await
             }
         });
-        for read in read.await?.into_iter().flatten() {
+        for read in read.await? {
             match read {
                 Read::Node(read) => {
                     let (node, damage) = *read;
@@ -210,35 +220,57 @@ impl Tree {
         Ok(graph)
     }
 
-    /// What some tags of a repository lead to; those are left out that lead nowhere, or astray.
-    async fn resolve_all(&self, repository: &Repository, tags: Vec<Tag>) -> Result<Vec<(Tag, Pointer)>, TreeError> {
+    /// What some tags of a repository lead to; `None` where one leads nowhere, or astray.
+    async fn resolve_all(
+        &self,
+        repository: &Repository,
+        tags: BoxStream<'_, Result<Vec<Tag>, TreeError>>,
+    ) -> Result<Vec<(Tag, Option<Pointer>)>, TreeError> {
         let (tree, repository) = (self.clone(), repository.clone());
-        let resolved = self.spread(tags, move |tag: Tag| {
+        self.spread_chunks(tags, move |tags: Vec<Tag>| {
             let (tree, repository) = (tree.clone(), repository.clone());
             async move {
-                let reference = Reference::Tag(tag);
-                let pointer = tree.resolve_sound(&repository, &reference).await?;
-                let Reference::Tag(tag) = reference else { return Ok(None) };
-                Ok(pointer.map(|pointer| (tag, pointer)))
+                let references: Vec<Reference> = tags.into_iter().map(Reference::Tag).collect();
+                let pointers = tree.resolve_each_sound(&repository, &references).await?;
+                let named = references.into_iter().zip(pointers).filter_map(|(reference, pointer)| match reference {
+                    Reference::Tag(tag) => Some((tag, pointer)),
+                    Reference::Digest(_) => None,
+                });
+                Ok(named.collect())
             }
-        });
-        Ok(resolved.await?.into_iter().flatten().collect())
+        })
+        .await
     }
 
-    async fn read(&self, pointer: Pointer, about: Option<&About>) -> Result<Read, TreeError> {
-        if let Some(about) = about
-            && let Some(object) = self.0.store.get(&pointer.at, None).await?
-            && object.entry.size <= MAX_MANIFEST_SIZE
-            && let Some(blobs) =
-                about.blobs_of_other(&pointer, &object.body.into_bytes(MAX_MANIFEST_SIZE, &pointer.at).await?)
-        {
-            return Ok(Read::Other(pointer.digest, blobs));
+    /// Reads manifests, in no promised order.
+    async fn read_each(&self, pointers: Vec<Pointer>, about: Option<&About>) -> Result<Vec<Read>, TreeError> {
+        let mut read = Vec::with_capacity(pointers.len());
+        let mut relevant = Vec::new();
+        match about {
+            None => relevant = pointers,
+            Some(about) => {
+                let keys: Vec<Key> = pointers.iter().map(|pointer| pointer.at.clone()).collect();
+                let texts = self.0.store.beginnings(&keys, MAX_MANIFEST_SIZE).await?;
+                for (pointer, bytes) in pointers.into_iter().zip(texts) {
+                    match bytes.and_then(|bytes| about.blobs_of_other(&pointer, &bytes)) {
+                        Some(blobs) => read.push(Read::Other(pointer.digest, blobs)),
+                        None => relevant.push(pointer),
+                    }
+                }
+            }
         }
-        let (needs, damage) = match self.manifest(&pointer).await {
-            Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
-            other => (other?.as_ref().map(Needs::of), None),
-        };
-        Ok(Read::Node(Box::new((Node { pointer, needs }, damage))))
+        let nodes = stream::iter(relevant).map(async |pointer| {
+            let (needs, damage) = match self.manifest(&pointer).await {
+                Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
+                other => (other?.as_ref().map(Needs::of), None),
+            };
+            Ok::<_, TreeError>(Read::Node(Box::new((Node { pointer, needs }, damage))))
+        });
+        let mut nodes = nodes.buffer_unordered(self.questions_at_once());
+        while let Some(node) = nodes.try_next().await? {
+            read.push(node);
+        }
+        Ok(read)
     }
 
     /// What manifests below and including one name.
@@ -261,10 +293,24 @@ impl Tree {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<Option<Pointer>, TreeError> {
-        match self.resolve(repository, reference).await {
-            Err(TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => Ok(None),
-            other => other,
-        }
+        sound(self.resolve(repository, reference).await)
+    }
+
+    /// What each of several references leads to; `None` also where one leads astray.
+    async fn resolve_each_sound(
+        &self,
+        repository: &Repository,
+        references: &[Reference],
+    ) -> Result<Vec<Option<Pointer>>, TreeError> {
+        self.resolve_each(repository, references).await.into_iter().map(sound).collect()
+    }
+}
+
+/// Nothing, where a name leads astray.
+fn sound(resolved: Result<Option<Pointer>, TreeError>) -> Result<Option<Pointer>, TreeError> {
+    match resolved {
+        Err(TreeError::Misled { .. } | TreeError::Store(StoreError::Escape { .. })) => Ok(None),
+        other => other,
     }
 }
 
@@ -375,25 +421,38 @@ impl Tree {
         R: Send + 'static,
         F: Future<Output = Result<R, TreeError>> + Send + 'static,
     {
-        let is_near = self.0.store.naming() == Naming::Links;
-        let mut results = Vec::with_capacity(items.len());
-        // Few are work for all threads, too.
-        let most = items.len().div_ceil(CHUNKS_AT_ONCE).clamp(QUESTIONS_AT_ONCE, CHUNK);
-        let mut items = items.into_iter().peekable();
+        let at_once = self.questions_at_once();
+        self.spread_chunks(chunks(items), move |items: Vec<T>| {
+            let questions = stream::iter(items).map(work.clone());
+            async move { questions.buffer_unordered(at_once).try_collect().await }
+        })
+        .await
+    }
+
+    /// A directory answers where it is asked, one question after the other.
+    fn questions_at_once(&self) -> usize {
+        if self.0.store.naming() == Naming::Links { 1 } else { QUESTIONS_AT_ONCE }
+    }
+
+    /// Does `work` on chunks of items, as they come, on all threads of the runtime.
+    pub(super) async fn spread_chunks<T, R, F>(
+        &self,
+        mut chunks: BoxStream<'_, Result<Vec<T>, TreeError>>,
+        work: impl Fn(Vec<T>) -> F + Clone + Send + 'static,
+    ) -> Result<Vec<R>, TreeError>
+    where
+        T: Send + 'static,
+        R: Send + 'static,
+        F: Future<Output = Result<Vec<R>, TreeError>> + Send + 'static,
+    {
+        let mut results = Vec::new();
         // Who stops waiting stops the tasks.
         let mut tasks = JoinSet::new();
         loop {
-            while tasks.len() < CHUNKS_AT_ONCE && items.peek().is_some() {
-                let chunk: Vec<T> = items.by_ref().take(most).collect();
-                let work = work.clone();
-                tasks.spawn(async move {
-                    let questions = stream::iter(chunk).map(work);
-                    if is_near {
-                        questions.then(|answer| answer).try_collect::<Vec<R>>().await
-                    } else {
-                        questions.buffer_unordered(QUESTIONS_AT_ONCE).try_collect().await
-                    }
-                });
+            while tasks.len() < CHUNKS_AT_ONCE
+                && let Some(chunk) = chunks.try_next().await?
+            {
+                tasks.spawn(work(chunk));
             }
             match tasks.join_next().await {
                 None => return Ok(results),
@@ -408,6 +467,12 @@ impl Tree {
             }
         }
     }
+}
+
+/// Items in chunks for all threads, also if they are few.
+pub(super) fn chunks<T: Send + 'static>(items: Vec<T>) -> BoxStream<'static, Result<Vec<T>, TreeError>> {
+    let most = items.len().div_ceil(CHUNKS_AT_ONCE).clamp(QUESTIONS_AT_ONCE, CHUNK);
+    stream::iter(items).chunks(most).map(Ok).boxed()
 }
 
 #[cfg(test)]

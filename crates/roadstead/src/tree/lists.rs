@@ -94,15 +94,25 @@ impl Tree {
         Ok(tags)
     }
 
-    /// Makes the lists of tags of repositories and the catalogue say what the names say, but for the tags in `without`, which
-    /// are about to go. All are written together. Writes nothing that is right already.
+    /// Makes the lists of tags of repositories and the catalogue say what the names say. All are written together. Writes
+    /// nothing that is right already.
     ///
     /// Locks don't reach every writer of every store. So a list is looked at before the names are, and written on condition that
     /// it is still the one that was seen: who gave a name later looks at the list later, and sees both.
-    pub(super) async fn write_lists(
+    pub(super) async fn write_lists(&self, repositories: &BTreeSet<Repository>) -> Result<(), TreeError> {
+        self.write_lists_of(repositories, None).await
+    }
+
+    /// Makes the list of tags of a repository say these, some of which may be about to go. Whoever calls is
+    /// [alone](Self::alone).
+    pub(super) async fn write_list(&self, repository: &Repository, tags: &BTreeSet<Tag>) -> Result<(), TreeError> {
+        self.write_lists_of(&BTreeSet::from([repository.clone()]), Some(tags)).await
+    }
+
+    async fn write_lists_of(
         &self,
         repositories: &BTreeSet<Repository>,
-        without: &BTreeSet<Tag>,
+        tags: Option<&BTreeSet<Tag>>,
     ) -> Result<(), TreeError> {
         let stripes: BTreeSet<u8> = repositories.iter().map(stripe).collect();
         let mut locks = Vec::with_capacity(stripes.len());
@@ -115,7 +125,11 @@ impl Tree {
             for repository in stale {
                 let key = keys::tags_list(repository);
                 let (held, condition) = self.read_list(&key).await?;
-                let bytes = self.tags_list_of_names(repository, without).await?;
+                let tags = match tags {
+                    Some(tags) => tags.clone(),
+                    None => self.read_tags(repository).await?,
+                };
+                let bytes = tags_list(repository, tags)?;
                 if held.as_ref() != Some(&bytes) {
                     lists.push(Small { key, bytes, headers: derived(), condition });
                     changed.push(repository);
@@ -142,16 +156,9 @@ impl Tree {
         Ok((Some(object.body.into_bytes(MAX_LIST_SIZE, key).await?), condition))
     }
 
-    /// What the list of a repository's tags has to say, but for the tags in `without`.
-    async fn tags_list_of_names(&self, repository: &Repository, without: &BTreeSet<Tag>) -> Result<Bytes, TreeError> {
-        let mut tags = self.read_tags(repository).await?;
-        tags.retain(|tag| !without.contains(tag));
-        json(&keys::tags_list(repository), &TagsList { name: repository, tags })
-    }
-
     /// Whether the list of a repository's tags says what the names say.
     pub(super) async fn tags_list_is_right(&self, repository: &Repository) -> Result<bool, TreeError> {
-        let bytes = self.tags_list_of_names(repository, &BTreeSet::new()).await?;
+        let bytes = tags_list(repository, self.read_tags(repository).await?)?;
         self.holds(&keys::tags_list(repository), &bytes).await
     }
 
@@ -484,6 +491,11 @@ pub(super) fn empty_catalog() -> Result<(Key, Bytes), TreeError> {
     let key = keys::catalog();
     let bytes = json(&key, &Catalog { repositories: Vec::new() })?;
     Ok((key, bytes))
+}
+
+/// What the list of a repository's tags has to say.
+fn tags_list(repository: &Repository, tags: BTreeSet<Tag>) -> Result<Bytes, TreeError> {
+    json(&keys::tags_list(repository), &TagsList { name: repository, tags })
 }
 
 fn json(key: &Key, list: &impl Serialize) -> Result<Bytes, TreeError> {

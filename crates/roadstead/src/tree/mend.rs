@@ -78,7 +78,7 @@ impl Tree {
                     let is_there = names.try_next().await?.is_some();
                     drop(names);
                     if is_there {
-                        self.write_lists(&BTreeSet::from([repository.clone()]), &BTreeSet::new()).await?;
+                        self.write_lists(&BTreeSet::from([repository.clone()])).await?;
                     } else {
                         self.delete_lists(repository).await?;
                     }

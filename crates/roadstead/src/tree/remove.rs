@@ -200,7 +200,7 @@ impl Tree {
         if last {
             self.delete_lists(repository).await?;
         } else if !doomed.tags.is_empty() {
-            self.write_lists(&BTreeSet::from([repository.clone()]), &doomed.tags).await?;
+            self.write_list(repository, &(&graph.listed - &doomed.tags)).await?;
         }
         if last || !doomed.tags.is_empty() {
             store.sync().await?;

@@ -133,11 +133,11 @@ impl Tree {
         if !listing.repositories.contains(repository) {
             return Ok(());
         }
-        let together = self.write_lists(&listing.repositories, &BTreeSet::new()).await;
+        let together = self.write_lists(&listing.repositories).await;
         if together.is_err() && listing.repositories.len() > 1 {
             // Each learns by itself which one can't be written.
             listing.repositories.remove(repository);
-            return self.write_lists(&BTreeSet::from([repository.clone()]), &BTreeSet::new()).await;
+            return self.write_lists(&BTreeSet::from([repository.clone()])).await;
         }
         listing.repositories.clear();
         together

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use futures::future;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::keys::Content;
-use super::{Pointer, Tree, TreeError, keys};
+use super::{Pointer, Tree, TreeError, graph, keys};
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store::{Key, Listed, Naming, StoreError};
 
@@ -98,6 +99,7 @@ impl Tree {
         let repository: Option<Repository> = folder.as_str().strip_prefix("v2/").and_then(|name| name.parse().ok());
         let (mut has_manifests, mut has_names) = (false, false);
         let ping = keys::ping(self.0.store.naming());
+        let mut own_folders = Vec::new();
         let mut below = self.0.store.list(&folder);
         while let Some(listed) = below.try_next().await? {
             let child = match listed {
@@ -113,15 +115,27 @@ impl Tree {
                 open.push(Unvisited { folder: child, judged: false });
                 continue;
             }
-            // A repository's own folder, a component of another's name, or both.
-            let inside = match look {
-                Look::Quick if self.0.store.naming() == Naming::Links => self.glance(&child).await?,
-                Look::Quick | Look::Close => self.judge(&child, found).await?,
-            };
+            own_folders.push(child);
+        }
+        // A repository's own folder, a component of another's name, or both.
+        let insides: Vec<Inside> = match look {
+            // Each is read to its end, so they are at the same time.
+            Look::Quick if self.0.store.naming() == Naming::Links => {
+                future::try_join_all(own_folders.iter().map(|own| self.glance(own))).await?
+            }
+            Look::Quick | Look::Close => {
+                let mut insides = Vec::new();
+                for own in &own_folders {
+                    insides.push(self.judge(own, found).await?);
+                }
+                insides
+            }
+        };
+        for (own, inside) in own_folders.into_iter().zip(insides) {
             has_names |= inside.has_names;
-            has_manifests |= inside.has_names && child.name() == keys::MANIFESTS;
+            has_manifests |= inside.has_names && own.name() == keys::MANIFESTS;
             if inside.passes_through {
-                open.push(Unvisited { folder: child, judged: true });
+                open.push(Unvisited { folder: own, judged: true });
             }
         }
         if let Some(name) = repository.filter(|_| has_names) {
@@ -190,15 +204,20 @@ impl Tree {
     /// As [`resolve`](Self::resolve).
     pub async fn tags(&self, repository: &Repository) -> Result<BTreeMap<Tag, Pointer>, TreeError> {
         let (tree, in_repository) = (self.clone(), repository.clone());
-        let resolved = self.spread(self.read_tags(repository).await?.into_iter().collect(), move |tag: Tag| {
+        let tags = self.read_tags(repository).await?.into_iter().map(Reference::Tag).collect();
+        let resolved = self.spread_chunks(graph::chunks(tags), move |tags: Vec<Reference>| {
             let (tree, repository) = (tree.clone(), in_repository.clone());
             async move {
+                let pointers = tree.resolve_each(&repository, &tags).await;
                 // It may have gone since it was listed.
-                let pointer = tree.resolve(&repository, &Reference::Tag(tag.clone())).await?;
-                Ok(pointer.map(|pointer| (tag, pointer)))
+                let named = tags.into_iter().zip(pointers).filter_map(|(tag, pointer)| match tag {
+                    Reference::Tag(tag) => pointer.transpose().map(|pointer| Ok((tag, pointer?))),
+                    Reference::Digest(_) => None,
+                });
+                named.collect()
             }
         });
-        Ok(resolved.await?.into_iter().flatten().collect())
+        Ok(resolved.await?.into_iter().collect())
     }
 
     /// The names of a repository's manifests, tags and digests alike, in no promised order, and what each leads to.

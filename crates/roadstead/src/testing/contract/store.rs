@@ -135,11 +135,27 @@ async fn expect(store: &Subject, key: &Key, bytes: &[u8]) {
     assert_eq!(found.as_deref(), Some(bytes), "{}: {key}", store.describe());
     let entry = good(store, "head", store.head(key).await);
     assert_eq!(entry.map(|entry| entry.size), Some(bytes.len() as u64), "{}: size of {key}", store.describe());
+    expect_the_same_together(store, key).await;
+}
+
+/// Questions about several keys are answered as those about one are.
+async fn expect_the_same_together(store: &Subject, key: &Key) {
+    const LIMIT: usize = 3;
+    let nothing = Key::child(key, "nothing").expect("a key");
+    let keys = [key.clone(), nothing, key.clone()];
+    let beginning = read(store, key).await.map(|bytes| bytes.slice(..bytes.len().min(LIMIT)));
+    let beginnings = good(store, "beginnings", store.beginnings(&keys, LIMIT as u64).await);
+    assert_eq!(beginnings, [beginning.clone(), None, beginning], "{}: beginnings of {keys:?}", store.describe());
+    let target = good(store, "target", store.target(key).await);
+    let targets: Result<Vec<_>, _> = store.targets(&keys).await.into_iter().collect();
+    let targets = good(store, "targets", targets);
+    assert_eq!(targets, [target.clone(), None, target], "{}: targets of {keys:?}", store.describe());
 }
 
 async fn expect_nothing(store: &Subject, key: &Key) {
     assert_eq!(read(store, key).await, None, "{}: {key}", store.describe());
     assert!(good(store, "head", store.head(key).await).is_none(), "{}: head of {key}", store.describe());
+    expect_the_same_together(store, key).await;
 }
 
 async fn version(store: &Subject, key: &Key) -> Version {

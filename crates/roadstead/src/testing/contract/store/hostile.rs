@@ -35,6 +35,11 @@ pub async fn hostile_links_lead_nowhere(store: &Subject, root: &std::path::Path)
         let name = key(&format!("hostile/link{number}"));
         let error = store.target(&name).await;
         assert!(error.is_err(), "{}: a link to {target:?} leads to {error:?}", store.describe());
+        let together = store.targets(std::slice::from_ref(&name)).await;
+        assert!(together[0].is_err(), "{}: a link to {target:?} leads to {together:?}", store.describe());
+        if let Ok(read) = ends("beginnings", store.beginnings(std::slice::from_ref(&name), 100)).await {
+            assert_eq!(read, [None], "{}: a link to {target:?} reads as that", store.describe());
+        }
         if let Ok(Some(object)) = ends("get", store.get(&name, None)).await {
             panic!("{}: a link to {target:?} reads as {:?}", store.describe(), bytes_of(object).await);
         }
@@ -64,6 +69,10 @@ pub async fn hostile_links_lead_nowhere(store: &Subject, root: &std::path::Path)
         if let Ok(Some(entry)) = ends("head", store.head(&name)).await {
             panic!("{}: {name} is an object: {entry:?}", store.describe());
         }
+        if let Ok(read) = ends("beginnings", store.beginnings(std::slice::from_ref(&name), 100)).await {
+            let nothing = read[0].as_ref().is_none_or(bytes::Bytes::is_empty);
+            assert!(nothing, "{}: {name} reads as {read:?}", store.describe());
+        }
     }
     expect(store, &key("hostile/content/inside"), b"inside").await;
 }
@@ -85,6 +94,9 @@ pub async fn a_folder_that_leads_out_is_not_entered(store: &Subject, root: &std:
     let through = key("hostile-folder/folder/secret");
     if let Ok(Some(object)) = store.get(&through, None).await {
         panic!("{}: {through} reads as {:?}", store.describe(), bytes_of(object).await);
+    }
+    if let Ok(read) = store.beginnings(std::slice::from_ref(&through), 100).await {
+        assert_eq!(read, [None], "{}: {through} reads as that", store.describe());
     }
     assert!(!matches!(store.delete(&through).await, Ok(true)), "{}: {through} was deleted", store.describe());
     let planted = key("hostile-folder/folder/planted");
