@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use roadstead::image::{Compress, Compression, CompressionError, CopyOptions, ManifestFormat, Method, Platforms};
+use roadstead::image::{
+    Bandwidth, Compress, Compression, CompressionError, CopyOptions, ManifestFormat, Method, Platforms,
+};
 use roadstead::oci::Platform;
 
 use crate::args::Global;
@@ -32,6 +34,10 @@ pub(crate) struct CopyArgs {
     /// How many blobs are copied at once
     #[arg(short, long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
+
+    /// Copy no more bytes a second than this, all blobs together: 500kB/s, 10M, 1MiB/s
+    #[arg(long, value_name = "RATE")]
+    max_bandwidth: Option<Bandwidth>,
 }
 
 /// What is typed for a compression.
@@ -79,6 +85,7 @@ impl CopyArgs {
             (false, false) => Platforms::Keep(self.platforms.clone()),
             (false, true) => Platforms::Strip(self.platforms.clone()),
         };
-        Ok(CopyOptions { jobs: usize::from(self.jobs), platforms, referrers: self.referrers, compress, format })
+        let (jobs, referrers, bandwidth) = (usize::from(self.jobs), self.referrers, self.max_bandwidth);
+        Ok(CopyOptions { jobs, platforms, referrers, compress, format, bandwidth })
     }
 }

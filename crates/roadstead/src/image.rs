@@ -12,6 +12,7 @@ mod copy;
 mod events;
 mod greeting;
 mod join;
+mod pace;
 mod schema1;
 mod sink;
 mod source;
@@ -23,6 +24,7 @@ pub use copy::{Compress, Copied, Copier, CopyError, CopyOptions, Joined, MAX_DEP
 pub use events::{BlobOutcome, Event, Events, NotAReferrer, Silent};
 pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
 pub use join::{JoinError, Part, join};
+pub use pace::{Bandwidth, BandwidthError};
 #[cfg(feature = "testing")]
 pub(crate) use schema1::pretty;
 pub use schema1::{EMPTY_LAYER, Schema1Error, SigningKey, SigningKeyError, schema1};

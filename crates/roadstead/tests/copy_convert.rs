@@ -22,7 +22,7 @@ const OCI: CopyOptions = options(Compress::Never, ManifestFormat::Oci);
 const V2S2: CopyOptions = options(Compress::Never, ManifestFormat::V2s2);
 
 const fn options(compress: Compress, format: ManifestFormat) -> CopyOptions {
-    CopyOptions { jobs: 4, platforms: Platforms::All, referrers: false, compress, format }
+    CopyOptions { jobs: 4, platforms: Platforms::All, referrers: false, compress, format, bandwidth: None }
 }
 
 fn repository(name: &str) -> Repository {

@@ -22,6 +22,7 @@ use tokio::sync::{OnceCell, Semaphore};
 use super::compress::{Compression, Compressor};
 use super::convert::{self as converted, ConvertError, ManifestFormat};
 use super::events::{BlobOutcome, Event, Events};
+use super::pace::{Bandwidth, Pace};
 use super::sink::{Claim, PutError, RepositorySink, SinkError};
 use super::source::{ByteStream, RepositorySource, SourceError};
 use crate::oci::{Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, Platform, Reference, Tag};
@@ -85,6 +86,8 @@ pub struct CopyOptions {
     /// The specification that manifests are written by; what changes has another digest. What refers to a manifest under its
     /// old digest stays behind; referrers themselves are never changed.
     pub format: ManifestFormat,
+    /// How fast blobs are copied at most. What a service copies by itself, and manifests, don't count.
+    pub bandwidth: Option<Bandwidth>,
 }
 
 impl Default for CopyOptions {
@@ -96,6 +99,7 @@ impl Default for CopyOptions {
             referrers: false,
             compress: Compress::Never,
             format: ManifestFormat::Keep,
+            bandwidth: None,
         }
     }
 }
@@ -118,6 +122,7 @@ pub struct Copier {
     transfers: Semaphore,
     moving: Mutex<HashMap<Digest, Arc<tokio::sync::Mutex<()>>>>,
     compressor: Option<Compressor>,
+    pace: Option<Arc<Pace>>,
     /// What layers have become: digest and diff ID before, what names the bytes now.
     compressed: Mutex<HashMap<(Digest, Digest), Descriptor>>,
 }
@@ -134,7 +139,9 @@ impl Copier {
                 Some(Compressor::new(compression, threads, options.jobs.max(1)))
             }
         };
-        Self { options, events, transfers, moving: Mutex::default(), compressor, compressed: Mutex::default() }
+        let pace = options.bandwidth.map(|bandwidth| Arc::new(Pace::new(bandwidth)));
+        let (moving, compressed) = Default::default();
+        Self { options, events, transfers, moving, compressor, pace, compressed }
     }
 
     /// Copies what `reference` names, and lets `tags` name it there. The sink's lists are brought up to date by its
@@ -466,10 +473,14 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// The bytes of a blob, each piece told of when it is taken.
+    /// The bytes of a blob as fast as they may come, each piece told of when it is taken.
     fn counted(&self, blob: &Descriptor, bytes: ByteStream) -> ByteStream {
         let (events, digest) = (self.copier.events.clone(), blob.digest);
         let tell = move |piece: &Bytes| events.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
+        let bytes = match &self.copier.pace {
+            Some(pace) => pace.slow(bytes),
+            None => bytes,
+        };
         bytes.inspect_ok(tell).boxed()
     }
 
