@@ -59,7 +59,7 @@ pub enum PublishError {
         lack: Box<plan::Lack>,
     },
     /// Tags name something else at the destination, and may not move.
-    #[error("tags would move, and --no-clobber says that none may: {}", .0.join(", "))]
+    #[error("tags name something else there, and may not move: {}", .0.join(", "))]
     Clobber(Vec<String>),
     /// Bytes in the tree are not what their name says.
     #[error("the blob {digest} is damaged: its bytes have another digest; `roadstead verify` says what else is")]

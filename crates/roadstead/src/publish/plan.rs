@@ -265,7 +265,7 @@ pub fn repository(tree: &Holding, facts: &Facts, held: &Holding, delete: bool) -
         steps.push(Step::Tag { tag: tag.clone(), digest: *digest, before: held.tags.get(tag).copied() });
     }
 
-    let all: BTreeSet<Tag> = tree.tags.keys().chain(held.tags.keys()).cloned().collect();
+    let all: BTreeSet<Tag> = tree.tags.keys().chain(held.tags.keys()).chain(&held.astray).cloned().collect();
     let names =
         all.len() + tree.manifests.len() + held.manifests.keys().filter(|d| !tree.manifests.contains_key(d)).count();
     if !tree.manifests.is_empty() && held.tags_list != Some(Md5::of(&list_of_tags(&tree.repository, all))) {

@@ -4,7 +4,7 @@
 //! MD5; since a tag is a copy of the manifest that it names, the manifest of the same repository with that MD5 is what it leads
 //! to. What a list doesn't tell is asked for: encryption with keys of one's own changes what a bucket calls versions.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -31,6 +31,8 @@ pub struct Holding {
     pub manifests: BTreeMap<Digest, u64>,
     /// Its tags, fallbacks aside, and what they lead to.
     pub tags: BTreeMap<Tag, Digest>,
+    /// Tags that lead to nothing that is a manifest. Its list names them all the same.
+    pub astray: BTreeSet<Tag>,
     /// The list of its tags.
     pub tags_list: Option<Md5>,
     /// Its lists of referrers, by subject.
@@ -48,6 +50,7 @@ impl Holding {
             blobs: BTreeMap::new(),
             manifests: BTreeMap::new(),
             tags: BTreeMap::new(),
+            astray: BTreeSet::new(),
             tags_list: None,
             referrers: BTreeMap::new(),
             records: BTreeMap::new(),
@@ -243,7 +246,7 @@ impl Tree {
                     Some(target) => match keys::content(target) {
                         Some(Content::Manifest(_, digest)) => Some(digest),
                         _ if strict => return Err(TreeError::Misled { key: named.key, target: target.clone() }),
-                        _ => return Ok(None),
+                        _ => return Ok((tag, None)),
                     },
                     None => named.md5.and_then(|md5| by_sum.get(&(md5, named.size)).copied()),
                 };
@@ -252,13 +255,16 @@ impl Tree {
                     None if strict => self.resolve(repository, &tag.clone().into()).await?.map(|at| at.digest),
                     None => self.resolve_sound(repository, &tag.clone().into()).await?.map(|at| at.digest),
                 };
-                Ok(digest.map(|digest| (tag, digest, named)))
+                Ok((tag, digest.map(|digest| (digest, named))))
             }
         });
         let mut led = std::pin::pin!(led.buffered(QUESTIONS_AT_ONCE));
         let (mut fallbacks, mut lists) = (BTreeMap::new(), Vec::new());
-        while let Some(tag) = led.try_next().await? {
-            let Some((tag, digest, named)) = tag else { continue };
+        while let Some((tag, leads)) = led.try_next().await? {
+            let Some((digest, named)) = leads else {
+                holding.astray.extend((!tag.is_referrers_fallback()).then_some(tag));
+                continue;
+            };
             if tag.is_referrers_fallback() {
                 fallbacks.insert(tag, self.md5(&named, MAX_MANIFEST_SIZE).await?);
                 lists.push(digest);
