@@ -66,6 +66,11 @@ pub(crate) struct Publish {
     #[arg(long)]
     no_clobber: bool,
 
+    /// Look also at what is there with the right digest for a name and the right size: by the MD5 that the bucket says, else by
+    /// reading it
+    #[arg(short, long)]
+    checksum: bool,
+
     /// Pull every tag that changed through the URL that clients know, and fail if that can't be done
     #[arg(long, value_name = "URL")]
     check: Option<BaseUrl>,
@@ -141,6 +146,7 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
                 ("--dry-run", args.dry_run),
                 ("--delete", args.delete),
                 ("--no-clobber", args.no_clobber),
+                ("--checksum", args.checksum),
                 ("--check", args.check.is_some()),
             ];
             if let Some((option, _)) = only_for_trees.into_iter().find(|(_, given)| *given) {

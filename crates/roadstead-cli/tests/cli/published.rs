@@ -153,8 +153,7 @@ fn a_publication_that_is_killed_leaves_a_registry_and_goes_on() {
 fn the_page_as_it_stands() {
     let scene = Scene::new(BucketServer::Versitygw, &[("team/app:1", &image("one")), ("tools:1", &image("two"))]);
     let document = include_str!("../../../../docs/publish.md");
-    let blocks: Vec<&str> =
-        document.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    let blocks: Vec<&str> = document.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
     assert_eq!(blocks.len(), 6, "{blocks:#?}");
     let share = scene.place.path().join("share");
     let mut served = None;

@@ -336,6 +336,7 @@ fn height(digest: &Digest, facts: &Facts, known: &mut HashMap<Digest, usize>, de
 pub struct Shares {
     repositories: Vec<Repository>,
     by_digest: HashMap<u64, (u32, u32)>,
+    spoilt: BTreeSet<(Repository, Digest)>,
 }
 
 impl Shares {
@@ -349,6 +350,12 @@ impl Shares {
         if self.by_digest.len() > before {
             self.repositories.push(repository.clone());
         }
+    }
+
+    /// Notes that what a repository has under the name of a blob is something else: it has to be sent, since a copy would be
+    /// taken for made.
+    pub fn spoil(&mut self, repository: &Repository, blob: Digest) {
+        self.spoilt.insert((repository.clone(), blob));
     }
 
     /// A repository that has a blob of that size, as far as some of its digits tell.
@@ -370,8 +377,9 @@ pub fn share(works: &mut [Work], mut shares: Shares) {
         for step in &mut work.steps {
             let Step::PutBlob { digest, size } = *step else { continue };
             match shares.holder(&digest, size) {
-                // What is there under its own name has another size, and is sent again.
-                Some(from) if *from != work.repository => {
+                Some(from)
+                    if *from != work.repository && !shares.spoilt.contains(&(work.repository.clone(), digest)) =>
+                {
                     *step = Step::CopyBlob { digest, size, from: from.clone() };
                 }
                 _ => sent.push((digest, size)),

@@ -41,6 +41,9 @@ pub struct PlanOptions {
     /// Whether what the tree doesn't have is deleted: in repositories that the tree has and, if there are patterns, in all that
     /// match.
     pub delete: bool,
+    /// Whether what has a digest for a name and the right size is looked at, too: by the MD5 that a list says of it, else by
+    /// reading all of it.
+    pub checksum: bool,
 }
 
 /// What has to be done.
@@ -141,7 +144,21 @@ impl Plan {
                 continue;
             }
             let held = match (theirs, to) {
-                (Some(keys), Some(to)) => to.holding(*keys, false).await?,
+                (Some(keys), Some(to)) => {
+                    let wrong = match &mine {
+                        Some(own) if options.checksum => to.differing(&keys, tree, own).await?,
+                        _ => BTreeSet::new(),
+                    };
+                    if let Some(own) = &mine {
+                        own.sizes_differ(&keys).chain(wrong.iter().copied()).for_each(|blob| shares.spoil(&name, blob));
+                    }
+                    let mut held = to.holding(*keys, false).await?;
+                    held.blobs.retain(|digest, _| !wrong.contains(digest));
+                    held.manifests.retain(|digest, _| !wrong.contains(digest));
+                    // Copies of what is wrong.
+                    held.tags.retain(|_, digest| !wrong.contains(digest));
+                    held
+                }
                 _ => Holding::of(name.clone()),
             };
             let worked = match mine {

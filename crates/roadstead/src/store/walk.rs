@@ -18,6 +18,17 @@ impl Md5 {
         Self(md5::Md5::digest(bytes).into())
     }
 
+    /// That of bytes as they come.
+    pub(crate) async fn of_stream(
+        mut bytes: BoxStream<'_, Result<bytes::Bytes, StoreError>>,
+    ) -> Result<Self, StoreError> {
+        let mut sum = md5::Md5::new();
+        while let Some(piece) = bytes.try_next().await? {
+            sum.update(&piece);
+        }
+        Ok(Self(sum.finalize().into()))
+    }
+
     /// What an entity tag says, if it can be an MD5. That of an object in parts can't.
     pub(crate) fn of_tag(tag: &str) -> Option<Self> {
         let hex = tag.trim_matches('"');

@@ -17,6 +17,9 @@ use crate::store::{Key, Md5, Named};
 /// The largest list.
 const MAX_LIST_SIZE: u64 = 256 << 20;
 
+/// How many objects are read at once.
+const READ_AT_ONCE: usize = 4;
+
 /// How many names are asked about at once.
 const QUESTIONS_AT_ONCE: usize = 16;
 
@@ -78,7 +81,7 @@ pub(crate) enum Surveyed {
 /// The keys of a repository, and what is seen of each.
 pub(crate) struct Keys {
     pub(crate) repository: Repository,
-    blobs: BTreeMap<Digest, u64>,
+    blobs: BTreeMap<Digest, (u64, Option<Md5>)>,
     manifests: BTreeMap<Digest, Named>,
     tags: BTreeMap<Tag, Named>,
     tags_list: Option<Named>,
@@ -101,7 +104,13 @@ impl Keys {
 
     /// The blobs.
     pub(crate) fn blobs(&self) -> impl Iterator<Item = (Digest, u64)> {
-        self.blobs.iter().map(|(digest, size)| (*digest, *size))
+        self.blobs.iter().map(|(digest, (size, _))| (*digest, *size))
+    }
+
+    /// The blobs that both have, with different sizes.
+    pub(crate) fn sizes_differ<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = Digest> + 'a {
+        let differs = |digest: &Digest, size: u64| other.blobs.get(digest).is_some_and(|(there, _)| *there != size);
+        self.blobs().filter(move |(digest, size)| differs(digest, *size)).map(|(digest, _)| digest)
     }
 
     /// Whether a catalogue names the repository.
@@ -113,7 +122,7 @@ impl Keys {
         let name = named.key.name().to_owned();
         match (folder, name.parse::<Reference>()) {
             (keys::BLOBS, Ok(Reference::Digest(digest))) => {
-                self.blobs.insert(digest, named.size);
+                self.blobs.insert(digest, (named.size, named.md5));
             }
             (keys::MANIFESTS, Ok(Reference::Digest(digest))) => {
                 self.manifests.insert(digest, named);
@@ -283,7 +292,7 @@ impl Tree {
         if let Some(named) = keys.tags_list {
             holding.tags_list = self.md5(&named, MAX_LIST_SIZE).await?;
         }
-        holding.blobs = keys.blobs;
+        holding.blobs = keys.blobs.into_iter().map(|(digest, (size, _))| (digest, size)).collect();
         holding.manifests = keys.manifests.into_iter().map(|(digest, named)| (digest, named.size)).collect();
         let tagged: Vec<Digest> = holding.tags.values().copied().collect();
         for list in lists {
@@ -293,5 +302,41 @@ impl Tree {
             }
         }
         Ok(holding)
+    }
+
+    /// What of a repository has the size that it has in `own`, and other bytes. Where the list says an MD5 that is that of the other
+    /// tree's bytes, these are it; the rest is read here.
+    pub(crate) async fn differing(&self, keys: &Keys, from: &Self, own: &Keys) -> Result<BTreeSet<Digest>, TreeError> {
+        let repository = &keys.repository;
+        let blobs = keys.blobs.iter().filter_map(|(digest, (size, md5))| {
+            let same = own.blobs.get(digest).is_some_and(|(wanted, _)| wanted == size);
+            same.then_some((keys::blob(repository, digest), *digest, *md5, false))
+        });
+        let manifests = keys.manifests.iter().filter_map(|(digest, named)| {
+            let same = own.manifests.get(digest).is_some_and(|wanted| wanted.size == named.size);
+            same.then_some((named.key.clone(), *digest, named.md5, true))
+        });
+        let both: Vec<_> = blobs.chain(manifests).collect();
+        let judged = stream::iter(both).map(|(key, digest, md5, is_manifest)| async move {
+            // What a list calls an MD5 is another thing where a service encrypts with keys of its owner's.
+            let mut told = false;
+            if let Some(md5) = md5
+                && let Some(object) = from.0.store.get(&key, None).await?
+            {
+                told = Md5::of_stream(object.body.into_stream(&key)).await? == md5;
+            }
+            let is_right = if told {
+                true
+            } else if is_manifest {
+                self.find_sound(repository, &digest).await?.is_some()
+            } else if let Some(object) = self.0.store.get(&key, None).await? {
+                object.body.digest(digest.algorithm().hasher(), &key, |_| {}).await? == digest
+            } else {
+                true
+            };
+            Ok::<_, TreeError>((!is_right).then_some(digest))
+        });
+        let judged: Vec<Option<Digest>> = judged.buffer_unordered(READ_AT_ONCE).try_collect().await?;
+        Ok(judged.into_iter().flatten().collect())
     }
 }

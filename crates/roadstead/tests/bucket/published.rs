@@ -8,7 +8,7 @@ use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Reference, Repository, Tag};
 use roadstead::publish::{Plan, PlanOptions, PublishError, Requests, TransferOptions};
 use roadstead::store::bucket::BucketOptions;
-use roadstead::store::{MemoryStore, Naming};
+use roadstead::store::{Condition, MemoryStore, Naming};
 use roadstead::testing::{Image, ImageBuilder, IndexBuilder, MemorySource};
 use roadstead::tree::{Tree, VerifyOptions, Verifying};
 use roadstead_parts::{BucketServer, Buckets};
@@ -167,6 +167,36 @@ async fn sound(tree: &Tree) {
     });
     tree.verify(&VerifyOptions { jobs: 4, only: Vec::new() }, watch).await.unwrap();
     assert!(wrong.lock().unwrap().is_empty(), "{wrong:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_bytes_of_the_right_size_are_found_by_their_sum() {
+    let (scene, from) = (Scene::new().await, tree().await);
+    add(&from, "app:1", &image("one")).await;
+    add(&from, "org/app:1", &image("one")).await;
+    let (everything, sums) = (PlanOptions::default(), PlanOptions { checksum: true, ..PlanOptions::default() });
+    scene.publish(&from, &everything).await;
+    let nothing = Requests::default();
+    assert_eq!(scene.publish(&from, &sums).await, (LISTED, nothing, nothing), "all is told by the lists");
+
+    // Behind everybody's back, with the headers that were there.
+    let store = scene.to.store();
+    let (layer, manifest) = (image("one").manifest.layers()[0].digest, image("one").digest());
+    let names = ["v2/app/blobs", "v2/org/app/blobs"].map(|folder| format!("{folder}/{layer}"));
+    let names = names.into_iter().chain([format!("v2/app/manifests/{manifest}"), "v2/app/manifests/1".to_owned()]);
+    for name in names {
+        let key = name.parse().unwrap();
+        let there = store.head(&key).await.unwrap().unwrap();
+        let spoilt = vec![b' '; usize::try_from(there.size).unwrap()];
+        let _ = store.put(&key, spoilt.into(), &there.headers, Condition::Always).await.unwrap();
+    }
+    assert_eq!(scene.publish(&from, &everything).await.2, nothing, "sizes are trusted");
+    // Two blobs with their hints, a manifest and a tag.
+    let (compared, carried_out, planned) = scene.publish(&from, &sums).await;
+    let mended = Requests { writes: 2 * 2 + 1 + 1, ..nothing };
+    // What seems wrong is read before it is taken for that.
+    assert_eq!((compared, carried_out, planned), (Requests { reads: 2 + 2, ..LISTED }, mended, mended));
+    sound(&scene.to).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
