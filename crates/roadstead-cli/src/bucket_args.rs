@@ -62,7 +62,7 @@ impl fmt::Display for TreePlace {
 
 /// How a bucket is reached, and what is written to it.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Bucket options (with --tree s3://…)")]
+#[command(next_help_heading = "Bucket options (with s3://…)")]
 pub(crate) struct BucketArgs {
     /// The service, if it isn't Amazon's: R2, MinIO, Garage, Ceph, B2, Wasabi, Scaleway, … [env: AWS_ENDPOINT_URL_S3,
     /// AWS_ENDPOINT_URL]

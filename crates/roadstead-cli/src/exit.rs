@@ -150,8 +150,8 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
         return match error {
             PublishError::Tree(error) => specific(error),
             PublishError::Source(error) => specific(error),
-            PublishError::Damaged { .. } => Some(INVALID),
-            PublishError::Foreign(_) | PublishError::Unwritable { .. } => Some(UNWRITABLE),
+            PublishError::Damaged { .. } | PublishError::Incomplete { .. } => Some(INVALID),
+            PublishError::Foreign(_) | PublishError::Unwritable { .. } | PublishError::Sink(_) => Some(UNWRITABLE),
             _ => None,
         };
     }

@@ -9,6 +9,9 @@ pub struct Buckets {
     port: Port,
 }
 
+/// The log of a server that keeps one, in its folder.
+const LOG: &str = "access.log";
+
 /// Which server that is: each has ideas of its own about names, conditions and parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BucketServer {
@@ -36,6 +39,7 @@ impl BucketServer {
             Self::Versitygw => Invocation::new(part::built("bin/versitygw"))
                 .env("ROOT_ACCESS_KEY", Buckets::ID)
                 .env("ROOT_SECRET_KEY", Buckets::SECRET)
+                .env("VGW_ACCESS_LOG", folder.join(LOG))
                 .args(["--port", &address, "posix"])
                 .arg(data),
             Self::Minio => Invocation::new(part::built("bin/minio"))
@@ -59,6 +63,17 @@ impl Buckets {
     /// The URL of the service, without a slash at the end.
     pub fn url(&self) -> String {
         format!("http://{}", self.port.address())
+    }
+
+    /// What was asked so far, in the order of the answers: the API's name of each call, and the object that it was about. Only
+    /// versitygw tells.
+    pub fn calls(&self) -> Vec<(String, String)> {
+        let log = std::fs::read_to_string(self.served.folder().join(LOG)).unwrap_or_default();
+        let call = |line: &str| {
+            let mut words = line.split(' ').skip_while(|word| !word.starts_with("s3_"));
+            Some((words.next()?.trim_start_matches("s3_").to_owned(), words.next()?.to_owned()))
+        };
+        log.lines().filter_map(call).collect()
     }
 
     /// The folder of a bucket.

@@ -1,7 +1,8 @@
 //! Publishing: another place is made to hold what a tree holds, in the form that serves from there.
 //!
-//! So far that is a folder of plain files: for hosts that take one and know no links, or one of signed manifests for hosts
-//! that send no headers. What is deployed from it is the host's business; this module never talks to one.
+//! That is another tree, in a directory or a bucket ([`Plan`]); or a folder of plain files: for hosts that take one and know no
+//! links, or one of signed manifests for hosts that send no headers. What is deployed from a folder is the host's business; this
+//! module never talks to one.
 //!
 //! # Order
 //!
@@ -9,15 +10,18 @@
 //! last: whoever deploys the folder at a bad moment gets no tag without its image.
 
 mod folder;
+pub mod plan;
 mod schema1;
+mod transfer;
 
 pub use folder::{FolderOptions, PlainFolder, Published};
 pub use schema1::{LeftOut, Schema1Published, Schema1Site};
+pub use transfer::{Plan, PlanOptions, Requests, Totals, TransferOptions};
 
 use std::path::PathBuf;
 
-use crate::image::SourceError;
-use crate::oci::Digest;
+use crate::image::{SinkError, SourceError};
+use crate::oci::{Digest, Repository};
 use crate::tree::TreeError;
 
 /// Why something wasn't published.
@@ -42,6 +46,21 @@ pub enum PublishError {
         #[source]
         source: std::io::Error,
     },
+    /// The destination can't be written.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// Something of a repository is lost, so that it would not be whole at the destination either.
+    #[error("{repository} is not published")]
+    Incomplete {
+        /// The repository.
+        repository: Repository,
+        /// What it lacks.
+        #[source]
+        lack: Box<plan::Lack>,
+    },
+    /// Tags name something else at the destination, and may not move.
+    #[error("tags name something else there, and may not move: {}", .0.join(", "))]
+    Clobber(Vec<String>),
     /// Bytes in the tree are not what their name says.
     #[error("the blob {digest} is damaged: its bytes have another digest; `roadstead verify` says what else is")]
     Damaged {

@@ -17,6 +17,7 @@ mod key;
 pub mod local;
 pub mod memory;
 mod task_locks;
+mod walk;
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -34,6 +35,7 @@ pub use key::{Key, KeyError};
 pub use local::LocalStore;
 pub(crate) use local::open_regular;
 pub use memory::MemoryStore;
+pub use walk::{Md5, Named};
 
 use crate::oci::{Algorithm, Digest, Hasher, MediaType};
 
@@ -454,6 +456,13 @@ pub trait Store: Send + Sync {
             Listed::Object(_) => None,
         };
         self.list(prefix).try_filter_map(move |listed| std::future::ready(Ok(prefixes(listed)))).boxed()
+    }
+
+    /// Every object whose key goes on behind `prefix` and a slash, in the order of the bytes of their keys, with what can be seen
+    /// of each without asking for it: in a bucket one request for every thousand. Links to nothing, and such as lead out of the
+    /// store, are not among them; nor is the [index](Key::index) of the prefix.
+    fn walk(&self, prefix: &Key) -> BoxStream<'_, Result<Named, StoreError>> {
+        walk::folders(self, prefix)
     }
 
     /// Makes every upload visible that was finished before it was called: the bytes are durable then, the names with the

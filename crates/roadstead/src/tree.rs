@@ -23,6 +23,7 @@
 
 mod diff;
 mod graph;
+mod holding;
 pub mod keys;
 mod left_out;
 mod lists;
@@ -51,12 +52,17 @@ use crate::oci::{
 };
 use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
 pub use diff::{Difference, Side};
+pub use holding::{Holding, ListOfReferrers};
+pub(crate) use holding::{Keys, Surveyed, place};
 use keys::Content;
+pub(crate) use left_out::record;
+pub(crate) use lists::{list_of_repositories, list_of_tags};
 pub use mend::RefetchError;
 pub use pattern::{Pattern, PatternError};
 pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use shown::Shown;
+pub(crate) use sink::Publishing;
 pub use source::TreeSource;
 pub use summary::Summary;
 pub use usage::{RepositoryUsage, Usage};

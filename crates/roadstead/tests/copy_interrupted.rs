@@ -16,9 +16,10 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, TryStreamExt as _};
 use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, Tag};
+use roadstead::publish::{Plan, PlanOptions, TransferOptions};
 use roadstead::store::{
-    Condition, Entry, Headers, Key, LeftOvers, Listed, LocalStore, LockGuard, LockMode, MemoryStore, Naming, Object,
-    Store, StoreError, Upload, Written,
+    Condition, Entry, Headers, Key, LeftOvers, Listed, LocalStore, LockGuard, LockMode, MemoryStore, Named, Naming,
+    Object, Store, StoreError, Upload, Written,
 };
 use roadstead::testing::{Format, Image, ImageBuilder, IndexBuilder, MemorySource};
 use roadstead::tree::{Finding, PruneOptions, Tree, VerifyOptions, Verifying};
@@ -132,6 +133,10 @@ impl Store for Watched {
 
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
         self.0.store.list(prefix)
+    }
+
+    fn walk(&self, prefix: &Key) -> BoxStream<'_, Result<Named, StoreError>> {
+        self.0.store.walk(prefix)
     }
 
     async fn publish(&self) -> Result<(), StoreError> {
@@ -370,6 +375,41 @@ async fn a_prune_killed_anywhere_leaves_every_tag_whole() {
             })
             .await;
         }
+    }
+}
+
+/// Publishes into a tree; what is published then is not published again.
+async fn publish(from: &Tree, to: &Tree, delete: bool) -> Result<(), String> {
+    let options = PlanOptions { delete, ..PlanOptions::default() };
+    let how = TransferOptions { jobs: 2, clobber: true, events: Arc::new(Silent) };
+    let plan = Plan::compare(from, Some(to), &options).await.map_err(|e| e.to_string())?;
+    assert!(plan.problems.is_empty(), "{:?}", plan.problems);
+    if let Some(error) = plan.carry_out(from, to, &how).await.first() {
+        return Err(error.to_string());
+    }
+    let again = Plan::compare(from, Some(to), &options).await.map_err(|e| e.to_string())?;
+    let left = again.steps();
+    assert!(left.is_empty(), "there is more to do in {}: {left:#?}", to.store().describe());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_killed_anywhere_leaves_every_tag_whole() {
+    for (naming, stores) in [(Naming::Links, stores()), (Naming::Copies, stores().into_iter().take(1).collect())] {
+        let from = Tree::create(Arc::new(MemoryStore::new(naming))).await.unwrap();
+        copy(&source(), &from, "new").await.unwrap();
+        for make in stores {
+            killed_everywhere(&*make, &[], async |to| publish(&from, to, false).await).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_publication_that_deletes_and_is_killed_leaves_every_tag_whole() {
+    let from = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
+    copy(&source(), &from, "new").await.unwrap();
+    for make in stores() {
+        killed_everywhere(&*make, &["old"], async |to| publish(&from, to, true).await).await;
     }
 }
 

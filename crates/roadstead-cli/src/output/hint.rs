@@ -3,6 +3,7 @@
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, SourceError};
 use roadstead::medium::daemon::DaemonError;
+use roadstead::publish::PublishError;
 use roadstead::store::StoreError;
 use roadstead::store::bucket::BucketError;
 use roadstead::tree::TreeError;
@@ -60,6 +61,9 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(StoreError::Unconditional { .. }) = error.downcast_ref() {
         return Some("if nothing else writes to the bucket, say so with --exclusive".to_owned());
+    }
+    if let Some(PublishError::Incomplete { .. }) = error.downcast_ref() {
+        return Some("`roadstead verify` says what else is lost".to_owned());
     }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) => {

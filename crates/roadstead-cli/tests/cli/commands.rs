@@ -13,6 +13,7 @@ mod doctor;
 mod login;
 mod names;
 mod publish;
+mod publish_tree;
 mod read;
 mod referrers;
 mod remove;

@@ -15,6 +15,7 @@ mod many;
 mod matrix;
 mod on_disk;
 mod planted;
+mod published;
 mod quickstart;
 mod shells;
 mod side_by_side;

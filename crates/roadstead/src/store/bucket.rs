@@ -5,6 +5,7 @@
 //! place    s3://BUCKET/PREFIX, and the URLs of its objects
 //! xml      what answers mean
 //! client   calls: signed, repeated, their faults understood
+//! listing  lists, a page of a thousand names at a time
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
 //! copy     objects made of others by the service
@@ -28,6 +29,7 @@
 
 mod client;
 mod copy;
+mod listing;
 mod place;
 mod reading;
 mod sign;
@@ -44,13 +46,13 @@ use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH,
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 
 use super::task_locks::TaskLocks;
 use super::{
-    Aim, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Reach, Store, StoreError,
-    Upload, Version, Written,
+    Aim, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Named, Naming, Object, Reach, Store,
+    StoreError, Upload, Version, Written,
 };
 use crate::http::{BoxError, Client, HttpError, Response, Secret};
 use crate::oci::{Algorithm, Hasher};
@@ -505,41 +507,11 @@ impl Store for BucketStore {
     }
 
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
-        enum Next {
-            Page(Option<String>),
-            End,
-        }
-        let inside = format!("{}/", self.0.at.object(prefix));
-        let prefix = prefix.clone();
-        stream::try_unfold(Next::Page(None), move |next| {
-            let (inside, prefix) = (inside.clone(), prefix.clone());
-            async move {
-                let Next::Page(token) = next else { return Ok(None) };
-                let mut call = Call::new(Method::GET, None, "s3:ListBucket")
-                    .parameter("list-type", "2")
-                    .parameter("prefix", &inside)
-                    .parameter("delimiter", "/")
-                    .parameter("encoding-type", "url");
-                if let Some(token) = &token {
-                    call = call.parameter("continuation-token", token);
-                }
-                let failed = |error| self.failed("listing", prefix.as_str(), error);
-                let (answer, _) = self.0.calls.ask(&call).await.map_err(|e| failed(e.error))?;
-                let page: xml::Page = xml::read(&answer).map_err(|e| failed(BucketError::Answer(e)))?;
-                let listed: Vec<_> =
-                    page.names().filter_map(|name| self.listed(&prefix, &inside, &name)).map(Ok).collect();
-                let next = match page.next() {
-                    Some(next) if Some(&next) == token.as_ref() => {
-                        return Err(failed(BucketError::Answer("a list goes on where it began".to_owned())));
-                    }
-                    Some(next) => Next::Page(Some(next)),
-                    None => Next::End,
-                };
-                Ok::<_, StoreError>(Some((stream::iter(listed), next)))
-            }
-        })
-        .try_flatten()
-        .boxed()
+        listing::list(self, prefix)
+    }
+
+    fn walk(&self, prefix: &Key) -> BoxStream<'_, Result<Named, StoreError>> {
+        listing::walk(self, prefix)
     }
 
     async fn sync(&self) -> Result<(), StoreError> {
@@ -552,17 +524,5 @@ impl Store for BucketStore {
 
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {
         Ok(self.0.locks.lock(name, mode).await)
-    }
-}
-
-impl BucketStore {
-    /// A name of a list. Those that can't be keys were not put there by a store.
-    fn listed(&self, prefix: &Key, inside: &str, name: &str) -> Option<Listed> {
-        let rest = name.strip_prefix(inside)?;
-        match rest.strip_suffix('/') {
-            Some(below) => prefix.child(below).ok().map(Listed::Prefix),
-            None if rest.is_empty() || rest.contains('/') => None,
-            None => prefix.child(rest).ok().map(Listed::Object),
-        }
     }
 }

@@ -12,8 +12,8 @@ use futures::stream::{self, BoxStream};
 
 use super::task_locks::TaskLocks;
 use super::{
-    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Naming, Object, Store, StoreError, Upload,
-    Version, Written,
+    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Md5, Named, Naming, Object, Store, StoreError,
+    Upload, Version, Written,
 };
 use crate::oci::{Digest, Hasher};
 
@@ -207,6 +207,20 @@ impl Store for MemoryStore {
             .collect();
         listed.dedup();
         stream::iter(listed).map(Ok).boxed()
+    }
+
+    fn walk(&self, prefix: &Key) -> BoxStream<'_, Result<Named, StoreError>> {
+        let inside = format!("{prefix}/");
+        let contents = held(&self.0.contents);
+        let range = contents.objects.range::<str, _>((Bound::Excluded(inside.as_str()), Bound::Unbounded));
+        let found = range.take_while(|(key, _)| key.as_str().starts_with(&inside)).filter_map(|(key, _)| {
+            let (entry, bytes) = contents.object(key)?;
+            // As a bucket does.
+            let md5 = (self.0.naming == Naming::Copies).then(|| Md5::of(&bytes));
+            Some(Named { key: key.clone(), size: entry.size, target: entry.target, md5 })
+        });
+        let found: Vec<Named> = found.collect();
+        stream::iter(found).map(Ok).boxed()
     }
 
     async fn sync(&self) -> Result<(), StoreError> {

@@ -117,7 +117,7 @@ pub(crate) fn temporary() -> Key {
 /// Whether something private is what a tree has there.
 #[must_use]
 pub(crate) fn is_private(key: &Key) -> bool {
-    ["format", "left-out", "locks", "tmp", "holders"].contains(&key.name())
+    ["format", "left-out", "locks", "tmp", "holders", "uploads", "probe"].contains(&key.name())
 }
 
 /// The repository, the folder and the name in it, of a name.

@@ -145,6 +145,21 @@ impl Tree {
         }
     }
 
+    /// Makes the lists of tags of repositories and the catalogue say what the names say, and waits until that is durable.
+    pub(crate) async fn bring_lists_up_to_date(&self, repositories: &BTreeSet<Repository>) -> Result<(), TreeError> {
+        if !repositories.is_empty() {
+            self.write_lists(repositories, &BTreeSet::new()).await?;
+        }
+        Ok(self.0.store.sync().await?)
+    }
+
+    /// The repositories that the catalogue names; none if it can't be read.
+    pub(crate) async fn listed_repositories(&self) -> Result<BTreeSet<String>, TreeError> {
+        let (bytes, _) = self.read_list(&keys::catalog()).await?;
+        let catalog = bytes.and_then(|bytes| serde_json::from_slice::<Catalog>(&bytes).ok());
+        Ok(catalog.map(|catalog| catalog.repositories.into_iter().collect()).unwrap_or_default())
+    }
+
     /// What lies under the key of a list, and what has to hold for it to be replaced. One that is too large to be a list is as
     /// good as none.
     async fn read_list(&self, key: &Key) -> Result<(Option<Bytes>, Condition), TreeError> {
@@ -477,6 +492,16 @@ fn describe(key: &Key, manifest: &Manifest) -> Result<Value, TreeError> {
 /// repositories doesn't have a million lock files.
 fn stripe(repository: &Repository) -> u8 {
     Algorithm::Sha256.digest(repository.as_str().as_bytes()).as_bytes()[0]
+}
+
+/// The list of some tags.
+pub(crate) fn list_of_tags(name: &Repository, tags: BTreeSet<Tag>) -> Bytes {
+    serde_json::to_vec(&TagsList { name, tags }).expect("tags are strings").into()
+}
+
+/// The list of some repositories, whose names are sorted.
+pub(crate) fn list_of_repositories(repositories: Vec<String>) -> Bytes {
+    serde_json::to_vec(&Catalog { repositories }).expect("names are strings").into()
 }
 
 /// Where the answer to `GET /v2/` lies, and what it is.

@@ -93,6 +93,57 @@ impl Tree {
         self.take_away(repository, &graph, doomed).await
     }
 
+    /// Removes names of a repository that somebody has chosen, but no manifest that something needs which stays, and no blob that
+    /// such a manifest needs.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Unlocked`] if the store can't keep writers away; [`TreeError::Damaged`] if a manifest that stays can't be read,
+    /// so that nobody knows what it needs.
+    pub(crate) async fn remove_named(
+        &self,
+        repository: &Repository,
+        tags: BTreeSet<Tag>,
+        manifests: BTreeSet<Digest>,
+        mut blobs: BTreeSet<Digest>,
+    ) -> Result<(), TreeError> {
+        let _alone = self.alone().await?;
+        let mut graph = self.graph(repository).await?;
+        if let Some((_, error)) =
+            { std::mem::take(&mut graph.damage).into_iter() }.find(|(at, _)| !manifests.contains(at))
+        {
+            return Err(error);
+        }
+        let mut doomed = Doomed { tags, manifests, blobs: BTreeSet::new() };
+        doomed.tags.retain(|tag| graph.tags.contains_key(tag));
+        doomed.manifests.retain(|digest| graph.manifests.contains_key(digest));
+        // What is needed stays, and so does what that needs in turn.
+        loop {
+            let needed: BTreeSet<Digest> = { doomed.manifests.iter() }
+                .filter(|digest| graph.needed_by(digest, &doomed).is_some())
+                .copied()
+                .collect();
+            if needed.is_empty() {
+                break;
+            }
+            doomed.manifests.retain(|digest| !needed.contains(digest));
+        }
+        doomed.manifests.extend(graph.superseded_by(&doomed));
+        let stays = |digest: &&Digest| !doomed.manifests.contains(*digest);
+        for needs in graph.manifests.keys().filter(stays).filter_map(|digest| graph.needs(digest)) {
+            blobs.retain(|blob| !needs.blobs.contains(blob));
+        }
+        doomed.blobs = blobs;
+        let Released { mut contents, .. } = self.remove_names(repository, &graph, &doomed).await?;
+        if self.0.store.naming() == Naming::Links {
+            self.retain_unnamed(Some(repository), &mut contents).await?;
+            for content in contents.values() {
+                self.0.store.delete(content).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What goes with a tag or a manifest, and the repository that it goes from; with `force` a manifest goes that indexes name.
     ///
     /// Of a large repository next to all manifests have nothing to do with what goes. They are read, since one may need a

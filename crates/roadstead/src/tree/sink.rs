@@ -1,5 +1,7 @@
 //! Writing: a level is written, made durable, and only then named by the next one.
 
+mod publishing;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +14,8 @@ use super::{Tree, TreeError, blob_headers, keys, manifest_headers};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
 use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, StoreError, Upload};
+
+pub(crate) use publishing::Publishing;
 
 /// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
 pub(super) const WRITERS: &str = "writers";
@@ -29,22 +33,26 @@ impl Unsynced {
 #[async_trait]
 impl Sink for Tree {
     async fn repository(&self, name: &Repository) -> Result<Box<dyn RepositorySink>, SinkError> {
+        Ok(Box::new(self.open_sink(name).await?))
+    }
+}
+
+impl Tree {
+    async fn open_sink(&self, name: &Repository) -> Result<TreeSink, SinkError> {
         let failed = |e: TreeError| SinkError::new(&format!("{name} in {}", self.0.store.describe()), e);
         let lock = self.0.store.lock(WRITERS, LockMode::Shared).await;
         let lock = lock.map_err(|e| SinkError::new(&self.0.store.describe(), e))?;
         self.refuse_collision(name).await.map_err(failed)?;
-        Ok(Box::new(TreeSink {
+        Ok(TreeSink {
             tree: self.clone(),
             repository: name.clone(),
             queue: Mutex::default(),
             committing: tokio::sync::Mutex::default(),
             walked: Walked::default(),
             _writing: lock,
-        }))
+        })
     }
-}
 
-impl Tree {
     /// Keeps every writer away, for whoever deletes what a writer may rely on before it has a name.
     ///
     /// # Errors

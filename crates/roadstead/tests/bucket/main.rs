@@ -6,5 +6,6 @@ mod adopted;
 mod contract;
 mod faults;
 mod public;
+mod published;
 mod side_by_side;
 mod support;

@@ -107,9 +107,36 @@ fn what_is_not_written() {
         expect![[r#"
         $ roadstead publish site --host netlify
         --- stderr
-        error: invalid value 'site' for '<site:DIR>': expected site:DIR, the folder that becomes the site
+        error: --host is for folders of plain files: write site:site
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["publish", "site:"],
+        expect![[r#"
+        $ roadstead publish site:
+        --- stderr
+        error: invalid value 'site:' for '<DESTINATION>': expected s3://BUCKET[/PREFIX], a folder, or site:DIR
 
         For more information, try '--help'.
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["publish", "site:site"],
+        expect![[r#"
+        $ roadstead publish site:site
+        --- stderr
+        error: site:DIR is made for a host that takes a folder: name it with --host
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["publish", "site:site", "--host", "netlify", "--delete"],
+        expect![[r#"
+        $ roadstead publish site:site --host netlify --delete
+        --- stderr
+        error: --delete has no meaning for site:DIR, which is made to hold the tree
         --- exit code 2
     "#]],
     );

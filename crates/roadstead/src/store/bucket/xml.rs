@@ -31,6 +31,18 @@ pub(super) struct Page {
 #[serde(rename_all = "PascalCase")]
 struct Content {
     key: String,
+    #[serde(default)]
+    size: u64,
+    #[serde(rename = "ETag", default)]
+    etag: String,
+}
+
+/// An object in a list.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) etag: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -49,9 +61,18 @@ impl Page {
         keys.chain(prefixes).map(move |name| if encoded { decode(name) } else { name.clone() })
     }
 
+    /// The objects.
+    pub(super) fn objects(&mut self) -> impl Iterator<Item = Object> {
+        let encoded = self.encoding_type.as_deref() == Some("url");
+        std::mem::take(&mut self.contents).into_iter().map(move |Content { key, size, etag }| {
+            let name = if encoded { decode(&key) } else { key };
+            Object { name, size, etag }
+        })
+    }
+
     /// Where the next page begins, if this isn't the last.
-    pub(super) fn next(self) -> Option<String> {
-        self.next_continuation_token.filter(|token| self.is_truncated && !token.is_empty())
+    pub(super) fn next(&self) -> Option<&str> {
+        self.next_continuation_token.as_deref().filter(|token| self.is_truncated && !token.is_empty())
     }
 }
 
@@ -131,7 +152,7 @@ mod tests {
             <NextContinuationToken>t</NextContinuationToken></ListBucketResult>"#;
         let page: Page = read(text.as_bytes()).unwrap();
         assert_eq!(page.names().collect::<Vec<_>>(), ["v2/a b+c", "v2/日", "v2/x/"]);
-        assert_eq!(page.next().as_deref(), Some("t"));
+        assert_eq!(page.next(), Some("t"));
         let empty: Page = read(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").unwrap();
         assert_eq!(empty.names().count(), 0);
         assert_eq!(empty.next(), None);

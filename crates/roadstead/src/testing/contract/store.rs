@@ -19,7 +19,8 @@ use tokio::sync::Barrier;
 use super::{DEADLINE, Promises, ends};
 use crate::oci::{Algorithm, MediaType};
 use crate::store::{
-    Body, Condition, Headers, Key, Listed, LockMode, Naming, Object, Small, Store, StoreError, Upload, Version, Written,
+    Body, Condition, Headers, Key, Listed, LockMode, Md5, Named, Naming, Object, Small, Store, StoreError, Upload,
+    Version, Written,
 };
 use crate::testing::noise;
 
@@ -70,6 +71,7 @@ pub async fn run_all(store: &Subject, contents: &dyn Fn() -> Vec<String>) {
         lists_are_complete,
         lists_show_every_legal_name,
         lists_show_thousands,
+        walks_are_complete_and_in_order,
         writers_beside_each_other,
         concurrent_syncs_cover_what_was_written,
         shared_locks_are_held_together,

@@ -250,6 +250,33 @@ pub async fn lists_show_thousands(store: &Subject) {
     assert_eq!(listed, names.iter().map(|key| ('o', key.to_string())).collect(), "{}", store.describe());
 }
 
+/// A walk comes upon everything below a key once, in the order of bytes, with its size and what it links to; and upon nothing
+/// of a name that merely begins alike. An MD5 that it says is that of the bytes.
+pub async fn walks_are_complete_and_in_order(store: &Subject) {
+    let names = ["a", "b-c/1", "b.c/1", "b/1", "b/c/d/e", "b0/1", "é/1", "日本", "z/-", "z/1", "z/a+b c%20"];
+    for name in names {
+        put(store, &key(&format!("walk/{name}")), name).await;
+    }
+    put(store, &key("walker"), "elsewhere").await;
+    link(store, &key("walk/b/link"), &key("walk/a")).await;
+    let walked: Vec<Named> = good(store, "walk", store.walk(&key("walk")).try_collect().await);
+    let mut expected: Vec<(String, u64)> =
+        names.iter().map(|name| (key(&format!("walk/{name}")).to_string(), name.len() as u64)).collect();
+    expected.push((key("walk/b/link").to_string(), 1));
+    expected.sort();
+    let found: Vec<(String, u64)> = walked.iter().map(|named| (named.key.to_string(), named.size)).collect();
+    assert_eq!(found, expected, "{}", store.describe());
+    for named in walked {
+        let is_link = named.key == key("walk/b/link") && store.naming() == Naming::Links;
+        assert_eq!(named.target, is_link.then(|| key("walk/a")), "{}: {}", store.describe(), named.key);
+        let object = good(store, "get", store.get(&named.key, None).await).expect("it was there");
+        let sum = Md5::of(&bytes_of(object).await);
+        assert!(named.md5.is_none_or(|md5| md5 == sum), "{}: {}", store.describe(), named.key);
+    }
+    let nothing: Vec<Named> = good(store, "walk", store.walk(&key("wal")).try_collect().await);
+    assert!(nothing.is_empty(), "{}: {nothing:?}", store.describe());
+}
+
 /// Of objects that are put together each obeys its own condition, in their order.
 pub async fn objects_are_put_together(store: &Subject) {
     let [there, new, refused] = ["there", "new", "refused"].map(|name| key(&format!("together/{name}")));

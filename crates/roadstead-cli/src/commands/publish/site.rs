@@ -1,0 +1,67 @@
+//! Folders of plain files.
+
+use std::path::Path;
+
+use roadstead::host;
+use roadstead::publish::{FolderOptions, PlainFolder, Published};
+use roadstead::site::{Form, Survey};
+
+use super::Publish;
+use crate::args::{Global, Printed};
+use crate::exit;
+use crate::output::{Output, size};
+
+/// Makes `to` hold what the tree holds, with the configuration of a host.
+pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let Some(host) = args.host.as_deref().and_then(host::find) else {
+        return Err(exit::usage("site:DIR is made for a host that takes a folder: name it with --host"));
+    };
+    let Some(public) = host.public() else {
+        return Err(exit::usage(format!("{} takes no folder", host.name())));
+    };
+    let tree = crate::commands::open(global).await?;
+    let mut site = args.site.survey(&tree, args.name_prefix).await?;
+    if args.edge {
+        site.form = Form::Edge;
+    }
+    let mut published = Published::default();
+    for attempt in 1.. {
+        // Whatever the host can't take is said before anything is written.
+        let files = host.render(&site)?;
+        let folder = PlainFolder::create(to)?;
+        let files: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
+        let options = FolderOptions {
+            public,
+            name_prefix: site.name_prefix.as_ref(),
+            blobs: site.blobs_at.is_none(),
+            manifests: site.manifests_at.is_none(),
+            leaves_out: &|reference| host.serves_as_page(site.form, reference),
+        };
+        published = published.and(folder.write(&tree, options, &files).await?);
+        // The configuration is about what the tree held before: what came meanwhile would have the wrong type.
+        let now = Survey::of(&tree).await?;
+        if now == site.survey {
+            break;
+        }
+        anyhow::ensure!(
+            attempt < super::ATTEMPTS,
+            "{} changes again and again: try it when nobody adds to it",
+            global.tree
+        );
+        site.survey = now;
+    }
+    match output.format {
+        Printed::Json => output.json(&published),
+        Printed::Text => {
+            output.note(&format!(
+                "{}: {} files written ({}), {} unchanged, {} removed",
+                to.display(),
+                published.written,
+                size(published.bytes),
+                published.unchanged,
+                published.removed
+            ));
+            Ok(())
+        }
+    }
+}
