@@ -22,6 +22,8 @@ pub enum Emulator {
     StaticWebApps,
     /// static-web-server itself.
     StaticWebServer,
+    /// h2o itself.
+    H2o,
     /// Apache as a shared host runs it: what may be said is said by `.htaccess` files, and what others want by extensions is on.
     SharedHosting,
 }
@@ -94,6 +96,12 @@ impl Emulator {
             }
             Self::StaticWebServer => {
                 within.arg(part::built("bin/static-web-server")).args(["--host", "127.0.0.1", "--port", &number])
+            }
+            Self::H2o => {
+                let text = std::fs::read_to_string(site.join("h2o.yaml")).expect("the site has an h2o.yaml");
+                // It would become somebody to whom the test's folder isn't open.
+                let own = text.replace("port: 5000", &format!("port: {number}")) + "user: root\n";
+                within.arg(part::installed("h2o")).arg("-c").arg(folder.write("h2o.yaml", own))
             }
             Self::SharedHosting => {
                 folder.write("shared.conf", shared_hosting(&site.join("public"), &port));

@@ -6,16 +6,21 @@
 //!
 //! Rendering is pure. Writing the files, asking before one is replaced and talking to people is the caller's business.
 
+mod amplify;
 mod apache;
 mod azure;
+mod azure_blob;
 mod bucket;
 mod budget;
+mod by_name;
 mod caddy;
 mod cloudflare;
 mod cloudfront;
 mod compose;
 mod edge;
 mod firebase;
+mod gcs;
+mod h2o;
 mod headerless;
 mod htaccess;
 mod kubernetes;
@@ -25,6 +30,7 @@ mod netlify;
 mod nginx;
 mod plain;
 mod r2;
+mod render;
 mod s3;
 mod shell;
 mod static_web_server;
@@ -125,16 +131,21 @@ pub static HOSTS: &[&dyn Host] = &[
     &apache::Apache,
     &lighttpd::Lighttpd,
     &static_web_server::StaticWebServer,
+    &h2o::H2o,
     &cloudflare::Pages,
     &cloudflare::Workers,
     &netlify::Netlify,
     &firebase::Firebase,
     &azure::StaticWebApps,
     &vercel::Vercel,
+    &amplify::Amplify,
+    &render::Render,
     &htaccess::Htaccess,
     &r2::R2,
     &s3::S3,
     &cloudfront::CloudFront,
+    &gcs::Gcs,
+    &azure_blob::AzureBlob,
     &headerless::GithubPages,
     &headerless::GitlabPages,
     &headerless::Ipfs,

@@ -248,7 +248,9 @@ fn way_out(diagnosis: &Diagnosis, finding: &Finding) -> Option<String> {
     // Hosts without headers and policies of buckets set none, and rules over plain files say no digest of a tag.
     let about_digests = matches!(finding.cause, Cause::DigestHeaderMissing | Cause::DigestHeaderWrong);
     let can = |host: &dyn host::Host| {
-        host.headerless().is_none() && host.name() != "s3" && (host.public().is_none() || !about_digests)
+        host.headerless().is_none()
+            && !["s3", "gcs"].contains(&host.name())
+            && (host.public().is_none() || !about_digests)
     };
     match ours {
         Some(ours) if configures && can(ours) && !text.contains("roadstead config") => {

@@ -6,10 +6,9 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::budget::{Budget, Limits};
-use super::plain::{self, Header, HeaderRule, Paths};
-use super::{ConfigFile, Group, Host, Unsupported};
-use crate::oci::Reference;
-use crate::site::{self, Form, METHOD_NOT_ALLOWED, Measure, Named, Site};
+use super::by_name::{self, Overlap, PathRule};
+use super::{ConfigFile, Group, Host, Unsupported, plain};
+use crate::site::{Form, METHOD_NOT_ALLOWED, Measure, Site};
 
 /// Azure Static Web Apps.
 pub(super) struct StaticWebApps;
@@ -57,7 +56,7 @@ impl Host for StaticWebApps {
         }
         plain::check_files(&limits, "no redirect of this host can send blobs elsewhere")?;
         let configuration = json!({
-            "routes": routes(site),
+            "routes": routes(by_name::rules(site, Overlap::First)?),
             "responseOverrides": { "404": { "rewrite": "/404.html", "statusCode": 404 } },
         });
         let text = format!("{configuration}\n");
@@ -79,51 +78,13 @@ impl Host for StaticWebApps {
     }
 }
 
-/// A route with these headers; others than `GET` and `HEAD` are refused by it.
-fn route(path: &str, headers: &Map<String, Json>) -> Json {
-    json!({ "route": path, "methods": ["GET", "HEAD"], "headers": headers })
-}
-
-fn routes(site: &Site) -> Vec<Json> {
-    let rules = plain::header_rules(site);
-    // What a rule says, with what more general ones say and it doesn't: here one route has everything.
-    let said = |paths: &Paths<'_>| {
-        let mut headers = Map::new();
-        for HeaderRule { headers: said, .. } in
-            rules.iter().filter(|rule| rule.paths.covers(paths) || rule.paths == *paths)
-        {
-            for (name, value) in said {
-                if let Header::Text(text) = value {
-                    headers.insert(site::spelled(name), text.clone().into());
-                }
-            }
-        }
-        headers
+/// Others than `GET` and `HEAD` are refused by a route.
+fn routes(rules: Vec<PathRule>) -> Vec<Json> {
+    let route = |PathRule { at, headers }: PathRule| {
+        let headers: Map<_, _> = headers.into_iter().map(|(name, value)| (name, Json::from(value))).collect();
+        json!({ "route": at.pattern(), "methods": ["GET", "HEAD"], "headers": headers })
     };
-    let mut routes = vec![route("/v2/", &said(&Paths::Ping)), route("/v2/_catalog", &said(&Paths::Catalog))];
-    for (repository, names) in &site.survey.repositories {
-        let name = plain::full_name(site, repository);
-        let typed = |media_type: &str| {
-            let mut headers = said(&Paths::Manifests);
-            headers.insert("Content-Type".to_owned(), media_type.into());
-            headers
-        };
-        let most = plain::most_frequent(names.iter()).map(|(most, _)| most);
-        for Named { reference, media_type, digest } in names.iter().filter(|named| Some(&named.media_type) != most) {
-            let mut headers = typed(media_type.as_str());
-            // The route is about one name anyway.
-            if matches!(reference, Reference::Tag(_)) {
-                headers.insert("Docker-Content-Digest".to_owned(), digest.to_string().into());
-            }
-            routes.push(route(&format!("/v2/{name}/manifests/{reference}"), &headers));
-        }
-        if let Some(most) = most {
-            routes.push(route(&format!("/v2/{name}/manifests/*"), &typed(most.as_str())));
-        }
-        routes.push(route(&format!("/v2/{name}/tags/list"), &said(&Paths::TagsLists)));
-        routes.push(route(&format!("/v2/{name}/blobs/*"), &said(&Paths::Blobs(crate::oci::Algorithm::Sha256))));
-        routes.push(route(&format!("/v2/{name}/referrers/*"), &said(&Paths::Referrers)));
-    }
+    let mut routes: Vec<_> = rules.into_iter().map(route).collect();
     // What is missing has no type of its own, and other methods are refused.
     let status = METHOD_NOT_ALLOWED.status.as_u16();
     routes.push(json!({ "route": "/v2/*", "methods": ["POST", "PUT", "PATCH", "DELETE"], "statusCode": status }));

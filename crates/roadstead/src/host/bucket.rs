@@ -3,7 +3,7 @@
 use serde_json::{Map, Value as Json, json};
 
 use super::Unsupported;
-use crate::site::{self, Answer, Body, Capture, Content, PathPattern, RULES, Site, Value};
+use crate::site::{self, Answer, Body, CORS, Capture, Content, Form, PREFLIGHT, PathPattern, RULES, Site, Value};
 use crate::store::bucket::BucketUrl;
 
 /// A tree's place, written as `--tree` takes it. Names of buckets are of an alphabet that every language takes between quotes;
@@ -15,6 +15,52 @@ pub(super) fn place(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupp
         value: site.root.clone(),
         problem: "it serves a tree in a bucket: s3://BUCKET or s3://BUCKET/PREFIX",
     })
+}
+
+/// A bucket that is the host itself: the tree has it to itself, and nothing stands between its objects and clients.
+pub(super) fn whole(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
+    let refused =
+        |what, value: &dyn ToString, problem| Err(Unsupported::Value { host, what, value: value.to_string(), problem });
+    if site.form != Form::Site {
+        return Err(Unsupported::Form { host, form: site.form });
+    }
+    let place = place(site, host)?;
+    if place.prefix().is_some() {
+        let problem = "clients ask for /v2/ where a name begins, so the tree has to be in a bucket of its own";
+        return refused("the tree", &place, problem);
+    }
+    if let Some(prefix) = &site.name_prefix {
+        return refused("a prefix of names", prefix, "objects lie where they lie");
+    }
+    Ok(place)
+}
+
+/// What lets pages of other origins read, for a service that says it itself.
+pub(super) struct Cors {
+    pub(super) origins: Vec<&'static str>,
+    pub(super) methods: Vec<&'static str>,
+    pub(super) headers: Vec<&'static str>,
+    pub(super) exposed: Vec<&'static str>,
+}
+
+/// How long a browser may remember it.
+pub(super) const CORS_SECONDS: u32 = 86_400;
+
+pub(super) fn cors() -> Cors {
+    let said = |header: &http::HeaderName| {
+        let all = CORS.iter().chain(&PREFLIGHT.headers);
+        let values = all.filter(|(name, _)| name == header).map(|(_, value)| match value {
+            Value::Fixed(text) => *text,
+            _ => "",
+        });
+        values.flat_map(|text| text.split(", ")).collect()
+    };
+    Cors {
+        origins: said(&http::header::ACCESS_CONTROL_ALLOW_ORIGIN),
+        methods: said(&http::header::ACCESS_CONTROL_ALLOW_METHODS),
+        headers: said(&http::header::ACCESS_CONTROL_ALLOW_HEADERS),
+        exposed: said(&http::header::ACCESS_CONTROL_EXPOSE_HEADERS),
+    }
 }
 
 /// The rules, in their order, for a script that knows what an object says: `{type}` and `{digest}` stand for it. Pages are none

@@ -3,8 +3,9 @@
 //! There is nothing to render the rules into. What can be done is to say who can pull all the same, to write what keeps the host
 //! from doing harm, and to know how much it takes.
 
-use super::{ConfigFile, Group, Headerless, Host, Unsupported};
-use crate::site::{Form, Site};
+use super::budget::{Budget, Limits};
+use super::{ConfigFile, Group, Headerless, Host, Unsupported, by_name, plain};
+use crate::site::{Form, Measure, Site};
 
 /// GitHub Pages.
 pub(super) struct GithubPages;
@@ -14,6 +15,8 @@ pub(super) struct GitlabPages;
 
 /// A gateway of IPFS.
 pub(super) struct Ipfs;
+
+const GITLAB: &str = "gitlab-pages";
 
 /// Who can pull what from a host whose types are none of a registry's. Measured with `application/octet-stream`, which GitHub
 /// sends, and `application/json`, which Kubo finds in the bytes; `docs/hosts/github-pages.md` has it as a table.
@@ -103,7 +106,7 @@ impl Host for GithubPages {
 
 impl Host for GitlabPages {
     fn name(&self) -> &'static str {
-        "gitlab-pages"
+        GITLAB
     }
 
     fn group(&self) -> Group {
@@ -111,7 +114,22 @@ impl Host for GitlabPages {
     }
 
     fn summary(&self) -> &'static str {
-        "as GitHub Pages, deployed by a pipeline"
+        "as GitHub Pages; with --manifests-at everybody pulls"
+    }
+
+    fn public(&self) -> Option<&'static str> {
+        Some("public")
+    }
+
+    fn budgets(&self) -> &'static [Budget] {
+        const SETTINGS: &str = "https://docs.gitlab.com/user/gitlab_com/#gitlab-pages";
+        const REDIRECTS: &str = "https://docs.gitlab.com/user/project/pages/redirects/#create-redirects";
+        &[
+            Budget { measure: Measure::SiteSize, at_most: 1 << 30, source: SETTINGS },
+            Budget { measure: Measure::Files, at_most: 200_000, source: SETTINGS },
+            Budget { measure: Measure::PatternRedirects, at_most: 1_000, source: REDIRECTS },
+            Budget { measure: Measure::ConfigSize, at_most: 64 << 10, source: REDIRECTS },
+        ]
     }
 
     fn headerless(&self) -> Option<Headerless> {
@@ -125,8 +143,25 @@ impl Host for GitlabPages {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        only_a_site(self.name(), site)?;
-        Ok(with_example(".gitlab-ci.yml", include_str!("gitlab-pages.yml"), self.headerless()))
+        if site.form != Form::Site {
+            return Err(Unsupported::Form { host: GITLAB, form: site.form });
+        }
+        let limits = Limits { host: GITLAB, budgets: self.budgets(), site };
+        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+        let mut files = with_example(".gitlab-ci.yml", include_str!("gitlab-pages.yml"), None);
+        let (name, text) = NOT_FOUND;
+        let place = "in the folder that is deployed";
+        files.push(ConfigFile { name: format!("public/{name}"), place: place.to_owned(), text: text.to_owned() });
+        let redirects = by_name::redirects(site, GITLAB, ":splat")?;
+        if !redirects.is_empty() {
+            let way_out = "fewer repositories, or a host whose redirects are patterns, such as cloudflare-pages";
+            limits.check(Measure::PatternRedirects, redirects.len() as u64, String::new, way_out)?;
+            let line = |(from, to)| format!("{from}* {to} 302\n");
+            let text: String = redirects.into_iter().map(line).collect();
+            limits.check(Measure::ConfigSize, text.len() as u64, String::new, way_out)?;
+            files.push(ConfigFile { name: "public/_redirects".to_owned(), place: place.to_owned(), text });
+        }
+        Ok(files)
     }
 }
 
@@ -170,7 +205,9 @@ mod tests {
         for host in [&GithubPages as &dyn Host, &GitlabPages, &Ipfs] {
             assert!(host.render(&Site::default()).is_ok_and(|files| !files.is_empty()), "{}", host.name());
             let prefixed = Site { name_prefix: "a".parse().ok(), ..Site::default() };
-            assert!(matches!(host.render(&prefixed), Err(Unsupported::Value { .. })), "{}", host.name());
+            // A site that is written from a tree has the names that it is told.
+            let refused = matches!(host.render(&prefixed), Err(Unsupported::Value { .. }));
+            assert_eq!(refused, host.public().is_none(), "{}", host.name());
             for form in [Form::Snippet, Form::Standalone] {
                 let site = Site { form, ..Site::default() };
                 assert!(matches!(host.render(&site), Err(Unsupported::Form { .. })), "{}", host.name());

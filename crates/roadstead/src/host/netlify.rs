@@ -10,9 +10,9 @@ use std::fmt::Write as _;
 
 use super::budget::{Budget, Limits};
 use super::plain::{self, Header, HeaderRule, Paths};
-use super::{ConfigFile, Group, Host, Unsupported, edge};
-use crate::oci::{Algorithm, Reference};
-use crate::site::{self, Elsewhere, Form, Piece, Site};
+use super::{ConfigFile, Group, Host, Unsupported, by_name, edge};
+use crate::oci::Reference;
+use crate::site::{self, Form, Site};
 
 /// Netlify.
 pub(super) struct Netlify;
@@ -109,28 +109,8 @@ fn redirects(site: &Site) -> Result<String, Unsupported> {
         let (reference, digest) = (&named.reference, named.digest);
         let _ = writeln!(text, "/v2/{name}/manifests/{reference} /v2/{name}/manifests/{digest} 200");
     }
-    for repository in site.survey.repositories.keys() {
-        let name = plain::full_name(site, repository);
-        for (folder, place) in [("blobs", &site.blobs_at), ("manifests", &site.manifests_at)] {
-            if let Some(place) = place {
-                let _ = writeln!(text, "/v2/{name}/{folder}/* {} 302", elsewhere(place, &name)?);
-            }
-        }
+    for (from, to) in by_name::redirects(site, "netlify", ":splat")? {
+        let _ = writeln!(text, "{from}* {to} 302");
     }
     Ok(text)
-}
-
-fn elsewhere(place: &Elsewhere, name: &str) -> Result<String, Unsupported> {
-    if place.pieces().iter().any(|piece| matches!(piece, Piece::Hex | Piece::Algorithm)) {
-        return Err(Unsupported::Value {
-            host: "netlify",
-            what: "a place elsewhere",
-            value: place.to_string(),
-            problem: "it can't take a digest apart, so there must be {digest}",
-        });
-    }
-    Ok(place.written(|piece| match piece {
-        Piece::Reference => ":splat".to_owned(),
-        piece => plain::target(piece, Algorithm::Sha256, name, ""),
-    }))
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::bucket;
 use super::{ConfigFile, Group, Host, Unsupported};
-use crate::site::{CORS, Form, PREFLIGHT, Site, Value};
+use crate::site::Site;
 
 /// A bucket by itself.
 pub(super) struct S3;
@@ -53,20 +53,7 @@ impl Host for S3 {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let refused = |what, value: &dyn ToString, problem| {
-            Err(Unsupported::Value { host: NAME, what, value: value.to_string(), problem })
-        };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        let place = bucket::place(site, NAME)?;
-        if place.prefix().is_some() {
-            let problem = "clients ask for /v2/ where a name begins, so the tree has to be in a bucket of its own";
-            return refused("the tree", &place, problem);
-        }
-        if let Some(prefix) = &site.name_prefix {
-            return refused("a prefix of names", prefix, "objects lie where they lie");
-        }
+        let place = bucket::whole(site, NAME)?;
         let name = place.bucket();
         let policy = json!({
             "Version": "2012-10-17",
@@ -99,21 +86,14 @@ impl Host for S3 {
 
 /// What lets pages of other origins read, in the words of the API.
 fn cors() -> serde_json::Value {
-    let said = |header: &http::HeaderName| {
-        let all = CORS.iter().chain(&PREFLIGHT.headers);
-        let values = all.filter(|(name, _)| name == header).map(|(_, value)| match value {
-            Value::Fixed(text) => *text,
-            _ => "",
-        });
-        values.flat_map(|text| text.split(", ")).map(str::to_owned).collect::<Vec<_>>()
-    };
+    let bucket::Cors { origins, methods, headers, exposed } = bucket::cors();
     json!({
         "CORSRules": [{
-            "AllowedOrigins": said(&http::header::ACCESS_CONTROL_ALLOW_ORIGIN),
-            "AllowedMethods": said(&http::header::ACCESS_CONTROL_ALLOW_METHODS),
-            "AllowedHeaders": said(&http::header::ACCESS_CONTROL_ALLOW_HEADERS),
-            "ExposeHeaders": said(&http::header::ACCESS_CONTROL_EXPOSE_HEADERS),
-            "MaxAgeSeconds": 86400,
+            "AllowedOrigins": origins,
+            "AllowedMethods": methods,
+            "AllowedHeaders": headers,
+            "ExposeHeaders": exposed,
+            "MaxAgeSeconds": bucket::CORS_SECONDS,
         }],
     })
 }

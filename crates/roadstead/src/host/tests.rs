@@ -1,5 +1,6 @@
 //! The table of hosts, and what hosts of plain files render, without any of them.
 
+use super::by_name::{self, At, Overlap, PathRule};
 use super::{Group, HOSTS, Host, Unsupported, find};
 use crate::oci::{Algorithm, MediaType, Reference};
 use crate::site::{Elsewhere, Form, Measure, Named, Raised, Site, Survey};
@@ -300,4 +301,129 @@ fn every_host_has_a_folder_to_itself_and_refuses_forms_that_it_does_not_know() {
             assert!(budget.source.starts_with("https://"), "{budget:?}");
         }
     }
+}
+
+/// Of hosts that document no order, no two rules say one header of a path, whatever types a tree holds.
+#[test]
+fn where_no_order_is_known_no_path_has_two_rules() {
+    let list = MediaType::DOCKER_LIST;
+    let mixed = site(&[
+        ("one-type", "1", MANIFEST),
+        ("one-type", "@", MANIFEST),
+        ("usual", "1", INDEX),
+        ("usual", "2", INDEX),
+        ("usual", "@", MANIFEST),
+        ("mixed", "1", list),
+        ("mixed", "2", DOCKER),
+        ("mixed", "@", DOCKER),
+        ("mixed/below", "1", INDEX),
+    ]);
+    let rules = by_name::rules(&mixed, Overlap::Unknown { host: "x" }).unwrap();
+    let matching = |path: &str| -> Vec<_> {
+        let here = |rule: &&PathRule| match &rule.at {
+            At::Path(exact) => exact == path,
+            At::Below(beginning) => path.starts_with(beginning.as_str()),
+        };
+        rules.iter().filter(here).collect()
+    };
+    for (repository, named) in mixed.survey.names() {
+        let path = format!("/v2/{repository}/manifests/{}", named.reference);
+        let [rule] = matching(&path)[..] else { panic!("{path}: {:?}", matching(&path)) };
+        let types: Vec<_> = rule.headers.iter().filter(|(name, _)| name == "Content-Type").collect();
+        assert_eq!(types.len(), 1, "{path}: {rule:?}");
+        assert_eq!(types[0].1, named.media_type.as_str(), "{path}");
+        assert!(!rule.headers.iter().any(|header| by_name::everywhere(&mixed).contains(header)), "{rule:?}");
+    }
+    for path in ["/v2/", "/v2/_catalog", "/v2/mixed/tags/list", "/v2/mixed/blobs/sha256:x", "/v2/usual/referrers/x"] {
+        assert_eq!(matching(path).len(), 1, "{path}");
+    }
+    let inside = site(&[("x", "1", INDEX), ("x/blobs/y", "1", INDEX)]);
+    for host in ["amplify", "render"] {
+        let error = refused(host, &inside).to_string();
+        assert!(error.contains("x/blobs/y") && error.contains(host), "{error}");
+    }
+    // Where the first rule holds, the repository inside comes first.
+    let routes = text("azure-static-web-apps", &inside, "public/staticwebapp.config.json");
+    let at =
+        |route: &str| routes.find(&format!("\"route\":\"{route}\"")).unwrap_or_else(|| panic!("{route}: {routes}"));
+    assert!(at("/v2/x/blobs/y/manifests/*") < at("/v2/x/blobs/*"), "{routes}");
+}
+
+#[test]
+fn sites_by_repository() {
+    let names = [("app", "1", INDEX), ("app", "2", INDEX), ("app", "odd", DOCKER), ("app", "@", MANIFEST)];
+    let with_blobs = |url: &str| Site { blobs_at: Some(Elsewhere::blobs(url).unwrap()), ..site(&names) };
+    let site = with_blobs("https://blobs.example");
+    let rules = text("amplify", &site, "redirects.json");
+    let rules: serde_json::Value = serde_json::from_str(&rules).unwrap();
+    assert_eq!(
+        rules,
+        serde_json::json!([
+            { "source": "/v2/app/blobs/<*>", "target": "https://blobs.example/v2/app/blobs/<*>", "status": "302" },
+            { "source": "/<*>", "target": "/404.html", "status": "404" },
+        ])
+    );
+    let headers = text("amplify", &site, "customHttp.yml");
+    let odd = Algorithm::Sha256.digest(b"odd");
+    let lines = format!(
+        "  - pattern: \"/v2/app/manifests/odd\"
+    headers:
+      - key: \"Cache-Control\"
+        value: \"public, max-age=60\"
+      - key: \"Docker-Distribution-API-Version\"
+        value: \"registry/2.0\"
+      - key: \"Content-Type\"
+        value: \"application/vnd.docker.distribution.manifest.v2+json\"
+      - key: \"Docker-Content-Digest\"
+        value: \"{odd}\"
+"
+    );
+    assert!(headers.contains(&lines), "{headers}");
+    assert!(!headers.contains("/blobs/"), "{headers}");
+
+    let blueprint = text("render", &site, "render.yaml");
+    let lines = "      - path: \"/v2/app/manifests/sha256:*\"
+        name: \"Content-Type\"
+        value: \"application/vnd.oci.image.manifest.v1+json\"
+";
+    assert!(blueprint.contains(lines), "{blueprint}");
+    let lines = "    routes:
+      - type: redirect
+        source: \"/v2/app/blobs/*\"
+        destination: \"https://blobs.example/v2/app/blobs/*\"
+";
+    assert!(blueprint.ends_with(lines), "{blueprint}");
+
+    let manifests_at = Some(Elsewhere::manifests("https://m.example/{name}/{reference}").unwrap());
+    let redirects = text("gitlab-pages", &Site { manifests_at, ..site.clone() }, "public/_redirects");
+    assert_eq!(
+        redirects,
+        "/v2/app/blobs/* https://blobs.example/v2/app/blobs/:splat 302\n\
+         /v2/app/manifests/* https://m.example/app/:splat 302\n"
+    );
+    for host in ["amplify", "render", "gitlab-pages", "h2o"] {
+        let error = refused(host, &with_blobs("https://blobs.example/{hex}"));
+        assert!(matches!(error, Unsupported::Value { .. }), "{host}: {error}");
+    }
+    let error = refused("h2o", &with_blobs("https://blobs.example/{digest}/data")).to_string();
+    assert!(error.contains("at the end"), "{error}");
+    assert!(matches!(refused("azure-blob", &site), Unsupported::Value { .. }));
+}
+
+#[test]
+fn what_gitlab_takes_is_checked_first() {
+    let repositories: Vec<String> = (0..1001).map(|n| format!("repository-{n}")).collect();
+    let names: Vec<_> = repositories.iter().map(|name| (&**name, "latest", INDEX)).collect();
+    let blobs_at = Some(Elsewhere::blobs("https://b.example").unwrap());
+    let text = refused("gitlab-pages", &Site { blobs_at, ..site(&names) }).to_string();
+    for part in ["1000", "1001", "docs.gitlab.com", "redirects by pattern"] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    // Sixty-four kilobytes are reached sooner with long names.
+    let repositories: Vec<String> = (0..600).map(|n| format!("repository-{n}/{}", "x".repeat(100))).collect();
+    let names: Vec<_> = repositories.iter().map(|name| (&**name, "latest", INDEX)).collect();
+    let blobs_at = Some(Elsewhere::blobs("https://b.example").unwrap());
+    let text = refused("gitlab-pages", &Site { blobs_at, ..site(&names) }).to_string();
+    assert!(text.contains("65536") && text.contains("bytes of configuration"), "{text}");
+    assert!(find("gitlab-pages").unwrap().render(&site(&names)).is_ok(), "nothing is elsewhere");
 }

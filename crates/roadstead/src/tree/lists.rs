@@ -148,7 +148,7 @@ impl Tree {
     /// Makes the lists of tags of repositories and the catalogue say what the names say, and waits until that is durable.
     pub(crate) async fn bring_lists_up_to_date(&self, repositories: &BTreeSet<Repository>) -> Result<(), TreeError> {
         if !repositories.is_empty() {
-            self.write_lists(repositories, &BTreeSet::new()).await?;
+            self.write_lists(repositories).await?;
         }
         Ok(self.0.store.sync().await?)
     }

@@ -4,6 +4,7 @@
 
 mod htaccess;
 mod netlify;
+mod scripts;
 mod tree;
 mod vercel;
 
@@ -274,6 +275,19 @@ fn static_web_server() {
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn static_web_server_with_blobs_elsewhere() {
     hybrid("static-web-server", Emulator::StaticWebServer, Form::Site, TYPES);
+}
+
+#[test]
+fn h2o() {
+    let hosted = Hosted::new("h2o", |_, _| {});
+    let emulated = hosted.emulate(Emulator::H2o);
+    hosted.check(&emulated, TYPES);
+    hosted.pull(&emulated, &[]);
+}
+
+#[test]
+fn h2o_with_blobs_elsewhere() {
+    hybrid("h2o", Emulator::H2o, Form::Site, TYPES);
 }
 
 /// The script answers as the built-in server does, by the same table.

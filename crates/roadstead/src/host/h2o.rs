@@ -1,0 +1,113 @@
+//! h2o: one program that serves folders, and adds headers to what lies below a path.
+//!
+//! Of several paths the longest holds, and it ends at a slash or is the whole: so each repository has its own, and each name
+//! whose media type isn't that of most.
+
+use std::fmt::Write as _;
+
+use super::budget::Limits;
+use super::by_name::{self, At, Overlap, PathRule};
+use super::shell::yaml;
+use super::{ConfigFile, Group, Host, Unsupported, plain};
+use crate::site::{Form, Piece, Site};
+
+/// h2o.
+pub(super) struct H2o;
+
+const NAME: &str = "h2o";
+
+impl Host for H2o {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn group(&self) -> Group {
+        Group::Server
+    }
+
+    fn summary(&self) -> &'static str {
+        "2.2: plain files and a configuration made for them"
+    }
+
+    fn public(&self) -> Option<&'static str> {
+        Some("public")
+    }
+
+    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        let limits = Limits { host: NAME, budgets: self.budgets(), site };
+        if site.form != Form::Site {
+            return Err(Unsupported::Form { host: NAME, form: site.form });
+        }
+        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+        Ok(vec![
+            ConfigFile {
+                name: "h2o.yaml".to_owned(),
+                place: "what `h2o -c h2o.yaml` reads where it is started, above the folder of the site".to_owned(),
+                text: configuration(site)?,
+            },
+            ConfigFile {
+                name: "public/404.json".to_owned(),
+                place: "what is missing, in the folder of the site".to_owned(),
+                text: plain::missing(),
+            },
+        ])
+    }
+}
+
+/// What is on by default and would change bytes or headers is off.
+const GENERAL: &str = r#"# A registry of plain files. Made by roadstead.
+listen:
+  host: 127.0.0.1
+  port: 5000
+send-server-name: OFF
+compress: OFF
+file.send-compressed: OFF
+file.dirlisting: OFF
+file.mime.setdefaulttype: "application/octet-stream"
+hosts:
+  default:
+    error-doc:
+      status: 404
+      url: "/404.json"
+"#;
+
+fn configuration(site: &Site) -> Result<String, Unsupported> {
+    let mut text = GENERAL.to_owned();
+    let header = |indent: &str, (name, value): (String, String)| {
+        format!("{indent}header.set: {}\n", yaml(&format!("{name}: {value}")))
+    };
+    for said in by_name::everywhere(site) {
+        text += &header("    ", said);
+    }
+    text += "    paths:\n      \"/\":\n        file.dir: \"public\"\n";
+    for PathRule { at, headers } in by_name::rules(site, Overlap::First)? {
+        let (path, serves) = match &at {
+            // Also of what is in no repository: the longest path holds.
+            At::Path(path) if path == "/v2/" => (path, "dir"),
+            At::Path(path) => (path, "file"),
+            At::Below(path) => (path, "dir"),
+        };
+        let _ = write!(text, "      {}:\n        file.{serves}: {}\n", yaml(path), yaml(&format!("public{path}")));
+        headers.into_iter().for_each(|said| text += &header("        ", said));
+    }
+    for place in site.blobs_at.iter().chain(&site.manifests_at) {
+        if !matches!(place.pieces().last(), Some(Piece::Reference)) {
+            let problem = "its redirects add the rest of the path, so the digest must stand at the end";
+            return Err(Unsupported::Value {
+                host: NAME,
+                what: "a place elsewhere",
+                value: place.to_string(),
+                problem,
+            });
+        }
+    }
+    for (from, to) in by_name::redirects(site, NAME, "")? {
+        let _ = write!(
+            text,
+            "      {}:\n        redirect:\n          status: 302\n          url: {}\n",
+            yaml(&from),
+            yaml(&to)
+        );
+    }
+    Ok(text)
+}
