@@ -9,6 +9,7 @@
 //! last: whoever deploys the folder at a bad moment gets no tag without its image.
 
 mod folder;
+pub mod ipfs;
 mod schema1;
 
 pub use folder::{FolderOptions, PlainFolder, Published};
