@@ -11,6 +11,7 @@
 //! names of one repository, some 200 bytes for each content, 33 for each block, and a few chunks.
 
 mod block;
+mod buffers;
 mod car;
 mod kubo;
 mod names;
@@ -21,10 +22,12 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use ::cid::Cid;
+use tokio::sync::mpsc;
 
 use self::block::{Link, Version};
 use self::car::{Sink, Unfinished};
 pub use self::kubo::{ApiAddress, ApiAddressError, Kubo, KuboError, Pin, RemotePin, Sent};
+use self::pipeline::WAITING;
 use crate::oci::{Digest, Repository};
 use crate::store::StoreError;
 use crate::tree::{Tree, TreeError};
@@ -194,8 +197,7 @@ impl IpfsSite {
     ///
     /// If the tree can't be read, or a blob in it is damaged.
     pub async fn gather(&self, seen: Seen<'_>) -> Result<Gathered, IpfsError> {
-        let (gathered, _) = pipeline::run(self, Sink::nowhere(self.profile), HashMap::new(), seen).await?;
-        Ok(gathered)
+        pipeline::run(self, Sink::nowhere(self.profile), HashMap::new(), seen).await
     }
 
     /// Writes an archive of all blocks, which appears whole or not at all, and is durable then. `settled` is asked after all has
@@ -212,10 +214,15 @@ impl IpfsSite {
     ) -> Result<Gathered, E> {
         let unfinished = Unfinished::beside(path)?;
         loop {
-            let sink = Sink::file(unfinished.begin()?, path, self.profile)?;
-            let (gathered, _) = pipeline::run(self, sink, HashMap::new(), seen).await?;
+            let (to_file, pieces) = mpsc::channel(WAITING);
+            let writing = unfinished.write(pieces)?;
+            let sink = Sink::archive(to_file, &self.profile.any_root());
+            let gathered = pipeline::run(self, sink, HashMap::new(), seen).await;
+            // If the file couldn't be written, all that the others know is that nobody takes what they make.
+            unfinished.written(writing).await?;
+            let gathered = gathered?;
             if settled().await? {
-                unfinished.finish()?;
+                unfinished.finish(&gathered.root.cid).await?;
                 return Ok(gathered);
             }
         }

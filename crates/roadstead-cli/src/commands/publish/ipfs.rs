@@ -155,7 +155,7 @@ pub(super) async fn run(
             }
         },
         (_, Some(node)) => {
-            let (gathered, what) = send(node, &site, args, &mut steady, &seen).await?;
+            let (gathered, what) = send(node, output, &site, args, &mut steady, &seen).await?;
             sent = Some(what);
             if let Some(path) = &args.mfs {
                 node.put_at(&gathered, path).await?;
@@ -196,6 +196,7 @@ pub(super) async fn run(
 /// Sends what the node lacks, and has it kept there. If it turns out to lack more than it seemed to, everything is sent.
 async fn send(
     node: &Kubo,
+    output: &Output,
     site: &IpfsSite,
     args: &IpfsArgs,
     steady: &mut Steady<'_>,
@@ -215,7 +216,8 @@ async fn send(
         match node.pin(&gathered, &pin).await {
             Ok(()) => return Ok((gathered, sent)),
             Err(error) if sent.present > 0 => {
-                tracing::warn!(%error, "sending everything, since the node lacks blocks of what it seemed to have");
+                output
+                    .note(&format!("sending everything, since the node lacks blocks that it seemed to have: {error}"));
                 all = true;
             }
             Err(error) => return Err(error.into()),

@@ -3,14 +3,15 @@
 //! Source: CARv1 specification.
 
 use std::collections::HashSet;
-use std::fs::{File, Permissions};
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::Permissions;
+use std::io::{self, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use ::cid::Cid;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::block::Block;
 use super::{IpfsError, Profile};
@@ -29,33 +30,22 @@ pub(super) struct Sink {
 
 enum Out {
     Nowhere,
-    File(BufWriter<File>, PathBuf),
-    Node(mpsc::Sender<Bytes>, BytesMut),
+    /// To whoever writes or sends it, in pieces that are gathered first if they are small.
+    Archive(mpsc::Sender<Bytes>, BytesMut),
 }
 
 impl Sink {
-    fn new(out: Out, header: usize) -> Self {
-        Self { out, seen: HashSet::new(), blocks: 0, bytes: header as u64 }
-    }
-
     /// Counts what an archive would have.
     pub(super) fn nowhere(profile: Profile) -> Self {
-        Self::new(Out::Nowhere, header(&profile.any_root()).len())
-    }
-
-    /// Writes an archive. Its header comes last.
-    pub(super) fn file(file: File, path: &Path, profile: Profile) -> Result<Self, IpfsError> {
         let room = header(&profile.any_root()).len();
-        let mut file = BufWriter::with_capacity(PIECE, file);
-        file.write_all(&vec![0; room]).map_err(unwritable(path))?;
-        Ok(Self::new(Out::File(file, path.to_owned()), room))
+        Self { out: Out::Nowhere, seen: HashSet::new(), blocks: 0, bytes: room as u64 }
     }
 
-    /// Sends an archive. The root in its header is what is expected.
-    pub(super) fn node(to: mpsc::Sender<Bytes>, root: &Cid) -> Self {
+    /// Makes an archive. The root in its header is what is expected.
+    pub(super) fn archive(to: mpsc::Sender<Bytes>, root: &Cid) -> Self {
         let header = header(root);
-        let length = header.len();
-        Self::new(Out::Node(to, BytesMut::from(&header[..])), length)
+        let bytes = header.len() as u64;
+        Self { out: Out::Archive(to, BytesMut::from(&header[..])), seen: HashSet::new(), blocks: 0, bytes }
     }
 
     /// Takes a block, unless it has come before. Blocks the thread while the receiver is busy.
@@ -77,36 +67,26 @@ impl Sink {
         Ok(())
     }
 
-    /// Ends the archive, whose root is known now. Of a file the bytes are durable then.
-    pub(super) fn finish(&mut self, root: &Cid) -> Result<(), IpfsError> {
+    /// Ends the archive.
+    pub(super) fn finish(&mut self) -> Result<(), IpfsError> {
         match &mut self.out {
             Out::Nowhere => Ok(()),
-            Out::File(file, path) => {
-                let header = header(root);
-                let written = file.seek(SeekFrom::Start(0)).and_then(|_| file.write_all(&header));
-                written.and_then(|()| file.flush()).and_then(|()| file.get_ref().sync_all()).map_err(unwritable(path))
-            }
-            Out::Node(to, pending) => send(to, pending.split().freeze()),
+            Out::Archive(to, pending) => send(to, pending.split().freeze()),
         }
     }
 }
 
 impl Out {
     fn write(&mut self, piece: &Bytes) -> Result<(), IpfsError> {
-        match self {
-            Self::Nowhere => Ok(()),
-            Self::File(file, path) => file.write_all(piece).map_err(unwritable(path)),
-            Self::Node(to, pending) => {
-                if pending.len() + piece.len() > PIECE && !pending.is_empty() {
-                    send(to, pending.split().freeze())?;
-                }
-                if piece.len() > PIECE {
-                    return send(to, piece.clone());
-                }
-                pending.put_slice(piece);
-                Ok(())
-            }
+        let Self::Archive(to, pending) = self else { return Ok(()) };
+        if pending.len() + piece.len() > PIECE && !pending.is_empty() {
+            send(to, pending.split().freeze())?;
         }
+        if piece.len() > PIECE {
+            return send(to, piece.clone());
+        }
+        pending.put_slice(piece);
+        Ok(())
     }
 }
 
@@ -140,21 +120,38 @@ impl Unfinished {
         builder.tempfile_in(folder).map(|file| Self(file, path.to_owned())).map_err(unwritable(path))
     }
 
-    /// The file, emptied, for another attempt.
-    pub(super) fn begin(&self) -> Result<File, IpfsError> {
-        let file = self.0.as_file();
-        let emptied = file.set_len(0).and_then(|()| file.try_clone());
-        let rewound = emptied.and_then(|mut file| file.seek(SeekFrom::Start(0)).map(|_| file));
-        rewound.map_err(unwritable(&self.1))
+    /// Writes what comes, from the beginning, on a thread for that.
+    pub(super) fn write(&self, mut pieces: mpsc::Receiver<Bytes>) -> Result<JoinHandle<io::Result<()>>, IpfsError> {
+        let mut file = self.0.as_file().try_clone().map_err(unwritable(&self.1))?;
+        Ok(tokio::task::spawn_blocking(move || {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            while let Some(piece) = pieces.blocking_recv() {
+                file.write_all(&piece)?;
+            }
+            Ok(())
+        }))
     }
 
-    pub(super) fn finish(self) -> Result<(), IpfsError> {
-        let path = self.1;
-        self.0.persist(&path).map(drop).map_err(|error| unwritable(&path)(error.error))
+    /// What became of the writing.
+    pub(super) async fn written(&self, writing: JoinHandle<io::Result<()>>) -> Result<(), IpfsError> {
+        writing.await.map_err(io::Error::other).flatten().map_err(unwritable(&self.1))
+    }
+
+    /// Puts the root into the header, where another of its length is; the archive is durable, and has its name then.
+    pub(super) async fn finish(self, root: &Cid) -> Result<(), IpfsError> {
+        let (Self(temporary, path), header) = (self, header(root));
+        let failed = unwritable(&path);
+        let named = tokio::task::spawn_blocking(move || {
+            temporary.as_file().write_all_at(&header, 0)?;
+            temporary.as_file().sync_all()?;
+            temporary.persist(&path).map(drop).map_err(|error| error.error)
+        });
+        named.await.map_err(io::Error::other).flatten().map_err(failed)
     }
 }
 
-fn unwritable(path: &Path) -> impl Fn(io::Error) -> IpfsError {
+fn unwritable(path: &Path) -> impl Fn(io::Error) -> IpfsError + use<> {
     let path = path.to_owned();
     move |source| IpfsError::Unwritable { path: path.clone(), source }
 }

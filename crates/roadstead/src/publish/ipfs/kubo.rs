@@ -18,7 +18,8 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::address::{ApiAddress, ApiAddressError};
 use super::block::Link;
 use super::car::Sink;
-use super::{Gathered, IpfsError, IpfsSite, Seen, pipeline};
+use super::pipeline::{self, WAITING};
+use super::{Gathered, IpfsError, IpfsSite, Seen};
 use crate::http::{Client, ClientOptions, HttpError};
 use crate::oci::{Digest, excerpt};
 
@@ -224,10 +225,10 @@ impl Kubo {
             block_count: u64,
         }
         const COMMAND: &str = "dag/import";
-        let (to_node, mut from_maker) = mpsc::channel(16);
+        let (to_node, mut from_maker) = mpsc::channel(WAITING);
         let (ended, end) = oneshot::channel();
         let making = async {
-            let made = pipeline::run(site, Sink::node(to_node, root), present, seen).await.map(|(made, _)| made);
+            let made = pipeline::run(site, Sink::archive(to_node, root), present, seen).await;
             if made.is_ok() {
                 // Whoever is gone has an error of its own to tell.
                 let _ = ended.send(());

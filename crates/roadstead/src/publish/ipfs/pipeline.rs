@@ -4,11 +4,12 @@
 use std::collections::{HashMap, HashSet};
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::block::Link;
+use super::buffers::Buffers;
 use super::car::Sink;
 use super::names::Folder;
 use super::unixfs::FileBuilder;
@@ -19,7 +20,7 @@ use crate::store::Body;
 use crate::tree::{Shown, TreeError, keys};
 
 /// How many pieces may wait for each thread. With those of 256 KiB that a store reads, 4 MiB.
-const WAITING: usize = 16;
+pub(super) const WAITING: usize = 16;
 
 /// The folders below a repository's name. Another repository may lie below one of them.
 const OWN: [&str; 4] = [keys::BLOBS, keys::MANIFESTS, keys::REFERRERS, keys::TAGS];
@@ -52,10 +53,11 @@ pub(super) async fn run(
     sink: Sink,
     known: HashMap<Digest, Link>,
     seen: Seen<'_>,
-) -> Result<(Gathered, Sink), IpfsError> {
+) -> Result<Gathered, IpfsError> {
     let (steps, to_make) = mpsc::channel(WAITING);
     let (checks, to_check) = mpsc::channel(WAITING);
-    let mut reader = Reader { site, read: known.keys().copied().collect(), steps, checks, seen };
+    let mut reader =
+        Reader { site, read: known.keys().copied().collect(), steps, checks, seen, buffers: Buffers::default() };
     let maker = Maker { profile: site.profile, sink, root: Folder::default(), contents: known, files: 0 };
     let making = tokio::task::spawn_blocking(move || maker.run(to_make));
     let checking = tokio::task::spawn_blocking(move || check(to_check));
@@ -114,7 +116,7 @@ struct Maker {
 }
 
 impl Maker {
-    fn run(mut self, mut steps: mpsc::Receiver<Step>) -> Result<(Gathered, Sink), IpfsError> {
+    fn run(mut self, mut steps: mpsc::Receiver<Step>) -> Result<Gathered, IpfsError> {
         let mut file = FileBuilder::new(self.profile);
         let mut whole = false;
         while let Some(step) = steps.blocking_recv() {
@@ -138,9 +140,9 @@ impl Maker {
             return Err(IpfsError::BrokenOff);
         }
         let root = self.root.close(self.profile, &mut self.sink)?;
-        self.sink.finish(&root.cid)?;
+        self.sink.finish()?;
         let Self { sink, contents, files, .. } = self;
-        Ok((Gathered { root, contents, files, blocks: sink.blocks, bytes: sink.bytes }, sink))
+        Ok(Gathered { root, contents, files, blocks: sink.blocks, bytes: sink.bytes })
     }
 
     fn put(&mut self, path: &str, link: Link) -> Result<(), IpfsError> {
@@ -157,6 +159,7 @@ struct Reader<'a> {
     steps: mpsc::Sender<Step>,
     checks: mpsc::Sender<Check>,
     seen: Seen<'a>,
+    buffers: Buffers,
 }
 
 impl Reader<'_> {
@@ -244,7 +247,11 @@ impl Reader<'_> {
 
     async fn blob(&self, body: Body, repository: &Repository, digest: &Digest) -> Result<(), IpfsError> {
         self.check(Check::Begin(*digest)).await?;
-        let mut pieces = body.into_stream(&keys::blob(repository, digest));
+        let key = keys::blob(repository, digest);
+        let mut pieces = match body {
+            Body::File { file, range } => self.buffers.read(file, range, &key).boxed(),
+            body => body.into_stream(&key),
+        };
         while let Some(piece) = pieces.try_next().await? {
             self.check(Check::Piece(piece.clone())).await?;
             self.piece(piece).await?;
