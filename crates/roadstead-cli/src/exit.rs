@@ -3,6 +3,7 @@
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, Side, SinkError, SourceError};
 use roadstead::publish::PublishError;
+use roadstead::publish::ipfs::{IpfsError, KuboError};
 use roadstead::store::StoreError;
 use roadstead::tree::TreeError;
 
@@ -152,6 +153,22 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
             PublishError::Source(error) => specific(error),
             PublishError::Damaged { .. } | PublishError::Incomplete { .. } => Some(INVALID),
             PublishError::Foreign(_) | PublishError::Unwritable { .. } | PublishError::Sink(_) => Some(UNWRITABLE),
+            _ => None,
+        };
+    }
+    if let Some(error) = error.downcast_ref::<IpfsError>() {
+        return match error {
+            IpfsError::Tree(error) => specific(error),
+            IpfsError::Kubo(error) => specific(error),
+            IpfsError::Damaged { .. } => Some(INVALID),
+            IpfsError::Unwritable { .. } => Some(UNWRITABLE),
+            _ => None,
+        };
+    }
+    if let Some(KuboError::Refused { status, .. }) = error.downcast_ref() {
+        return match status {
+            401 => Some(UNAUTHORIZED),
+            403 => Some(DENIED),
             _ => None,
         };
     }

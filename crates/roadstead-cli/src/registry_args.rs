@@ -109,6 +109,11 @@ impl FromStr for Mirror {
 impl TlsArgs {
     /// A client with these settings, and `options` otherwise.
     pub(crate) fn client(&self, options: ClientOptions) -> anyhow::Result<Client> {
+        Ok(Client::new(self.options(options)?)?)
+    }
+
+    /// These settings, and `options` otherwise.
+    pub(crate) fn options(&self, options: ClientOptions) -> anyhow::Result<ClientOptions> {
         let environment = Environment::of_this_process();
         if let Some(folder) = &self.cert_dir
             && !folder.is_dir()
@@ -121,8 +126,7 @@ impl TlsArgs {
             hosts: environment.certificate_folders(),
             directory: self.cert_dir.clone(),
         };
-        let proxies = environment.proxies();
-        Ok(Client::new(ClientOptions { tls, proxies, ..options })?)
+        Ok(ClientOptions { tls, proxies: environment.proxies(), ..options })
     }
 }
 

@@ -6,7 +6,7 @@ use roadstead::site::{Elsewhere, Raised, Site, Survey};
 use roadstead::tree::Tree;
 
 /// Sites of plain files: what is where, and what the host takes.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Options for hosts of plain files")]
 pub(crate) struct SiteArgs {
     /// Send clients elsewhere for blobs: the base URL of another tree or bucket, or a pattern with {name} and {digest} or {hex}

@@ -10,6 +10,7 @@
 //! last: whoever deploys the folder at a bad moment gets no tag without its image.
 
 mod folder;
+pub mod ipfs;
 pub mod plan;
 mod schema1;
 mod transfer;

@@ -20,7 +20,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("tree", &["store", "image", "oci"]),
     ("site", &["tree", "oci"]),
     ("host", &["site", "tree", "store", "image", "oci"]),
-    ("publish", &["site", "tree", "store", "image", "oci"]),
+    ("publish", &["site", "tree", "store", "image", "oci", "http"]),
     ("server", &["site", "tree", "store", "image", "oci", "http"]),
     ("doctor", &["oci", "site", "http"]),
     // What it offers is tests' alone.

@@ -3,7 +3,11 @@
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, SourceError};
 use roadstead::medium::daemon::DaemonError;
+<<<<<<< HEAD
 use roadstead::publish::PublishError;
+=======
+use roadstead::publish::ipfs::{IpfsError, KuboError};
+>>>>>>> ipfs
 use roadstead::store::StoreError;
 use roadstead::store::bucket::BucketError;
 use roadstead::tree::TreeError;
@@ -58,6 +62,26 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     }
     if let Some(error) = error.downcast_ref::<BucketError>() {
         return bucket(error);
+    }
+    if let Some(IpfsError::Kubo(error)) = error.downcast_ref() {
+        return specific(error);
+    }
+    if let Some(error) = error.downcast_ref::<KuboError>() {
+        return match error {
+            KuboError::Http { source, .. } if source.is_unreachable() => Some(
+                "`ipfs daemon` starts a node on this machine; another is named by the address of its API, as in \
+                 ipfs:/ip4/127.0.0.1/tcp/5001; car:FILE needs none"
+                    .to_owned(),
+            ),
+            KuboError::Refused { status: 401 | 403, .. } => {
+                Some("its API is for others: API.Authorizations in the node's configuration says for whom".to_owned())
+            }
+            KuboError::Refused { status: 404 | 405, .. } => Some(
+                "that may be its gateway: the API has an address of its own, Addresses.API in its configuration"
+                    .to_owned(),
+            ),
+            _ => None,
+        };
     }
     if let Some(StoreError::Unconditional { .. }) = error.downcast_ref() {
         return Some("if nothing else writes to the bucket, say so with --exclusive".to_owned());

@@ -5,14 +5,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::Stream;
 
 use super::clock::{Clock, SystemClock};
 use super::credentials::Credentials;
 use super::endpoint::Endpoint;
 use super::error::HttpError;
 use super::proxy::Proxies;
-use super::response::Exchange;
+use super::response::{Exchange, Response};
 use super::retry::RetryPolicy;
+use super::stream;
 use super::tls::TlsOptions;
 use super::transport::Transport;
 use crate::oci::Registry;
@@ -131,20 +133,51 @@ impl Client {
         limit: u64,
     ) -> Result<::http::Response<Bytes>, HttpError> {
         let (parts, body) = request.into_parts();
-        let url = parts.uri.to_string().parse().map_err(|_| HttpError::Setting("that is no URL".to_owned()))?;
-        let mut exchange = Exchange::new(parts.method, url);
-        exchange.headers = parts.headers;
+        let mut exchange = exchange(parts)?;
         exchange.body = (!body.is_empty()).then_some(body);
-        exchange.follow = false;
-        let answer = exchange.send_with_retries(&self.shared).await?;
-        let mut response = ::http::Response::new(Bytes::new());
-        *response.status_mut() = answer.status();
-        *response.headers_mut() = answer.headers().clone();
-        *response.body_mut() = answer.bytes(limit).await?;
-        Ok(response)
+        whole(exchange.send_with_retries(&self.shared).await?, limit).await
+    }
+
+    /// The same with a body that comes piece by piece, which is sent once.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `pieces`, in which case the request is broken off; inside, what [`fetch`](Self::fetch) would say.
+    pub async fn fetch_with_stream<E>(
+        &self,
+        request: ::http::Request<()>,
+        pieces: impl Stream<Item = Result<Bytes, E>> + Send,
+        limit: u64,
+    ) -> Result<Result<::http::Response<Bytes>, HttpError>, E> {
+        let exchange = match exchange(request.into_parts().0) {
+            Ok(exchange) => exchange,
+            Err(error) => return Ok(Err(error)),
+        };
+        Ok(match stream::send(&exchange, &self.shared, pieces).await? {
+            Ok(answer) => whole(answer, limit).await,
+            Err(error) => Err(error),
+        })
     }
 
     pub(crate) fn shared(&self) -> &Shared {
         &self.shared
     }
+}
+
+/// A request to a service that isn't a registry.
+fn exchange(parts: ::http::request::Parts) -> Result<Exchange<'static>, HttpError> {
+    let url = parts.uri.to_string().parse().map_err(|_| HttpError::Setting("that is no URL".to_owned()))?;
+    let mut exchange = Exchange::new(parts.method, url);
+    exchange.headers = parts.headers;
+    exchange.follow = false;
+    Ok(exchange)
+}
+
+/// An answer with its body, which has `limit` bytes at most.
+async fn whole(answer: Response, limit: u64) -> Result<::http::Response<Bytes>, HttpError> {
+    let mut response = ::http::Response::new(Bytes::new());
+    *response.status_mut() = answer.status();
+    *response.headers_mut() = answer.headers().clone();
+    *response.body_mut() = answer.bytes(limit).await?;
+    Ok(response)
 }

@@ -18,7 +18,7 @@ use crate::tree::{Shown, Tree, TreeError};
 const MARK: &str = ".roadstead-site";
 
 /// The largest list.
-const MAX_LIST: u64 = 256 << 20;
+pub(super) const MAX_LIST: u64 = 256 << 20;
 
 /// What of a tree goes into a folder, and where.
 #[derive(Clone, Copy)]
@@ -114,10 +114,10 @@ impl PlainFolder {
             if !wanted {
                 continue;
             }
-            held.insert(place(&file, options));
+            held.insert(place(&file, options.name_prefix));
             match &file {
                 Shown::Blob(repository, digest) => {
-                    let path = Path::new(options.public).join(place(&file, options));
+                    let path = Path::new(options.public).join(place(&file, options.name_prefix));
                     if self.has(&path, size) {
                         published.unchanged += 1;
                     } else if !self.has_linked(copied.get(digest), &path, size, &mut published) {
@@ -151,7 +151,7 @@ impl PlainFolder {
         options: FolderOptions<'_>,
         published: &mut Published,
     ) -> Result<(), PublishError> {
-        let path = Path::new(options.public).join(place(file, options));
+        let path = Path::new(options.public).join(place(file, options.name_prefix));
         match file {
             // Written before, since its bytes may be shared.
             Shown::Blob(..) => Ok(()),
@@ -335,8 +335,8 @@ fn persist(temporary: tempfile::NamedTempFile, at: &Path) -> Result<(), PublishE
 }
 
 /// Where a file lies in the folder.
-fn place(file: &Shown, options: FolderOptions<'_>) -> String {
-    let name = |repository: &Repository| match options.name_prefix {
+pub(super) fn place(file: &Shown, name_prefix: Option<&Repository>) -> String {
+    let name = |repository: &Repository| match name_prefix {
         Some(prefix) => format!("{prefix}/{repository}"),
         None => repository.to_string(),
     };
@@ -351,7 +351,7 @@ fn place(file: &Shown, options: FolderOptions<'_>) -> String {
 }
 
 /// A list that says the names that clients use.
-fn prefixed(file: &Shown, bytes: &Bytes, prefix: &Repository) -> Result<Bytes, serde_json::Error> {
+pub(super) fn prefixed(file: &Shown, bytes: &Bytes, prefix: &Repository) -> Result<Bytes, serde_json::Error> {
     let mut list: serde_json::Value = match file {
         Shown::TagsList(_) | Shown::Catalog => serde_json::from_slice(bytes)?,
         _ => return Ok(bytes.clone()),
