@@ -193,6 +193,11 @@ pub(crate) struct Registries {
 }
 
 impl RegistryArgs {
+    /// Whom to trust.
+    pub(crate) const fn tls(&self) -> &TlsArgs {
+        &self.connection.tls
+    }
+
     /// What the arguments and the environment say together. May ask for a password.
     pub(crate) fn registries(&self) -> anyhow::Result<Registries> {
         Ok(Registries {

@@ -3,11 +3,8 @@
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, SourceError};
 use roadstead::medium::daemon::DaemonError;
-<<<<<<< HEAD
 use roadstead::publish::PublishError;
-=======
 use roadstead::publish::ipfs::{IpfsError, KuboError};
->>>>>>> ipfs
 use roadstead::store::StoreError;
 use roadstead::store::bucket::BucketError;
 use roadstead::tree::TreeError;

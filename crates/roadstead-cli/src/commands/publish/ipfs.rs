@@ -26,10 +26,6 @@ pub(crate) struct IpfsArgs {
     #[arg(long, value_name = "PROFILE", default_value = Profile::default().as_str(), value_parser = profile())]
     cid_profile: Profile,
 
-    /// Say what the CID is, and do nothing
-    #[arg(long)]
-    dry_run: bool,
-
     /// Also put it here among the node's own files, where `ipfs files` shows it
     #[arg(long, value_name = "PATH", value_parser = mfs_path)]
     mfs: Option<String>,
@@ -75,10 +71,9 @@ fn dnslink(text: &str) -> Result<String, &'static str> {
 impl IpfsArgs {
     /// Whether anything of it was asked for, which is for IPFS alone.
     pub(super) fn given(&self) -> Option<&'static str> {
-        let Self { cid_profile, dry_run, mfs, pin_name, unpin_old, remote_pin, wait, dnslink } = self;
+        let Self { cid_profile, mfs, pin_name, unpin_old, remote_pin, wait, dnslink } = self;
         let given = [
             ("--cid-profile", *cid_profile != Profile::default()),
-            ("--dry-run", *dry_run),
             ("--mfs", mfs.is_some()),
             ("--pin-name", pin_name != "roadstead"),
             ("--unpin-old", *unpin_old),
@@ -119,6 +114,7 @@ struct Report {
 
 pub(super) async fn run(
     args: &IpfsArgs,
+    dry_run: bool,
     tls: &TlsArgs,
     name_prefix: Option<Repository>,
     to: Place<'_>,
@@ -129,7 +125,7 @@ pub(super) async fn run(
         Place::Car(_) if args.mfs.is_some() || args.unpin_old || args.remote_pin.is_some() => {
             return Err(exit::usage("--mfs, --unpin-old and --remote-pin are for a node: ipfs:"));
         }
-        Place::Node(address) if !args.dry_run => {
+        Place::Node(address) if !dry_run => {
             let node = Kubo::new(tls.options(ClientOptions::default())?, address.cloned().map_or_else(node_at, Ok)?)?;
             // Before anything is read that may take long.
             node.version().await?;
@@ -145,9 +141,7 @@ pub(super) async fn run(
         Steady { tree: &tree, place: global.tree.to_string(), before: Survey::of(&tree).await?, attempts: 0 };
     let (mut sent, mut remote_pin) = (None, None);
     let gathered = match (&to, &node) {
-        (Place::Car(path), _) if !args.dry_run => {
-            site.write_car(path, &seen, async || steady.is_settled().await).await?
-        }
+        (Place::Car(path), _) if !dry_run => site.write_car(path, &seen, async || steady.is_settled().await).await?,
         (_, None) => loop {
             let gathered = site.gather(&seen).await?;
             if steady.is_settled().await? {
@@ -188,7 +182,7 @@ pub(super) async fn run(
     if output.format == Printed::Json {
         return output.json(&report);
     }
-    say(&report, &to, args, output);
+    say(&report, &to, args, dry_run, output);
     output.note(&advice(&report, &steady.before, site.name_prefix.as_ref()));
     output.result(&report.cid)
 }
@@ -263,10 +257,10 @@ fn node_at() -> anyhow::Result<ApiAddress> {
     }
 }
 
-fn say(report: &Report, to: &Place<'_>, args: &IpfsArgs, output: &Output) {
+fn say(report: &Report, to: &Place<'_>, args: &IpfsArgs, dry_run: bool, output: &Output) {
     let what = format!("{} files in {} blocks ({})", report.files, report.blocks, size(report.car_bytes));
     let line = match (to, &report.sent) {
-        (Place::Car(path), _) if !args.dry_run => format!("{}: {what}", path.display()),
+        (Place::Car(path), _) if !dry_run => format!("{}: {what}", path.display()),
         (_, Some(sent)) => format!(
             "{what}: {} blocks sent ({}), {} contents already there",
             sent.blocks,
