@@ -1,10 +1,15 @@
 //! Caddy: one fixed Caddyfile, whatever the tree holds, never reloaded when images come and go.
 //!
-//! Caddy has no way to say where a link leads. A digest's type is found by looking into the folder of each known type
-//! (`try_files`), which is as fast as serving a file. A tag has no digest to look for: a template reads what it leads to,
-//! hashes it, and looks for the folder that holds that digest; so type, digest and body follow from one reading here, too.
-//! That is ten times slower, which a pull, asking for one tag, does not notice. Naming every tag in the configuration
-//! was the alternative: it would have to be made anew and reloaded for each image, and answer wrongly in between.
+//! Caddy has no way to say where a link leads. A digest's type is found by looking into the folder of each known type, and
+//! then of all (`try_files` takes a pattern): one look costs a fifth of what a file does. Nothing looks whether the
+//! repository has that digest: the file server does so as it opens the file, and passes on what isn't there.
+//!
+//! A tag has no digest to look for: a template reads what it leads to, hashes it, and looks for the folder that holds that
+//! digest; so type, digest and body follow from one reading here, too. That is ten times slower, which a pull, asking for
+//! one tag, does not notice. A template that does nothing costs three times as much as a plain file, since Caddy makes and
+//! parses it for each request, so no other template would be much better, and nothing but templates can read or hash.
+//! Naming every tag in the configuration (`map`) was the alternative: as fast as a file for a thousand tags, but a `map`
+//! is searched from its beginning, and it would have to be made anew and reloaded for each image, and say what was before.
 //!
 //! Traps that the text avoids:
 //!
@@ -13,6 +18,8 @@
 //!   lists are JSON;
 //! - `file_server` sets an `ETag` of its own, and compares conditions with that: so headers are deferred to when the
 //!   answer begins, and conditions are decided before;
+//! - a body and its head go out in two pieces, and wake a client twice, unless the file server is told a status; but
+//!   with one, an answer to a condition would have it as well, so only requests without any take that way;
 //! - more than one range would be answered with `multipart/byteranges`, which no client of a registry expects;
 //! - `path` compares without regard to case, so every path is matched by an expression.
 
@@ -23,7 +30,7 @@ use http::header::{ACCEPT_RANGES, CONTENT_TYPE, ETAG};
 use super::text::Text;
 use super::{ConfigFile, Group, Host, MANIFEST_TYPES, Unsupported};
 use crate::site::{
-    self, Answer, Body, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PREFLIGHT, PathPattern, RULES, Rule, Site, Value,
+    self, Answer, Body, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PREFLIGHT, PathPattern, RULES, Rule, Site, Value,
 };
 
 /// Caddy.
@@ -254,29 +261,77 @@ fn frequent(text: &mut Text, site: &Site, rule: &Rule) {
     // In one matcher both would be asked in any order. A route, other than a handle, goes on where nothing in it answers.
     text.line(&format!("@{name}_loose path_regexp {name} {}", quoted(&loose)));
     text.open(&format!("route @{name}_loose"));
+    if rule.pattern == PathPattern::ManifestByDigest {
+        by_digest(text, site, found, &name);
+        text.close();
+        return;
+    }
     text.line(&format!("@found file /v2/{{re.{name}.1}}/{kind}/{{re.{name}.2}}"));
     text.open("handle @found");
     text.open("route");
     let digest = format!("{{re.{name}.2}}");
     match rule.pattern {
         PathPattern::Blob => ranges(text, site, found, &digest),
-        PathPattern::ManifestByTag => template(text, site, found),
-        _ => {
-            let folders: Vec<_> =
-                MANIFEST_TYPES.iter().map(|known| format!("/content/manifests/{known}/{digest}")).collect();
-            text.open("@known file");
-            text.line(&format!("try_files {}", folders.join(" ")));
-            text.close();
-            text.open("handle @known");
-            text.open("route");
-            ranges(text, site, found, &digest);
-            text.close();
-            text.close();
-            text.open("handle");
-            template(text, site, found);
-            text.close();
-        }
+        _ => template(text, site, found),
     }
+    text.close();
+    text.close();
+    text.close();
+}
+
+/// A manifest by its digest. Its type is the folder that has it, be it one of the known ones or any; what lies in the
+/// repository under this name, if anything does, is the same.
+fn by_digest(text: &mut Text, site: &Site, found: &Answer, name: &str) {
+    let digest = format!("{{re.{name}.2}}");
+    let path = format!("/v2/{{re.{name}.1}}/manifests/{digest}");
+    let any = ["application/*"];
+    let folders = MANIFEST_TYPES.iter().chain(&any).map(|known| format!("/content/manifests/{known}/{digest}"));
+    text.open("@typed file");
+    text.line(&format!("try_files {}", folders.collect::<Vec<_>>().join(" ")));
+    text.close();
+    text.open("route @typed");
+    text.open("map {http.matchers.file.relative} {roadstead_type}");
+    text.line("~^/content/manifests/(application/[a-z0-9][a-z0-9!#$&^_.+-]*)/ $1");
+    text.line("default application/octet-stream");
+    text.close();
+    // At once, since the next matcher says something else about a file.
+    text.line("header Content-Type {roadstead_type}");
+    text.open("@simple");
+    for name in ["Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"] {
+        text.line(&format!("header !{name}"));
+    }
+    if site.name_prefix.is_some() {
+        // What follows would not know the path any more, if nothing were there.
+        text.line(&format!("file {path}"));
+    }
+    text.close();
+    text.open("route @simple");
+    fixed_headers(text, site, found, &digest);
+    // Deferred to when the answer begins, whoever gives it: so what is missing takes the tag away again.
+    text.open("header");
+    text.line(&format!("ETag {}", quoted(&format!("\"{digest}\""))));
+    for line in ["-Last-Modified", "-{http.response.header.Roadstead-Missing}", "-Roadstead-Missing", "defer"] {
+        text.line(line);
+    }
+    text.close();
+    if site.name_prefix.is_some() {
+        text.line(&format!("rewrite * {path}"));
+    }
+    text.open("file_server");
+    // With a status of ours head and body go out in one piece.
+    for line in ["disable_canonical_uris", "pass_thru", "status 200"] {
+        text.line(line);
+    }
+    text.close();
+    text.open("header");
+    text.line("-Docker-Content-Digest");
+    text.line("Roadstead-Missing ETag");
+    text.close();
+    text.close();
+    text.line(&format!("@found file {path}"));
+    text.open("handle @found");
+    text.open("route");
+    ranges(text, site, found, &digest);
     text.close();
     text.close();
     text.close();
@@ -302,7 +357,7 @@ fn endpoint(text: &mut Text, site: &Site, rule: &Rule) {
         } else {
             headers(text, site, found, "");
             text.line("request_header -Range");
-            send(text, false);
+            send(text);
         }
         text.close();
         text.close();
@@ -314,34 +369,34 @@ fn endpoint(text: &mut Text, site: &Site, rule: &Rule) {
 }
 
 /// Sends the file that was found.
-fn send(text: &mut Text, typed: bool) {
+fn send(text: &mut Text) {
     text.line("request_header -If-Modified-Since");
     text.line("request_header -If-None-Match");
     text.line("rewrite * {http.matchers.file.relative}");
-    for (index, known) in MANIFEST_TYPES.iter().enumerate().filter(|_| typed) {
-        text.line(&format!("@type{index} path /content/manifests/{known}/*"));
-        text.line(&format!("header @type{index} Content-Type {known}"));
-    }
     text.open("file_server");
     text.line("disable_canonical_uris");
+    text.close();
+}
+
+/// What can be said of an object that a digest names before it is sent.
+fn fixed_headers(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
+    text.open("header");
+    for (name, value) in site.headers(found) {
+        match value {
+            _ if [ACCEPT_RANGES, CONTENT_TYPE, ETAG].contains(&name) => {}
+            Value::Fixed(value) => text.line(&format!("{} {}", site::spelled(&name), quoted(value))),
+            Value::FromPath(_) => text.line(&format!("{} {}", site::spelled(&name), quoted(digest))),
+            _ => {}
+        }
+    }
     text.close();
 }
 
 /// An object that a digest names, with conditions and ranges.
 fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
     let tag = format!("\"{digest}\"");
-    text.open("header");
-    let mut etag = String::new();
-    for (name, value) in site.headers(found) {
-        match value {
-            Value::Fixed(_) if name == ACCEPT_RANGES || name == CONTENT_TYPE => {}
-            Value::Fixed(value) => text.line(&format!("{} {}", site::spelled(&name), quoted(value))),
-            Value::FromPath(_) if name == ETAG => etag = format!("ETag {}", quoted(&tag)),
-            Value::FromPath(_) => text.line(&format!("{} {}", site::spelled(&name), quoted(digest))),
-            _ => {}
-        }
-    }
-    text.close();
+    let etag = format!("ETag {}", quoted(&tag));
+    fixed_headers(text, site, found, digest);
     text.line(&format!("@unchanged header If-None-Match {}", quoted(&format!("*{tag}*"))));
     text.open("handle @unchanged");
     text.line(&format!("header {etag}"));
@@ -366,8 +421,7 @@ fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
     }
     text.line("defer");
     text.close();
-    let typed = found.headers.contains(&(CONTENT_TYPE, Value::OfContent(Content::MediaType)));
-    send(text, typed);
+    send(text);
 }
 
 /// A manifest by what it holds: read once, hashed, and found again among the types.
@@ -482,7 +536,7 @@ fn pages(text: &mut Text, site: &Site) {
         text.close();
         headers(text, site, found, "{roadstead_type}");
         text.line("request_header -Range");
-        send(text, false);
+        send(text);
         text.close();
         text.close();
     }

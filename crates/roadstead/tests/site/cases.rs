@@ -212,6 +212,9 @@ pub(crate) fn cases(fixture: &Fixture) -> Vec<Case> {
         unknown_manifest("/v2/nobody/manifests/latest"),
         unknown_manifest(&format!("/v2/app/manifests/{absent}")),
         unknown_manifest("/v2/app/manifests/sha256:baddigeststring"),
+        // Other repositories have it.
+        unknown_manifest(&format!("/v2/blobs/manifests/{}", fixture.index.digest())),
+        unknown_manifest(&format!("/v2/blobs/manifests/{}", fixture.index.digest())).send("Range", "bytes=0-1"),
         unknown_manifest("/v2/app/manifests/"),
         unknown_manifest("/v2/app/manifests/.hidden"),
         unknown_manifest(&format!("/v2/app/manifests/{}", "t".repeat(128))),
