@@ -183,7 +183,7 @@ mod tests {
             assert!(CloudFront.render(&site(root)).is_err(), "{root}");
         }
         assert!(CloudFront.render(&Site { name_prefix: Some("x".parse().unwrap()), ..site("s3://bucket") }).is_err());
-        assert!(CloudFront.render(&Site { form: Form::Snippet, ..site("s3://bucket") }).is_err());
+        assert!(CloudFront.render(&Site { form: crate::site::Form::Snippet, ..site("s3://bucket") }).is_err());
     }
 
     /// Amazon's limit for a function.
