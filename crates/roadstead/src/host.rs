@@ -32,6 +32,7 @@ mod plain;
 mod r2;
 mod render;
 mod s3;
+mod script;
 mod shell;
 mod static_web_server;
 mod systemd;

@@ -6,9 +6,8 @@
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Map, Value as Json, json};
 
-use super::bucket;
-use super::{ConfigFile, Group, Host, Unsupported};
-use crate::site::{Form, METHOD_NOT_ALLOWED, PREFLIGHT, PathPattern, Site, Value};
+use super::{ConfigFile, Group, Host, Unsupported, bucket, script};
+use crate::site::{METHOD_NOT_ALLOWED, PREFLIGHT, PathPattern, Site, Value};
 
 /// CloudFront.
 pub(super) struct CloudFront;
@@ -35,25 +34,13 @@ impl Host for CloudFront {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let refused = |what, value: &dyn ToString, problem| {
-            Err(Unsupported::Value { host: NAME, what, value: value.to_string(), problem })
-        };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        let place = bucket::place(site, NAME)?;
-        if let Some(prefix) = &site.name_prefix {
-            return refused("a prefix of names", prefix, "the lists are objects, and would not have it");
-        }
+        let place = bucket::as_it_is(site, NAME)?;
         let below = place.prefix().map(|prefix| format!("/{prefix}")).unwrap_or_default();
         if !below.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte)) {
-            return refused(
-                "the tree",
-                &place,
-                "letters, digits and ._- mean themselves in paths and in policies alike",
-            );
+            let problem = "letters, digits and ._- mean themselves in paths and in policies alike";
+            return Err(Unsupported::Value { host: NAME, what: "the tree", value: place.to_string(), problem });
         }
-        let answer = |of| bucket::answer(site, of);
+        let answer = |of| script::answer(site, of);
         let request = [
             ("/*METHOD_NOT_ALLOWED*/", answer(&METHOD_NOT_ALLOWED)),
             ("/*PREFLIGHT*/", if site.cors { answer(&PREFLIGHT) } else { Json::Null }),
@@ -196,7 +183,7 @@ mod tests {
             assert!(CloudFront.render(&site(root)).is_err(), "{root}");
         }
         assert!(CloudFront.render(&Site { name_prefix: Some("x".parse().unwrap()), ..site("s3://bucket") }).is_err());
-        assert!(CloudFront.render(&Site { form: Form::Snippet, ..site("s3://bucket") }).is_err());
+        assert!(CloudFront.render(&Site { form: crate::site::Form::Snippet, ..site("s3://bucket") }).is_err());
     }
 
     /// Amazon's limit for a function.

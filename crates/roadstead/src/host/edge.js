@@ -39,7 +39,7 @@ export async function answer(request, file) {
 
 async function found(request, rule, url, path, groups, held) {
   const { status, headers } = rule.found;
-  if (rule.list) return list(request, rule.found, rule.list, url, JSON.parse(await held.text()));
+  if (rule.list) return list(request, rule, url, JSON.parse(await held.text()));
   const facts = { digest: groups.digest };
   let body = held.body;
   let size = held.headers.get("Content-Length");
@@ -71,29 +71,6 @@ async function found(request, rule, url, path, groups, held) {
     size = body.byteLength;
   }
   return send(request, status, filled, body, size);
-}
-
-// A list, or the part of it that a query asks for.
-function list(request, { status, headers }, kind, url, content) {
-  const filled = fill(headers, {});
-  const query = url.searchParams;
-  if (kind === "manifests") {
-    const type = query.get("artifactType");
-    if (type) {
-      content.manifests = content.manifests.filter((manifest) => manifest.artifactType === type);
-      filled.set("OCI-Filters-Applied", "artifactType");
-    }
-    return send(request, status, filled, JSON.stringify(content));
-  }
-  const n = /^[0-9]+$/.test(query.get("n") ?? "") ? Number(query.get("n")) : Infinity;
-  const last = query.get("last");
-  const rest = last ? content[kind].filter((name) => name > last) : content[kind];
-  content[kind] = rest.slice(0, n);
-  if (content[kind].length < rest.length && n > 0) {
-    const next = new URLSearchParams({ n, last: content[kind].at(-1) });
-    filled.set("Link", `<${url.pathname}?${next}>; rel="next"`);
-  }
-  return send(request, status, filled, JSON.stringify(content));
 }
 
 // Where the site sends for what it doesn't hold: the pieces of a URL.
@@ -140,18 +117,4 @@ function mediaType(manifest) {
 async function sha256(bytes) {
   const hash = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return "sha256:" + Array.from(hash, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-function unchanged(known, etag) {
-  const strong = (tag) => tag.trim().replace(/^W\//, "");
-  return Boolean(known && etag) && known.split(",").some((tag) => strong(tag) === etag);
-}
-
-// The one range that is asked for: nothing if there are several or none that can be read, "none" if it is behind the end.
-function cut(range, size) {
-  const match = /^bytes=([0-9]*)-([0-9]*)$/.exec(range.trim());
-  if (!match || (!match[1] && !match[2])) return undefined;
-  const start = match[1] ? Number(match[1]) : Math.max(0, size - Number(match[2]));
-  const end = match[1] && match[2] ? Math.min(size, Number(match[2]) + 1) : size;
-  return start < end ? { start, end } : "none";
 }

@@ -4,14 +4,12 @@
 //! A script never grows with the tree: it reads type and digest from the manifest itself. Only tags whose digest is not the
 //! SHA-256 of what they name (of another algorithm, or of a signed payload) are listed.
 
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Value as Json, json};
 
-use super::{ConfigFile, plain};
+use super::script::COMMON;
+use super::{ConfigFile, plain, script};
 use crate::oci::{Algorithm, MediaType, Reference};
-use crate::site::{
-    self, Answer, BAD_REQUEST, BEHIND_THE_END, Body, Capture, Content, Elsewhere, METHOD_NOT_ALLOWED, PathPattern,
-    Piece, RULES, Rule, Site, Value,
-};
+use crate::site::{BAD_REQUEST, BEHIND_THE_END, Elsewhere, METHOD_NOT_ALLOWED, PathPattern, Piece, RULES, Rule, Site};
 
 /// What all of them have in common.
 const SCRIPT: &str = include_str!("edge.js");
@@ -27,8 +25,8 @@ pub(super) fn script(site: &Site, name: &str, host: &str) -> ConfigFile {
     let mut text = SCRIPT.to_owned();
     for (place, value) in [
         ("/*RULES*/", rules(site)),
-        ("/*METHOD_NOT_ALLOWED*/", pretty(&answer(&METHOD_NOT_ALLOWED))),
-        ("/*BAD_REQUEST*/", pretty(&answer(&BAD_REQUEST))),
+        ("/*METHOD_NOT_ALLOWED*/", pretty(&script::answer(site, &METHOD_NOT_ALLOWED))),
+        ("/*BAD_REQUEST*/", pretty(&script::answer(site, &BAD_REQUEST))),
         ("/*DIGESTS*/", pretty(&digests(site))),
         ("/*BEHIND_THE_END*/", json!(BEHIND_THE_END).to_string()),
     ] {
@@ -37,7 +35,7 @@ pub(super) fn script(site: &Site, name: &str, host: &str) -> ConfigFile {
     ConfigFile {
         name: name.to_owned(),
         place: "the script that answers below /v2/".to_owned(),
-        text: text + "\n" + host,
+        text: text + "\n" + COMMON + "\n" + host,
     }
 }
 
@@ -60,9 +58,8 @@ fn rules(site: &Site) -> String {
             continue;
         }
         push(&of.pattern.regex(site.name_prefix.as_ref()), rule(site, of));
-        // What lacks the prefix is missing in the way that fits its path.
-        if site.name_prefix.is_some() && of.found.is_some() && of.pattern != PathPattern::Catalog {
-            push(&of.pattern.regex(None), json!({ "missing": answer(&of.missing) }));
+        if let Some(missing) = script::without_prefix(site, of) {
+            push(&of.pattern.regex(None), missing);
         }
     }
     text + "]"
@@ -77,18 +74,7 @@ fn rule(site: &Site, of: &Rule) -> Json {
     if let Some(place) = elsewhere {
         return json!({ "at": pieces(place) });
     }
-    let mut json = Map::new();
-    match of.pattern {
-        PathPattern::TagsList => drop(json.insert("list".into(), "tags".into())),
-        PathPattern::Catalog => drop(json.insert("list".into(), "repositories".into())),
-        PathPattern::Referrers => drop(json.insert("list".into(), "manifests".into())),
-        _ => {}
-    }
-    if let Some(found) = &of.found {
-        json.insert("found".into(), answer(found));
-    }
-    json.insert("missing".into(), answer(&of.missing));
-    Json::Object(json)
+    Json::Object(script::rule(site, of))
 }
 
 fn pieces(place: &Elsewhere) -> Json {
@@ -100,25 +86,6 @@ fn pieces(place: &Elsewhere) -> Json {
         Piece::Hex => json!({ "of": "hex" }),
     };
     place.pieces().iter().map(piece).collect()
-}
-
-fn answer(of: &Answer) -> Json {
-    let mut headers = Map::new();
-    for (name, value) in &of.headers {
-        let value = match value {
-            Value::Fixed(text) => *text,
-            Value::FromPath(Capture::Digest) | Value::OfContent(Content::Digest) => "{digest}",
-            Value::OfContent(Content::MediaType) => "{type}",
-            Value::OfPage => continue,
-        };
-        let value = if *name == http::header::ETAG { format!("\"{value}\"") } else { value.to_owned() };
-        headers.insert(site::spelled(name), value.into());
-    }
-    let mut json = json!({ "status": of.status.as_u16(), "headers": headers });
-    if let Body::Fixed(body) = &of.body {
-        json["body"] = json!(body);
-    }
-    json
 }
 
 /// The digests that the bytes don't tell.

@@ -57,7 +57,7 @@ async function answer(request, bucket) {
   const key = BELOW + path.slice(1).replace(`v2/${PREFIX}`, "v2/");
   if (rule.list) {
     const held = await bucket.get(key);
-    return held ? list(request, rule, url, await held.json()) : fixed(request, rule.missing);
+    return held ? list(request, rule, url, named(rule.list, await held.json())) : fixed(request, rule.missing);
   }
   const { digest } = rule.path.exec(path).groups;
   for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
@@ -94,29 +94,11 @@ async function object(request, rule, key, digest, bucket) {
   return send(request, part ? 206 : rule.found.status, headers, held.body, end - start);
 }
 
-// A list, or the part of it that a query asks for.
-function list(request, { found, list }, url, content) {
-  const headers = fill(found.headers, {});
-  const query = url.searchParams;
-  if (list === "manifests") {
-    const type = query.get("artifactType");
-    if (type) {
-      content.manifests = content.manifests.filter((manifest) => manifest.artifactType === type);
-      headers.set("OCI-Filters-Applied", "artifactType");
-    }
-    return send(request, found.status, headers, JSON.stringify(content));
-  }
-  if (list === "tags") content.name = PREFIX + content.name;
-  else content.repositories = content.repositories.map((name) => PREFIX + name);
-  const n = /^[0-9]+$/.test(query.get("n") ?? "") ? Number(query.get("n")) : Infinity;
-  const last = query.get("last");
-  const rest = last ? content[list].filter((name) => name > last) : content[list];
-  content[list] = rest.slice(0, n);
-  if (content[list].length < rest.length && n > 0) {
-    const next = new URLSearchParams({ n, last: content[list].at(-1) });
-    headers.set("Link", `<${url.pathname}?${next}>; rel="next"`);
-  }
-  return send(request, found.status, headers, JSON.stringify(content));
+// The names of a list as clients say them.
+function named(kind, content) {
+  if (kind === "tags") content.name = PREFIX + content.name;
+  if (kind === "repositories") content.repositories = content.repositories.map((name) => PREFIX + name);
+  return content;
 }
 
 function fixed(request, { status, headers, body }) {
@@ -139,17 +121,4 @@ function fill(headers, facts) {
     else if (facts[fact]) filled.set(name, value.replace(`{${fact}}`, () => facts[fact]));
   }
   return filled;
-}
-
-function unchanged(known, etag) {
-  return Boolean(known && etag) && known.split(",").some((tag) => tag.trim().replace(/^W\//, "") === etag);
-}
-
-// The one range that is asked for: nothing if there are several or none that can be read, "none" if it is behind the end.
-function cut(range, size) {
-  const match = /^bytes=([0-9]*)-([0-9]*)$/.exec(range.trim());
-  if (!match || (!match[1] && !match[2])) return undefined;
-  const start = match[1] ? Number(match[1]) : Math.max(0, size - Number(match[2]));
-  const end = match[1] && match[2] ? Math.min(size, Number(match[2]) + 1) : size;
-  return start < end ? { start, end } : "none";
 }

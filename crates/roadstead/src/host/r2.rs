@@ -3,11 +3,12 @@
 //! The Worker is fixed: it is the same whatever the tree holds. Media types come from the objects' `Content-Type`, digests from
 //! their metadata, so that no manifest has to be parsed, and ranges are asked of the bucket.
 
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
-use super::bucket;
-use super::{ConfigFile, Group, Host, Unsupported};
-use crate::site::{BAD_REQUEST, BEHIND_THE_END, Form, METHOD_NOT_ALLOWED, PREFLIGHT, Site, UNREADABLE};
+use super::script::COMMON;
+use super::{ConfigFile, Group, Host, Unsupported, bucket, script};
+use crate::oci::Repository;
+use crate::site::{BAD_REQUEST, BEHIND_THE_END, Form, METHOD_NOT_ALLOWED, PREFLIGHT, RULES, Site, UNREADABLE};
 
 /// R2 behind a Worker.
 pub(super) struct R2;
@@ -35,11 +36,11 @@ impl Host for R2 {
         }
         let place = bucket::place(site, NAME)?;
         let prefix = site.name_prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
-        let answer = |of| bucket::answer(site, of);
-        let mut worker = SCRIPT.to_owned();
+        let answer = |of| script::answer(site, of);
+        let mut worker = format!("{SCRIPT}\n{COMMON}");
         for (name, value) in [
             ("/*PREFIX*/", json!(prefix)),
-            ("/*RULES*/", bucket::rules(site)),
+            ("/*RULES*/", rules(site)),
             ("/*METHOD_NOT_ALLOWED*/", answer(&METHOD_NOT_ALLOWED)),
             ("/*PREFLIGHT*/", if site.cors { answer(&PREFLIGHT) } else { Json::Null }),
             ("/*BAD_REQUEST*/", answer(&BAD_REQUEST)),
@@ -75,6 +76,22 @@ impl Host for R2 {
             },
         ])
     }
+}
+
+/// The rules, in their order.
+fn rules(site: &Site) -> Json {
+    let mut rules = Vec::new();
+    for of in RULES.iter() {
+        let mut push = |prefix: Option<&Repository>, mut rule: Map<String, Json>| {
+            rule.insert("path".into(), of.pattern.regex(prefix).into());
+            rules.push(Json::Object(rule));
+        };
+        push(site.name_prefix.as_ref(), script::rule(site, of));
+        if let Some(Json::Object(missing)) = script::without_prefix(site, of) {
+            push(None, missing);
+        }
+    }
+    rules.into()
 }
 
 #[cfg(test)]

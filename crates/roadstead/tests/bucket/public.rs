@@ -11,7 +11,9 @@ use roadstead::store::bucket::BucketOptions;
 use roadstead::store::{Condition, Headers, Key, Store as _};
 use roadstead::testing::{ImageBuilder, IndexBuilder, MemorySource};
 use roadstead::tree::Tree;
-use roadstead_parts::{BucketServer, Buckets, Client, Crane, Folder, Invocation, Nginx, Oras, Port, Skopeo, part};
+use roadstead_parts::{
+    BucketServer, Buckets, Client, Crane, Extent, Folder, Invocation, Nginx, Oras, Port, Skopeo, WebServer, part,
+};
 
 use crate::support::{open, options};
 
@@ -79,6 +81,36 @@ async fn anybody_may_pull_and_no_more(server: BucketServer, cors: bool) {
             let pulled = client.pull(&format!("{}/org/app{reference}", nginx.authority()));
             pulled.unwrap_or_else(|failure| panic!("{server:?}, {}: {failure}", client.name()));
         }
+    }
+    for language in ["haproxy", "vcl"] {
+        resolves_behind(language, &nginx, &index.digest().to_string());
+    }
+}
+
+/// The proxies of `s3.md`, in front of what stands for the bucket's name: they say the digest that the bucket has.
+fn resolves_behind(language: &str, bucket: &Nginx, digest: &str) {
+    const NAME: &str = "my-images.s3.eu-central-1.amazonaws.com";
+    let page = include_str!("../../../../docs/hosts/s3.md");
+    let printed = page.split(&format!("```{language}\n")).nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let port = Port::free();
+    let authority = bucket.authority();
+    let (host, number) = authority.split_once(':').unwrap();
+    // There is no certificate for the test's bucket.
+    let tls = format!(" ssl verify required ca-file /etc/ssl/certs/ca-certificates.crt sni str({NAME})");
+    let text = printed.replace("127.0.0.1:8080", &port.address().to_string()).replace(&tls, "");
+    let text =
+        text.replace(&format!("{NAME}:443"), &authority).replace(".port = \"80\"", &format!(".port = \"{number}\""));
+    let text = text.replace(&format!(".host = \"{NAME}\""), &format!(".host = \"{host}\""));
+    let name = if language == "vcl" { "varnish" } else { "haproxy" };
+    let at = port.address();
+    assert!(Oras.oras(&["resolve", "--plain-http", &format!("{authority}/org/app:1")]).is_err(), "nobody is needed");
+    let _running = WebServer::start(name, &[("proxy.conf".to_owned(), text)], Extent::Standalone, port);
+    let resolved = Oras.oras(&["resolve", "--plain-http", &format!("{at}/org/app:1")]);
+    let resolved = resolved.unwrap_or_else(|failure| panic!("{name}: {failure}"));
+    assert_eq!(resolved.stdout.trim(), digest, "{name}");
+    for client in [&Skopeo as &dyn Client, &Crane, &Oras] {
+        let pulled = client.pull(&format!("{at}/org/app:1"));
+        pulled.unwrap_or_else(|failure| panic!("{name}, {}: {failure}", client.name()));
     }
 }
 

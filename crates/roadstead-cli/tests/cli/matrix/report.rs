@@ -1,7 +1,8 @@
 //! What came out, for people and for `docs/clients.md`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::expected::Expected;
 use super::kinds::Kind;
@@ -53,16 +54,49 @@ fn render(clients: &[&str], kinds: &[Kind], cells: &[Cell]) -> String {
     table
 }
 
+/// Shows rows of a table that several tests make: those of others stay as the document has them.
+pub(super) fn rows(name: &str, test: &str, head: &str, order: &[&str], rows: &BTreeMap<&str, String>) {
+    let read = Document::read(name, test);
+    let (_, shown, _) = read.parts();
+    let of = |host: &str| {
+        let begins = format!("| {host} |");
+        let theirs = || shown.lines().find(|line| line.starts_with(&begins)).map(str::to_owned);
+        rows.get(host).cloned().or_else(theirs)
+    };
+    let table: String = order.iter().filter_map(|host| of(host)).map(|row| row + "\n").collect();
+    document(name, test, &format!("{head}{table}"));
+}
+
+/// A document with a place for what a test makes.
+struct Document {
+    path: PathBuf,
+    begin: String,
+    text: String,
+}
+
+impl Document {
+    fn read(name: &str, test: &str) -> Self {
+        let path = Path::new(DOCUMENTS).join(name);
+        let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        Self { path, begin: format!("<!-- made by the test `{test}`: UPDATE_DOCS=1 -->"), text }
+    }
+
+    /// What is before, what a test has made, and what is behind.
+    fn parts(&self) -> (&str, &str, &str) {
+        let parts = self.text.split_once(&self.begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
+        let parts = parts.map(|(before, (shown, after))| (before, shown, after));
+        parts.unwrap_or_else(|| panic!("{} has no place for the matrix", self.path.display()))
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "whether the document is to be written is said by the environment")]
 pub(super) fn document(name: &str, test: &str, matrix: &str) {
-    let begin = format!("<!-- made by the test `{test}`: UPDATE_DOCS=1 -->");
-    let path = &Path::new(DOCUMENTS).join(name);
-    let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let parts = text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(END)?)));
-    let (before, (shown, after)) = parts.unwrap_or_else(|| panic!("{} has no place for the matrix", path.display()));
+    let document = Document::read(name, test);
+    let (before, shown, after) = document.parts();
     let made = format!("\n\n{matrix}\n");
     if std::env::var_os("UPDATE_DOCS").is_some() {
-        std::fs::write(path, format!("{before}{begin}{made}{END}{after}")).unwrap();
+        let begin = &document.begin;
+        std::fs::write(&document.path, format!("{before}{begin}{made}{END}{after}")).unwrap();
     } else {
         assert_eq!(shown, made, "docs/{name} shows another matrix: run the test with UPDATE_DOCS=1");
     }
