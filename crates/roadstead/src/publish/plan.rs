@@ -48,6 +48,8 @@ pub enum Step {
         digest: Digest,
         /// Its bytes.
         size: u64,
+        /// How many levels of manifests that are sent lie below it.
+        height: usize,
     },
     /// The list of what refers to a subject is made to name what the tree has.
     Referrers {
@@ -238,12 +240,15 @@ pub fn repository(tree: &Holding, facts: &Facts, held: &Holding, delete: bool) -
     }
 
     let mut heights = HashMap::new();
-    let mut manifests: Vec<&Digest> = missing(tree, held).collect();
-    manifests.sort_by_cached_key(|digest| height(digest, facts, &mut heights, 0));
-    let size = |digest: &Digest| tree.manifests.get(digest).copied().unwrap_or_default();
-    steps.extend(manifests.iter().map(|digest| Step::PutManifest { digest: **digest, size: size(digest) }));
+    let mut manifests: Vec<(usize, &Digest)> =
+        missing(tree, held).map(|digest| (height(digest, facts, &mut heights, 0), digest)).collect();
+    manifests.sort_unstable();
+    for (height, digest) in &manifests {
+        let size = tree.manifests.get(*digest).copied().unwrap_or_default();
+        steps.push(Step::PutManifest { digest: **digest, size, height: *height });
+    }
 
-    let referring = manifests.iter().filter_map(|digest| facts.manifests.get(*digest)?.subject);
+    let referring = manifests.iter().filter_map(|(_, digest)| facts.manifests.get(*digest)?.subject);
     let mut subjects: BTreeSet<Digest> = referring.collect();
     for (subject, list) in &tree.referrers {
         let ListOfReferrers { list: Some(wanted), .. } = list else { continue };

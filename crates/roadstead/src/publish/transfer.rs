@@ -17,7 +17,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use super::PublishError;
 use super::plan::{self, Facts, Needs, Shares, Step, Work};
 use crate::image::{BlobOutcome, Event, Events, PutError, RepositorySource, Source as _};
-use crate::oci::{Descriptor, Digest, Manifest, Repository};
+use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
 use crate::store::Md5;
 use crate::tree::{Holding, Pattern, Publishing, Surveyed, Tree, TreeError, TreeSource, list_of_repositories, place};
 
@@ -26,6 +26,15 @@ const REPOSITORIES_AT_ONCE: usize = 256;
 
 /// How many of them send manifests at once.
 const SENDING_AT_ONCE: usize = 16;
+
+/// The size up to which a blob is small: several of these are sent in place of a large one.
+const SMALL: u64 = 1 << 20;
+
+/// How many.
+const SMALL_FOR_ONE: usize = 4;
+
+/// How many manifests are read at once to learn what they need.
+const READ_AT_ONCE: usize = 16;
 
 /// The size up to which a blob is one request.
 const PART: u64 = 8 << 20;
@@ -321,10 +330,10 @@ fn repository_of(surveyed: Option<Surveyed>) -> Option<Box<crate::tree::Keys>> {
 /// Reads of the tree what names don't tell, and plans.
 async fn compare_one(tree: &Tree, own: &Holding, held: &Holding, delete: bool) -> Result<Option<Work>, PublishError> {
     let mut facts = Facts::default();
-    for digest in plan::missing(own, held) {
-        let manifest = read(tree, &own.repository, digest).await?;
-        facts.manifests.insert(*digest, Needs::of(&manifest));
-    }
+    let needs = stream::iter(plan::missing(own, held)).map(|digest| async move {
+        Ok::<_, PublishError>((*digest, Needs::of(&read(tree, &own.repository, digest).await?)))
+    });
+    facts.manifests = needs.buffer_unordered(READ_AT_ONCE).try_collect().await?;
     for index in own.records.keys().filter(|index| own.manifests.contains_key(index)) {
         facts.left_out.insert(*index, tree.left_out(&own.repository, index).await?);
     }
@@ -390,16 +399,22 @@ impl Transfer<'_> {
                 blobs.extend(steps.map(|step| (number, step)));
             }
             blobs.sort_by_key(|(_, step)| std::cmp::Reverse(step.bytes()));
-            let moved = stream::iter(blobs).map(|(number, step)| {
-                let of = sending[number].as_ref();
+            // Small ones wait for answers, and not for the network.
+            let (large, small): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|(_, step)| step.bytes() > SMALL);
+            let move_one = |(number, step): (usize, _)| {
+                let of: Option<&Sending<'_>> = sending[number].as_ref();
                 async move {
                     match of {
                         Some(of) => (number, self.blob(of, step).await),
                         None => (number, Ok(())),
                     }
                 }
-            });
-            let moved: Vec<_> = moved.buffer_unordered(self.options.jobs.max(1)).collect().await;
+            };
+            let jobs = self.options.jobs.max(1);
+            let large = stream::iter(large).map(move_one).buffer_unordered(jobs).collect::<Vec<_>>();
+            let small = stream::iter(small).map(move_one).buffer_unordered(jobs * SMALL_FOR_ONE).collect::<Vec<_>>();
+            let (large, small) = futures::join!(large, small);
+            let moved: Vec<(usize, Result<(), PublishError>)> = large.into_iter().chain(small).collect();
             for (number, result) in moved {
                 if let Err(error) = result {
                     errors.push(error);
@@ -473,37 +488,56 @@ impl Transfer<'_> {
 
     /// Everything but blobs and lists.
     async fn rest<'w>(&self, of: Sending<'w>) -> Result<Sending<'w>, PublishError> {
-        let mut manifests: BTreeMap<Digest, Manifest> = BTreeMap::new();
-        let mut late = Vec::new();
-        for step in &of.work.steps {
-            match step {
-                Step::LeaveOut { index, children, before: true } => of.to.record(index, children).await?,
-                Step::LeaveOut { index, children, .. } => late.push((index, children)),
-                Step::PutManifest { digest, .. } => of.to.put_manifest(&self.manifest(&of, digest).await?).await?,
-                Step::Referrers { subject } => {
-                    let referrers = of.from.referrers(subject).await?;
-                    of.to.refer(subject, referrers.into_iter().map(|referrer| referrer.digest));
-                }
-                _ => {}
+        let steps = &of.work.steps;
+        let records = |wanted: bool| {
+            steps.iter().filter_map(move |step| match step {
+                Step::LeaveOut { index, children, before } if *before == wanted => Some((index, children)),
+                _ => None,
+            })
+        };
+        for (index, children) in records(true) {
+            of.to.record(index, children).await?;
+        }
+        let mut levels: BTreeMap<usize, Vec<&Digest>> = BTreeMap::new();
+        for step in steps {
+            if let Step::PutManifest { digest, height, .. } = step {
+                levels.entry(*height).or_default().push(digest);
+            }
+        }
+        // What names others comes when they are there.
+        for level in levels.into_values() {
+            let put =
+                async |digest| of.to.put_manifest(&self.manifest(&of, digest).await?).await.map_err(PublishError::from);
+            stream::iter(level).map(put).buffer_unordered(self.options.jobs.max(1)).try_collect::<()>().await?;
+        }
+        for step in steps {
+            if let Step::Referrers { subject } = step {
+                let referrers = of.from.referrers(subject).await?;
+                of.to.refer(subject, referrers.into_iter().map(|referrer| referrer.digest));
             }
         }
         of.to.sink().commit().await?;
-        for (index, children) in late {
+        for (index, children) in records(false) {
             of.to.record(index, children).await?;
         }
-        for step in &of.work.steps {
-            let Step::Tag { tag, digest, before } = step else { continue };
-            // Many tags may name one manifest, but few of them follow each other.
-            if !manifests.contains_key(digest) {
-                manifests = BTreeMap::from([(*digest, self.manifest(&of, digest).await?)]);
-            }
-            let Some(manifest) = manifests.get(digest) else { continue };
-            let new = !self.options.clobber && before.is_none();
-            if !of.to.tag(tag, manifest, new).await? {
-                return Err(PublishError::Clobber(vec![format!("{}:{tag}", of.work.repository)]));
-            }
+        let tags = steps.iter().filter_map(|step| match step {
+            Step::Tag { tag, digest, before } => Some((tag, digest, before.is_none())),
+            _ => None,
+        });
+        let (signatures, images): (Vec<_>, Vec<_>) = tags.partition(|(tag, ..)| tag.cosign_subject().is_some());
+        for tags in [signatures, images] {
+            let named = stream::iter(tags).map(|(tag, digest, new)| self.tag(&of, tag, digest, new));
+            named.buffer_unordered(self.options.jobs.max(1)).try_collect::<()>().await?;
         }
         Ok(of)
+    }
+
+    async fn tag(&self, of: &Sending<'_>, tag: &Tag, digest: &Digest, new: bool) -> Result<(), PublishError> {
+        let manifest = self.manifest(of, digest).await?;
+        if of.to.tag(tag, &manifest, !self.options.clobber && new).await? {
+            return Ok(());
+        }
+        Err(PublishError::Clobber(vec![format!("{}:{tag}", of.work.repository)]))
     }
 
     async fn manifest(&self, of: &Sending<'_>, digest: &Digest) -> Result<Manifest, PublishError> {

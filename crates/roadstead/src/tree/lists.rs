@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -121,20 +122,9 @@ impl Tree {
         }
         let mut stale: Vec<&Repository> = repositories.iter().collect();
         loop {
-            let (mut lists, mut changed) = (Vec::new(), Vec::new());
-            for repository in stale {
-                let key = keys::tags_list(repository);
-                let (held, condition) = self.read_list(&key).await?;
-                let tags = match tags {
-                    Some(tags) => tags.clone(),
-                    None => self.read_tags(repository).await?,
-                };
-                let bytes = tags_list(repository, tags)?;
-                if held.as_ref() != Some(&bytes) {
-                    lists.push(Small { key, bytes, headers: derived(), condition });
-                    changed.push(repository);
-                }
-            }
+            let looked: Vec<_> = stale.into_iter().map(|repository| self.stale_list(repository, tags)).collect();
+            let looked: Vec<_> = stream::iter(looked).buffered(READ_AT_ONCE).try_collect().await?;
+            let (changed, lists): (Vec<_>, Vec<_>) = looked.into_iter().flatten().unzip();
             let written = self.change_catalog(repositories, true, lists).await?;
             stale = { changed.into_iter().zip(written) }
                 .filter_map(|(repository, written)| (written == Written::Refused).then_some(repository))
@@ -143,6 +133,23 @@ impl Tree {
                 return Ok(());
             }
         }
+    }
+
+    /// What has to be written so that the list of a repository's tags says what the names say, or these tags, if it doesn't.
+    async fn stale_list<'a>(
+        &self,
+        repository: &'a Repository,
+        tags: Option<&BTreeSet<Tag>>,
+    ) -> Result<Option<(&'a Repository, Small)>, TreeError> {
+        let key = keys::tags_list(repository);
+        let (held, condition) = self.read_list(&key).await?;
+        let tags = match tags {
+            Some(tags) => tags.clone(),
+            None => self.read_tags(repository).await?,
+        };
+        let bytes = tags_list(repository, tags)?;
+        let is_right = held.as_ref() == Some(&bytes);
+        Ok((!is_right).then(|| (repository, Small { key, bytes, headers: derived(), condition })))
     }
 
     /// Makes the lists of tags of repositories and the catalogue say what the names say, and waits until that is durable.

@@ -207,7 +207,7 @@ fn line(repository: &str, step: &Step) -> String {
             format!("forget what {repository}@{index} lacks")
         }
         Step::LeaveOut { index, children, .. } => format!("record what {repository}@{index} lacks: {}", children.len()),
-        Step::PutManifest { digest, size: bytes } => format!("put {repository}@{digest} {}", size(*bytes)),
+        Step::PutManifest { digest, size: bytes, .. } => format!("put {repository}@{digest} {}", size(*bytes)),
         Step::Referrers { subject } => format!("list what refers to {repository}@{subject}"),
         Step::Tag { tag, digest, before: None } => format!("tag {repository}:{tag} {digest}"),
         Step::Tag { tag, digest, before: Some(before) } => format!("move {repository}:{tag} {digest} from {before}"),
