@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE};
 
+use super::plain;
 use super::text::Text;
 use super::{ConfigFile, Group, Host, Unsupported, lua};
 use crate::site::{self, Form, PathPattern, Site, Value};
@@ -40,6 +41,7 @@ impl Host for Apache {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        plain::refuse_for(NAME, site)?;
         let root = lua::root(NAME, &site.root)?;
         let mut text = Text::default();
         text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");

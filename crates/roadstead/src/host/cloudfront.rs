@@ -7,6 +7,7 @@ use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE};
 use serde_json::{Map, Value as Json, json};
 
 use super::bucket;
+use super::plain;
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{Form, METHOD_NOT_ALLOWED, PREFLIGHT, PathPattern, Site, Value};
 
@@ -35,6 +36,7 @@ impl Host for CloudFront {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        plain::refuse_for(NAME, site)?;
         let refused = |what, value: &dyn ToString, problem| {
             Err(Unsupported::Value { host: NAME, what, value: value.to_string(), problem })
         };

@@ -3,6 +3,7 @@
 //! There is nothing to render the rules into. What can be done is to say who can pull all the same, to write what keeps the host
 //! from doing harm, and to know how much it takes.
 
+use super::plain;
 use super::{ConfigFile, Group, Headerless, Host, Unsupported};
 use crate::site::{Form, Site};
 
@@ -33,6 +34,7 @@ nginx, a bucket, and the like.";
 fn only_a_site(host: &'static str, site: &Site) -> Result<(), Unsupported> {
     let problem =
         "names can't be changed on the way; put the images into the tree under the names that they shall have";
+    plain::refuse_for(host, site)?;
     if site.cors {
         let problem = "it sends no headers";
         return Err(Unsupported::Value { host, what: "--cors", value: "yes".to_owned(), problem });

@@ -6,6 +6,7 @@
 use serde_json::{Value as Json, json};
 
 use super::bucket;
+use super::plain;
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{BAD_REQUEST, BEHIND_THE_END, Form, METHOD_NOT_ALLOWED, PREFLIGHT, Site, UNREADABLE};
 
@@ -30,6 +31,7 @@ impl Host for R2 {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        plain::refuse_for(NAME, site)?;
         if site.form != Form::Site {
             return Err(Unsupported::Form { host: NAME, form: site.form });
         }

@@ -6,6 +6,7 @@
 use serde_json::json;
 
 use super::bucket;
+use super::plain;
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{CORS, Form, PREFLIGHT, Site, Value};
 
@@ -53,6 +54,7 @@ impl Host for S3 {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        plain::refuse_for(NAME, site)?;
         let refused = |what, value: &dyn ToString, problem| {
             Err(Unsupported::Value { host: NAME, what, value: value.to_string(), problem })
         };
