@@ -11,7 +11,7 @@ use roadstead::site::{Form, Survey};
 
 use crate::args::{Global, Printed};
 use crate::output::{Output, size};
-use crate::site_args::SiteArgs;
+use crate::site_args::{PrivateArgs, SiteArgs};
 
 /// Write the tree as a folder of plain files, with the configuration of a host that takes one
 ///
@@ -35,8 +35,15 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<Repository>,
 
+    /// Replace files of the host's configuration that were changed since they were written
+    #[arg(long)]
+    force: bool,
+
     #[command(flatten)]
     site: SiteArgs,
+
+    #[command(flatten)]
+    private: PrivateArgs,
 }
 
 /// How often a tree may change while it is written.
@@ -58,7 +65,8 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
     let host = host::find(&args.host).context("no such host")?;
     let public = host.public().context("this host takes no folder")?;
     let tree = super::open(global).await?;
-    let mut site = args.site.survey(&tree, args.name_prefix).await?;
+    let without = args.private.check(&tree, &args.host).await?;
+    let mut site = args.site.survey(&tree, &without, args.name_prefix).await?;
     if args.edge {
         site.form = Form::Edge;
     }
@@ -74,15 +82,20 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
             blobs: site.blobs_at.is_none(),
             manifests: site.manifests_at.is_none(),
             leaves_out: &|reference| host.serves_as_page(site.form, reference),
+            without: &without,
+            force: args.force,
         };
         published = published.and(folder.write(&tree, options, &files).await?);
         // The configuration is about what the tree held before: what came meanwhile would have the wrong type.
-        let now = Survey::of(&tree).await?;
+        let now = Survey::without(&tree, &without).await?;
         if now == site.survey {
             break;
         }
         anyhow::ensure!(attempt < ATTEMPTS, "{} changes again and again: try it when nobody adds to it", global.tree);
         site.survey = now;
+    }
+    for kept in &published.kept {
+        output.note(&format!("{}: changed by hand, and left as it is", args.to.join(kept).display()));
     }
     match output.format {
         Printed::Json => output.json(&published),
