@@ -382,14 +382,14 @@ fn options_that_a_host_has_no_use_for_are_refused() {
         $ roadstead config netlify --cors
         --- stderr
         error: netlify can't take "yes" as --cors: it has none: add the headers to its configuration by hand
-        --- exit code 1
+        --- exit code 2
     "#]],
     );
     scene.check(&["config", "nginx", "--blobs-at", "https://blobs.example"], expect![[r#"
         $ roadstead config nginx --blobs-at https://blobs.example
         --- stderr
         error: nginx can't take "https://blobs.example/v2/{name}/blobs/{reference}" as --blobs-at: it is for hosts of plain files, which this is not
-        --- exit code 1
+        --- exit code 2
     "#]]);
     scene.check(&["config", "ipfs", "--listen", "127.0.0.1:80"], expect![[r#"
         $ roadstead config ipfs --listen 127.0.0.1:PORT
