@@ -160,6 +160,7 @@ pub(crate) enum Command {
     Verify(commands::verify::Verify),
     Diff(commands::diff::Diff),
     Du(commands::du::Du),
+    Private(commands::private::Private),
     Config(Box<commands::config::Config>),
     Publish(Box<commands::publish::Publish>),
     Serve(commands::serve::Serve),

@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod private;
 pub(crate) mod prune;
 pub(crate) mod publish;
 pub(crate) mod quickstart;

@@ -1,5 +1,6 @@
 //! The exit codes, a part of the interface that scripts may rely on.
 
+use roadstead::host::Unsupported;
 use roadstead::http::HttpError;
 use roadstead::image::{CopyError, Side, SinkError, SourceError};
 use roadstead::publish::PublishError;
@@ -147,12 +148,19 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     if error.is::<StoreError>() {
         return Some(UNWRITABLE);
     }
+    if let Some(error) = error.downcast_ref::<Unsupported>() {
+        // An option that the host has no use for.
+        return matches!(error, Unsupported::Value { what, .. } if what.starts_with("--")).then_some(USAGE);
+    }
     if let Some(error) = error.downcast_ref::<PublishError>() {
         return match error {
             PublishError::Tree(error) => specific(error),
             PublishError::Source(error) => specific(error),
             PublishError::Damaged { .. } | PublishError::Incomplete { .. } => Some(INVALID),
-            PublishError::Foreign(_) | PublishError::Unwritable { .. } | PublishError::Sink(_) => Some(UNWRITABLE),
+            PublishError::Foreign(_)
+            | PublishError::Changed { .. }
+            | PublishError::Unwritable { .. }
+            | PublishError::Sink(_) => Some(UNWRITABLE),
             _ => None,
         };
     }
@@ -174,7 +182,10 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     }
     match error.downcast_ref::<TreeError>()? {
         TreeError::Absent(_) | TreeError::Unknown(_) => Some(NOT_FOUND),
-        TreeError::Damaged { .. } | TreeError::DamagedList { .. } | TreeError::Incomplete { .. } => Some(INVALID),
+        TreeError::Damaged { .. }
+        | TreeError::DamagedList { .. }
+        | TreeError::Private { .. }
+        | TreeError::Incomplete { .. } => Some(INVALID),
         TreeError::Store(_) | TreeError::Unlocked(_) => Some(UNWRITABLE),
         _ => None,
     }

@@ -53,6 +53,7 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::Verify(verify) => commands::verify::run(verify, global, output).await,
             Command::Diff(diff) => commands::diff::run(diff, global, output).await,
             Command::Du(du) => commands::du::run(du, global, output).await,
+            Command::Private(private) => commands::private::run(private, global, output).await,
             Command::Config(config) => commands::config::run(*config, global, output).await,
             Command::Publish(publish) => commands::publish::run(*publish, global, output).await,
             Command::Doctor(doctor) => commands::doctor::run(*doctor, global, output).await,

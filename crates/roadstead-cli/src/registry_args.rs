@@ -57,6 +57,17 @@ pub(crate) struct TlsArgs {
     cert_dir: Option<PathBuf>,
 }
 
+impl TlsArgs {
+    /// An option that was given and says something.
+    pub(crate) fn given(&self) -> Option<&'static str> {
+        match self {
+            Self { tls_verify: false, .. } => Some("--tls-verify"),
+            Self { cert_dir: Some(_), .. } => Some("--cert-dir"),
+            _ => None,
+        }
+    }
+}
+
 /// How registries are read.
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Registry options")]

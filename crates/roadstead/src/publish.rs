@@ -13,6 +13,7 @@ mod folder;
 pub mod ipfs;
 pub mod plan;
 mod schema1;
+mod site_folder;
 mod transfer;
 
 pub use folder::{FolderOptions, PlainFolder, Published};
@@ -38,6 +39,17 @@ pub enum PublishError {
     /// The folder has other things in it.
     #[error("{} is not empty, and was not made by roadstead: name another folder", .0.display())]
     Foreign(PathBuf),
+    /// A file of a host's configuration isn't what was written.
+    #[error(
+        "{} {}, and it would have to say something else now: --force replaces it, or put your changes elsewhere", path.display(),
+        if *ours { "was changed since roadstead wrote it" } else { "was not written by roadstead" }
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+        /// Whether there was one that was written here.
+        ours: bool,
+    },
     /// A file can't be written.
     #[error("{} can't be written", path.display())]
     Unwritable {

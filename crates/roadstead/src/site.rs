@@ -438,6 +438,8 @@ impl Facts<'_> {
 pub struct Site {
     /// Where a host finds the tree: a folder, or whatever the host takes for one.
     pub root: String,
+    /// Whether that is the path of a folder as it stands, in which nothing is a host's variable.
+    pub root_is_literal: bool,
     /// Where a host listens, for those that are told.
     pub listen: String,
     /// Which part of a host's configuration is wanted.

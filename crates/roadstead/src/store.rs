@@ -492,6 +492,16 @@ pub trait Store: Send + Sync {
         Ok(LeftOvers::default())
     }
 
+    /// Lets everybody who may enter the store ask for what lies under a key, private or not, if they know it. Says nothing of
+    /// the object's own rights, and does nothing where keys have no folders.
+    ///
+    /// # Errors
+    ///
+    /// If that isn't ours to say.
+    async fn reveal(&self, _key: &Key) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Whom [locks](Self::lock) keep away.
     fn reach(&self) -> Reach {
         Reach::Everybody

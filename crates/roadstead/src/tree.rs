@@ -12,7 +12,8 @@
 //!     ├── tags/list                    {"name": ..., "tags": [...]}
 //!     └── referrers/<digest>           an image index
 //! content/                             the bytes, each once
-//! .roadstead/                          private: format version, locks, temporary files, what was left out
+//! .roadstead/                          private: format version, locks, temporary files, what was left out, what is
+//!                                      not for everybody
 //! ```
 //!
 //! A name is a link whose target spells media type and digest, so a tag moves in one instant with everything that it is
@@ -29,6 +30,7 @@ mod left_out;
 mod lists;
 mod mend;
 mod pattern;
+mod private;
 mod prune;
 mod remove;
 mod shown;
@@ -59,6 +61,7 @@ pub(crate) use left_out::record;
 pub(crate) use lists::{list_of_repositories, list_of_tags};
 pub use mend::RefetchError;
 pub use pattern::{Pattern, PatternError};
+pub use private::Private;
 pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use shown::Shown;
@@ -165,6 +168,16 @@ pub enum TreeError {
         /// What is wrong with them.
         #[source]
         source: Box<ManifestError>,
+    },
+    /// The list of private repositories is none.
+    #[error("{place}, line {line}: {problem}")]
+    Private {
+        /// The list.
+        place: String,
+        /// Its line, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
     },
     /// A list can't be read.
     #[error("the list at {key} is damaged")]

@@ -10,7 +10,8 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use roadstead::host::{self, ConfigFile};
 use roadstead::oci::Repository;
-use roadstead::site::{Form, Site};
+use roadstead::site::{Around, Form, Site};
+use roadstead::tree::{Tree, TreeError};
 
 use self::schema1::Schema1Args;
 use self::shell::ShellArgs;
@@ -18,7 +19,7 @@ use crate::args::Global;
 use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::Output;
-use crate::site_args::SiteArgs;
+use crate::site_args::{PrivateArgs, SiteArgs};
 
 /// Print the configuration with which a host serves the tree
 #[derive(Debug, clap::Args)]
@@ -43,9 +44,9 @@ pub(crate) struct Config {
     #[arg(long, value_name = "PATH")]
     server_root: Option<String>,
 
-    /// Where the host listens
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000")]
-    listen: String,
+    /// Where the host listens; 127.0.0.1:5000 if left out
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
 
     /// Put this in front of every repository's name, without rewriting the tree
     #[arg(long, value_name = "PREFIX")]
@@ -71,20 +72,16 @@ pub(crate) struct Config {
 
     #[command(flatten)]
     shell: ShellArgs,
+
+    #[command(flatten)]
+    private: PrivateArgs,
 }
 
 pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyhow::Result<()> {
-    let Some(name) = args.host else { return list(output) };
+    let Some(name) = args.host.clone() else { return list(output) };
     let host = host::find(&name).context("no such host")?;
     if let Some(headerless) = host.headerless() {
         output.note(&format!("{name}: {}\n", headerless.clients));
-    }
-    let shell = args.shell.within(host)?;
-    if args.schema1.is_wanted() {
-        let Some(folder) = &args.output else {
-            return Err(exit::usage("--flavour needs a folder to write to: -o FOLDER"));
-        };
-        return args.schema1.run(host, folder, global, output).await;
     }
     let form = match (args.snippet, args.standalone, args.edge) {
         (true, ..) => Form::Snippet,
@@ -92,17 +89,36 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         (.., true) => Form::Edge,
         _ => Form::Site,
     };
+    args.refuse_unused(host, form)?;
+    let mut shell = args.shell.within(host)?;
+    if args.schema1.is_wanted() {
+        let Some(folder) = &args.output else {
+            return Err(exit::usage("--flavour needs a folder to write to: -o FOLDER"));
+        };
+        return args.schema1.run(host, folder, args.force, args.private, global, output).await;
+    }
     let site = if host.public().is_some() {
-        if args.cors {
-            return Err(exit::usage(format!("{name} has no --cors: add the headers to its configuration by hand")));
-        }
         let tree = super::open(global).await?;
-        Site { form, ..args.site.survey(&tree, args.name_prefix).await? }
+        let without = args.private.check(&tree, &name).await?;
+        Site { form, cors: args.cors, ..args.site.survey(&tree, &without, args.name_prefix).await? }
     } else {
-        args.site.refuse_for(&name)?;
+        let serves = host.group() == host::Group::Shell && shell.around == Around::Serve;
+        match there(host, global).await? {
+            // It asks the same again when it starts, and leaves out what becomes private later.
+            Some(tree) if serves => drop(args.private.check(&tree, &name).await?),
+            Some(tree) => args.private.check_all(&tree, &name).await?,
+            None => {}
+        }
+        if serves {
+            shell.serve_with.extend(args.private.option().map(str::to_owned));
+        }
+        let root_is_literal = args.server_root.is_none();
         let root = root(args.server_root, host, global)?;
-        let (listen, name_prefix, cors) = (args.listen, args.name_prefix, args.cors);
-        Site { root, listen, form, name_prefix, cors, shell, ..Site::default() }
+        let listen = args.listen.unwrap_or_else(|| LISTEN.to_owned());
+        let (name_prefix, cors) = (args.name_prefix, args.cors);
+        let SiteArgs { blobs_at, manifests_at, limits: raised } = args.site;
+        let site = Site { root, root_is_literal, listen, form, name_prefix, cors, shell, ..Site::default() };
+        Site { blobs_at, manifests_at, raised, ..site }
     };
     let files = host.render(&site)?;
     match args.output {
@@ -116,6 +132,29 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
             output.result(first.text.trim_end())
         }
         Some(path) => write(&path, &files, args.force, output),
+    }
+}
+
+/// Where a host listens if nobody says.
+const LISTEN: &str = "127.0.0.1:5000";
+
+impl Config {
+    /// Refuses what the host has no use for.
+    fn refuse_unused(&self, host: &dyn host::Host, form: Form) -> anyhow::Result<()> {
+        let plain = host.public().is_some() || host.headerless().is_some();
+        let listens = !plain && host.group() != host::Group::Bucket;
+        let unused = match (&self.listen, &self.server_root) {
+            (Some(_), _) if !listens => Some(("--listen", "isn't told where to listen")),
+            (Some(_), _) if form == Form::Snippet => {
+                Some(("--listen", "listens where the server does that the snippet is for"))
+            }
+            (_, Some(_)) if plain => Some(("--server-root", "serves a folder of plain files, wherever that is")),
+            _ => None,
+        };
+        match unused {
+            Some((option, why)) => Err(exit::usage(format!("{option} has no meaning here: {} {why}", host.name()))),
+            None => Ok(()),
+        }
     }
 }
 
@@ -135,6 +174,18 @@ fn list(output: &Output) -> anyhow::Result<()> {
         }
     }
     output.result(text.trim_end())
+}
+
+/// The tree of `--tree`, if it is there and the host's business: a server may be told of one that is elsewhere.
+async fn there(host: &dyn host::Host, global: &Global) -> anyhow::Result<Option<Tree>> {
+    if matches!(global.tree, TreePlace::Bucket(_)) && host.group() != host::Group::Bucket {
+        return Ok(None);
+    }
+    match super::open(global).await {
+        Ok(tree) => Ok(Some(tree)),
+        Err(error) if matches!(error.downcast_ref(), Some(TreeError::Absent(_))) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Where the host finds the tree.

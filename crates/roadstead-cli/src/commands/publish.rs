@@ -20,7 +20,7 @@ use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::Output;
 use crate::registry_args::RegistryArgs;
-use crate::site_args::SiteArgs;
+use crate::site_args::{PrivateArgs, SiteArgs};
 
 /// Make a bucket, another folder, a host's site or IPFS offer what the tree has
 ///
@@ -97,6 +97,10 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<Repository>,
 
+    /// Replace files of the host's configuration that were changed since they were written
+    #[arg(long)]
+    force: bool,
+
     #[command(flatten)]
     site: SiteArgs,
 
@@ -105,6 +109,9 @@ pub(crate) struct Publish {
 
     #[command(flatten)]
     ipfs: ipfs::IpfsArgs,
+
+    #[command(flatten)]
+    private: PrivateArgs,
 }
 
 /// How often a tree may change while it is published.

@@ -12,6 +12,7 @@ use crate::args::Global;
 use crate::exit;
 use crate::output::Output;
 use crate::registry_args::TlsArgs;
+use crate::site_args::PrivateArgs;
 
 /// Answer pulls from the tree, or from what another host has
 #[derive(Debug, clap::Args)]
@@ -39,6 +40,9 @@ pub(crate) struct Serve {
 
     #[command(flatten, next_help_heading = "Options for --upstream")]
     tls: TlsArgs,
+
+    #[command(flatten)]
+    private: PrivateArgs,
 }
 
 /// A client that waits for us asks again itself: two more attempts are for what passes in a moment.
@@ -53,8 +57,15 @@ impl Serve {
     /// What is answered from, and what people call it.
     async fn origin(&self, global: &Global) -> anyhow::Result<(Origin, String)> {
         let Some(url) = &self.upstream else {
-            return Ok((super::open(global).await?.into(), global.tree.to_string()));
+            if let Some(option) = self.tls.given() {
+                return Err(exit::usage(format!("{option} is about the host of --upstream, and none is named")));
+            }
+            let tree = super::open(global).await?;
+            self.private.check(&tree, "this server").await?;
+            let origin = if self.private.authenticated { Origin::WholeTree(tree) } else { tree.into() };
+            return Ok((origin, global.tree.to_string()));
         };
+        self.private.refuse("is about a tree, and with --upstream there is none")?;
         // Read here, since the command line's own parser would show a password in it.
         let url: BaseUrl = url.parse().map_err(|error: BaseUrlError| exit::usage(error.to_string()))?;
         // As a stranger: whoever may ask us must see no more than whoever may ask the upstream.

@@ -12,6 +12,7 @@ mod copy;
 mod doctor;
 mod login;
 mod names;
+mod private;
 mod publish;
 mod publish_tree;
 mod read;

@@ -30,12 +30,21 @@ pub(super) struct Prober<'a> {
     watch: &'a (dyn Fn(&Question) + Send + Sync),
     most: usize,
     sent: AtomicUsize,
+    /// How many bytes of answers are remembered.
+    kept: AtomicUsize,
     silences: AtomicUsize,
 }
 
 impl<'a> Prober<'a> {
     pub(super) fn new(endpoint: &'a Endpoint, most: usize, watch: &'a (dyn Fn(&Question) + Send + Sync)) -> Self {
-        Self { endpoint, watch, most, sent: AtomicUsize::new(0), silences: AtomicUsize::new(0) }
+        Self {
+            endpoint,
+            watch,
+            most,
+            sent: AtomicUsize::new(0),
+            kept: AtomicUsize::new(0),
+            silences: AtomicUsize::new(0),
+        }
     }
 
     /// How many requests went out.
@@ -70,6 +79,7 @@ impl<'a> Prober<'a> {
         let mut redirects: Vec<Redirect> = Vec::new();
         loop {
             if self.silences.load(Ordering::Relaxed) >= MAX_SILENCES
+                || self.kept.load(Ordering::Relaxed) >= MAX_KEPT
                 || self.sent.fetch_add(1, Ordering::Relaxed) >= self.most
             {
                 return None;
@@ -90,7 +100,9 @@ impl<'a> Prober<'a> {
             };
             let status = response.status().as_u16();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                return Some(Ok(read(response, redirects, question, limit).await));
+                let answer = read(response, redirects, question, limit).await;
+                self.kept.fetch_add(answer.content.start.len(), Ordering::Relaxed);
+                return Some(Ok(answer));
             }
             if redirects.len() >= MAX_REDIRECTS {
                 return Some(Err(NoAnswer::Loop));
@@ -227,6 +239,10 @@ impl Reader {
     }
 }
 
+/// How many bytes of answers are remembered, some thousands of manifests as they usually are. What a registry says beyond that is
+/// not asked for.
+const MAX_KEPT: usize = 128 << 20;
+
 /// How long a connection may take that only shows whether there is one.
 const CONNECT: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -264,5 +280,29 @@ mod tests {
         assert_eq!(deaf_ipv6(vec![six, four]).await, Some(six));
         assert_eq!(deaf_ipv6(vec![four]).await, None);
         assert_eq!(deaf_ipv6(vec![six]).await, None);
+    }
+
+    /// Each of these answers is as large as a manifest may be.
+    #[tokio::test]
+    async fn a_registry_that_says_much_is_not_asked_on_and_on() {
+        let large = bytes::Bytes::from(vec![b' '; 4 << 20]);
+        let server = crate::testing::FaultServer::start(move |_| crate::testing::Reply::ok(large.clone())).await;
+        let client = crate::http::Client::new(crate::http::ClientOptions::default()).unwrap();
+        let options = crate::http::EndpointOptions { plain_http: true, ..crate::http::EndpointOptions::default() };
+        let endpoint = client.endpoint(&server.authority().parse().unwrap(), options).unwrap();
+        let prober = Prober::new(&endpoint, 5_000, &|_| {});
+        let ask = |n: u32| {
+            let digest = crate::oci::Algorithm::Sha256.digest(&n.to_be_bytes());
+            (
+                Question::manifest(super::super::question::Verb::Get, digest, super::super::question::Accept::OneLine),
+                None,
+            )
+        };
+        let questions: Vec<_> = (0..200).map(ask).collect();
+        let mut seen = Seen::default();
+        prober.ask(&"app".parse().unwrap(), &questions, &mut seen).await;
+        let kept: usize = seen.iter().map(|(_, outcome)| outcome.as_ref().map_or(0, |a| a.content.start.len())).sum();
+        assert!((MAX_KEPT..MAX_KEPT + AT_A_TIME * (5 << 20)).contains(&kept), "{kept}");
+        assert!(prober.sent() < 60, "{}", prober.sent());
     }
 }

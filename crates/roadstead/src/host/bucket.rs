@@ -1,12 +1,13 @@
 //! What hosts of trees in buckets have in common: `s3://BUCKET[/PREFIX]`, and what lets pages of other origins read.
 
-use super::Unsupported;
+use super::{Unsupported, plain};
 use crate::site::{CORS, Form, PREFLIGHT, Site, Value};
 use crate::store::bucket::BucketUrl;
 
 /// A tree's place, written as `--tree` takes it. Names of buckets are of an alphabet that every language takes between quotes;
 /// whoever writes a prefix quotes it.
 pub(super) fn place(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
+    plain::refuse_for(host, site)?;
     site.root.parse().map_err(|_| Unsupported::Value {
         host,
         what: "the tree",

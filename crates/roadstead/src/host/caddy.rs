@@ -27,6 +27,7 @@ use std::net::SocketAddr;
 
 use http::header::{ACCEPT_RANGES, CONTENT_TYPE, ETAG};
 
+use super::plain;
 use super::text::Text;
 use super::{ConfigFile, Group, Host, MANIFEST_TYPES, Unsupported};
 use crate::site::{
@@ -52,6 +53,7 @@ impl Host for Caddy {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        plain::refuse_for(NAME, site)?;
         let root = root(&site.root)?;
         let mut text = Text::default();
         text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");

@@ -36,6 +36,7 @@ nginx, a bucket, and the like.";
 fn only_a_site(host: &'static str, site: &Site) -> Result<(), Unsupported> {
     let problem =
         "names can't be changed on the way; put the images into the tree under the names that they shall have";
+    plain::refuse_for(host, site)?;
     if site.cors {
         let problem = "it sends no headers";
         return Err(Unsupported::Value { host, what: "--cors", value: "yes".to_owned(), problem });

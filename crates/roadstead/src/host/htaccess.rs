@@ -178,7 +178,8 @@ fn variables(site: &Site) -> String {
         let _ = write!(text, "SetEnvIf Request_URI \"{expression}\"");
         for (name, value) in headers {
             let value = match value {
-                Header::Text(value) => value,
+                // In a value `$1` is what the expression has captured.
+                Header::Text(value) => value.replace('$', r"\$"),
                 Header::Digest(algorithm) => format!("{algorithm}:$1"),
             };
             let _ = write!(text, " \"{}={value}\"", variable(name.as_str()));

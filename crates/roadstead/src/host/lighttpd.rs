@@ -5,6 +5,7 @@
 
 use std::net::SocketAddr;
 
+use super::plain;
 use super::text::Text;
 use super::{ConfigFile, Group, Host, Unsupported, lua};
 use crate::site::{Form, Site};
@@ -28,6 +29,7 @@ impl Host for Lighttpd {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        plain::refuse_for(NAME, site)?;
         let root = lua::root(NAME, &site.root)?;
         let mut text = Text::default();
         text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");

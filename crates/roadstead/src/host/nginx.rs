@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 
 use http::header::ACCEPT_RANGES;
 
+use super::plain;
 use super::text::Text;
 use super::{ConfigFile, Group, Host, MANIFEST_TYPES, Unsupported};
 use crate::site::{
@@ -45,8 +46,14 @@ impl Host for Nginx {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+        plain::refuse_for(NAME, site)?;
         if site.form == Form::Edge {
             return Err(Unsupported::Form { host: NAME, form: site.form });
+        }
+        if site.root_is_literal && site.root.contains('$') {
+            let problem = "a $ begins a variable, and can't be written otherwise: give the folder another name, or a link that has \
+                           one, and name that";
+            return Err(refused("the tree's place", &site.root, problem));
         }
         let root = root(&site.root)?;
         let mut maps = Text::default();

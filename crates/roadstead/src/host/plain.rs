@@ -12,7 +12,9 @@ use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use super::Unsupported;
 use super::budget::Limits;
 use crate::oci::{Algorithm, ErrorCode, MediaType, Reference, Repository};
-use crate::site::{Answer, Capture, Content, Extent, Measure, Named, PathPattern, Piece, RULES, Site, Value};
+use crate::site::{
+    Answer, Capture, Content, Elsewhere, Extent, Measure, Named, PathPattern, Piece, RULES, Raised, Site, Value,
+};
 
 /// Paths that a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -327,9 +329,31 @@ pub(super) fn missing() -> String {
     ErrorCode::ManifestUnknown.body()
 }
 
-/// Holds the files of a site against what the host takes.
+/// Refuses what only a site of plain files has.
+pub(super) fn refuse_for(host: &'static str, site: &Site) -> Result<(), Unsupported> {
+    let Site { blobs_at, manifests_at, raised, .. } = site;
+    let elsewhere = |place: &Elsewhere| place.to_string();
+    let limit = |raised: &Raised| format!("{}={}", raised.measure.name(), raised.at_most);
+    let given = [
+        ("--blobs-at", blobs_at.as_ref().map(elsewhere)),
+        ("--manifests-at", manifests_at.as_ref().map(elsewhere)),
+        ("--limit", raised.first().map(limit)),
+    ];
+    match given.into_iter().find_map(|(what, given)| Some((what, given?))) {
+        Some((what, value)) => {
+            Err(Unsupported::Value { host, what, value, problem: "it is for hosts of plain files, which this is not" })
+        }
+        None => Ok(()),
+    }
+}
+
+/// Holds the files of a site against what the host takes, and refuses what none of these hosts has.
 pub(super) fn check_files(limits: &Limits<'_>, blobs_elsewhere: &'static str) -> Result<(), Unsupported> {
-    let Site { survey, blobs_at, manifests_at, .. } = limits.site;
+    let Site { survey, blobs_at, manifests_at, cors, .. } = limits.site;
+    if *cors {
+        let problem = "it has none: add the headers to its configuration by hand";
+        return Err(Unsupported::Value { host: limits.host, what: "--cors", value: "yes".to_owned(), problem });
+    }
     let mut files = survey.lists.clone();
     let mut add = |extent: &Extent| files = files.and(extent);
     if manifests_at.is_none() {

@@ -5,6 +5,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use super::plain;
 use super::{ConfigFile, Unsupported, find};
 use crate::site::{Around, Form, Site};
 
@@ -53,6 +54,7 @@ pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> 
                 command.extend(["--name-prefix".to_owned(), prefix.to_string()]);
             }
             command.extend(site.cors.then(|| "--cors".to_owned()));
+            command.extend(site.shell.serve_with.iter().cloned());
             None
         }
         around @ (Around::Nginx | Around::Caddy) => {
@@ -92,6 +94,7 @@ pub(super) fn refused(host: &'static str, what: &'static str, value: &str, probl
 
 /// Refuses a part of a configuration: a shell is one whole.
 pub(super) fn whole(host: &'static str, site: &Site) -> Result<(), Unsupported> {
+    plain::refuse_for(host, site)?;
     if site.form == Form::Site { Ok(()) } else { Err(Unsupported::Form { host, form: site.form }) }
 }
 

@@ -427,3 +427,62 @@ fn what_gitlab_takes_is_checked_first() {
     assert!(text.contains("65536") && text.contains("bytes of configuration"), "{text}");
     assert!(find("gitlab-pages").unwrap().render(&site(&names)).is_ok(), "nothing is elsewhere");
 }
+
+/// A site that a host takes, whatever it is.
+fn acceptable(host: &dyn Host) -> Site {
+    let root = if host.group() == Group::Bucket { "s3://bucket" } else { "/srv/registry" };
+    let mut site = Site { root: root.to_owned(), listen: "127.0.0.1:5000".to_owned(), ..site(&[("app", "1", INDEX)]) };
+    site.shell.image = (host.group() == Group::Shell && host.name() != "systemd").then(|| "image".to_owned());
+    host.render(&site).unwrap_or_else(|error| panic!("{}: {error}", host.name()));
+    site
+}
+
+#[test]
+fn what_a_host_can_not_do_is_not_left_out_silently() {
+    for host in HOSTS.iter().copied() {
+        let (name, site, is_plain) = (host.name(), acceptable(host), host.public().is_some());
+        let cors = Site { cors: true, ..site.clone() };
+        assert_eq!(host.render(&cors).is_err(), is_plain || host.headerless().is_some(), "{name}");
+        let blobs = Elsewhere::blobs("https://blobs.example").ok();
+        let manifests = Elsewhere::manifests("https://manifests.example").ok();
+        for (option, site) in [
+            ("--blobs-at", Site { blobs_at: blobs, ..site.clone() }),
+            ("--manifests-at", Site { manifests_at: manifests, ..site.clone() }),
+            ("--limit", Site { raised: vec!["files=100000000".parse().unwrap()], ..site }),
+        ] {
+            match host.render(&site) {
+                Err(Unsupported::Value { what, .. }) if !is_plain => assert_eq!(what, option, "{name}"),
+                rendered if !is_plain => panic!("{name} takes {option}: {rendered:?}"),
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn a_dollar_in_a_media_type_means_itself_or_is_refused() {
+    let odd: MediaType = "application/vnd.example.$1&x+json".parse().unwrap();
+    let site = site(&[("app", "1", INDEX), ("app", "2", INDEX), ("app", "odd", odd)]);
+    let text = self::text("apache-htaccess", &site, "public/v2/.htaccess");
+    assert!(text.contains(r#""roadstead_content_type=application/vnd.example.\$1&x+json""#), "{text}");
+    let refusal = refused("vercel", &site).to_string();
+    assert!(refusal.contains("vnd.example.$1") && refusal.contains("another host"), "{refusal}");
+}
+
+#[test]
+fn a_folder_is_not_taken_for_a_variable() {
+    let nginx = find("nginx").unwrap();
+    for root in ["/srv/$host", "/srv/a$", "/srv/$registry/tree"] {
+        let literal =
+            Site { root: root.to_owned(), root_is_literal: true, listen: "5000".to_owned(), ..Site::default() };
+        let refusal = nginx.render(&literal).expect_err("it was rendered").to_string();
+        assert!(refusal.contains(root) && refusal.contains("variable"), "{refusal}");
+        // A unit around nginx names the same folder; in a container it has another name.
+        let mut around = literal.clone();
+        around.shell.around = crate::site::Around::Nginx;
+        assert!(find("systemd").unwrap().render(&around).is_err(), "{root}");
+        assert!(find("compose").unwrap().render(&around).is_ok(), "{root}");
+    }
+    let variable = Site { root: "/srv/$host".to_owned(), listen: "5000".to_owned(), ..Site::default() };
+    assert!(nginx.render(&variable).is_ok());
+}

@@ -44,6 +44,16 @@ impl Host for Vercel {
             return Err(Unsupported::Form { host: self.name(), form: site.form });
         }
         plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+        // In a header `$1` and `$name` are what the expression has captured, and nothing says how to write the character.
+        let said = |named: &&site::Named| named.media_type.as_str().contains('$');
+        if let Some(named) = site.survey.names().map(|(_, named)| named).find(said) {
+            return Err(Unsupported::Value {
+                host: self.name(),
+                what: "the media type of a manifest",
+                value: named.media_type.to_string(),
+                problem: "a $ means something else in its headers: remove what has it, or choose another host",
+            });
+        }
         let routes = routes(site);
         let way_out = "fewer names with unusual media types, or a host with --edge";
         limits.check(Measure::HeaderRules, routes.len() as u64, String::new, way_out)?;

@@ -1,21 +1,17 @@
 //! A folder of plain files, with a host's configuration.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 
 use super::PublishError;
-use crate::oci::{Digest, Reference, Repository};
+use super::site_folder::{SiteFolder, Written, unwritable};
+use crate::oci::{Digest, Kind, Manifest, Reference, Repository};
 use crate::store::{Body, Key, Object, StoreError};
-use crate::tree::{Shown, Tree, TreeError};
-
-/// What marks a folder as made here. It lies beside what is deployed.
-const MARK: &str = ".roadstead-site";
+use crate::tree::{Private, Shown, Tree, TreeError};
 
 /// The largest list.
 pub(super) const MAX_LIST: u64 = 256 << 20;
@@ -33,10 +29,14 @@ pub struct FolderOptions<'a> {
     pub manifests: bool,
     /// Names that are left out, since the host would answer them for others.
     pub leaves_out: &'a (dyn Fn(&Reference) -> bool + Sync),
+    /// Repositories that are left out, also from the catalogue.
+    pub without: &'a Private,
+    /// Whether files of the host's configuration are replaced that somebody changed.
+    pub force: bool,
 }
 
 /// What was done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Published {
     /// Files that were written.
     pub written: u64,
@@ -44,19 +44,23 @@ pub struct Published {
     pub bytes: u64,
     /// Files that were as they should be.
     pub unchanged: u64,
-    /// Files that were removed, since the tree no longer has them.
+    /// Files that were removed, since the tree no longer has them, or the host's configuration.
     pub removed: u64,
+    /// Files of a host's configuration that somebody changed since they were written: they stay as they are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
 }
 
 impl Published {
     /// This, and what was done afterwards.
     #[must_use]
-    pub const fn and(self, then: Self) -> Self {
+    pub fn and(self, then: Self) -> Self {
         Self {
             written: self.written + then.written,
             bytes: self.bytes + then.bytes,
             unchanged: then.unchanged,
             removed: self.removed + then.removed,
+            kept: then.kept,
         }
     }
 }
@@ -64,90 +68,124 @@ impl Published {
 /// A folder that holds a tree as plain files.
 ///
 /// It is made by one writer at a time. A file appears whole, and replaces another in one instant.
-pub struct PlainFolder(PathBuf);
+pub struct PlainFolder(SiteFolder);
+
+/// An index that waits for what it names: what it is in the tree, its children.
+struct Waiting(Shown, Manifest);
 
 impl PlainFolder {
-    /// The folder at a path, which is made if it isn't there.
+    /// The folder at a path, which is made if it isn't there. What a writer left that was killed is removed.
     ///
     /// # Errors
     ///
     /// [`PublishError::Foreign`] if there are things in it that somebody else put there.
     pub fn create(path: &Path) -> Result<Self, PublishError> {
-        let folder = Self(path.to_owned());
-        let mark = path.join(MARK);
-        fs::create_dir_all(path).map_err(unwritable(path))?;
-        if mark.symlink_metadata().is_err() {
-            let mut entries = fs::read_dir(path).map_err(unwritable(path))?;
-            if entries.next().is_some() {
-                return Err(PublishError::Foreign(path.to_owned()));
-            }
-            fs::write(&mark, "made by roadstead publish\n").map_err(unwritable(&mark))?;
-        }
-        Ok(folder)
+        Ok(Self(SiteFolder::open(path)?))
     }
 
-    /// Makes the folder hold what the tree holds, and these files (name and text) of the host's. What is named by a digest and
-    /// has the right size is not written again. Other files beside the tree's own are left alone.
+    /// Makes the folder hold what the tree holds, and these files (name and text) of the host's; such files that were written
+    /// for another host, or another form, go. What is named by a digest and has the right size is not written again. Other files
+    /// beside the tree's own are left alone.
     ///
     /// # Errors
     ///
-    /// If the tree can't be read, or the folder not be written. The same call again does what is missing.
+    /// [`PublishError::Changed`] if a file of the host's is there that somebody changed, or put there, and that would have to say
+    /// something else than when it was written: then nothing was written. If the tree can't be read, or the folder not be
+    /// written. The same call again does what is missing.
     pub async fn write(
         &self,
         tree: &Tree,
         options: FolderOptions<'_>,
         files: &[(&str, &str)],
     ) -> Result<Published, PublishError> {
+        let beside = self.0.compare(options.public, files, options.force)?;
         let mut published = Published::default();
         let within =
             |(name, _): &(&str, &str)| Path::new(name).strip_prefix(options.public).ok()?.to_str().map(str::to_owned);
         let mut held: HashSet<String> = files.iter().filter_map(within).collect();
         let mut last = Vec::new();
+        let mut indexes = Vec::new();
         let mut copied = HashMap::new();
-        let mut shown = tree.shown();
+        let mut shown = tree.shown_without(options.without);
         while let Some((file, size)) = shown.try_next().await? {
             let wanted = match &file {
                 Shown::Manifest(_, reference, _) => options.manifests && !(options.leaves_out)(reference),
                 Shown::Blob(..) => options.blobs,
                 _ => true,
             };
+            if !matches!(file, Shown::Manifest(..)) {
+                self.put_indexes(&mut indexes, options, &mut published)?;
+            }
             if !wanted {
                 continue;
             }
             held.insert(place(&file, options.name_prefix));
+            let path = Path::new(options.public).join(place(&file, options.name_prefix));
             match &file {
                 Shown::Blob(repository, digest) => {
-                    let path = Path::new(options.public).join(place(&file, options.name_prefix));
-                    if self.has(&path, size) {
+                    if self.0.has(&path, Some(size)) {
                         published.unchanged += 1;
                     } else if !self.has_linked(copied.get(digest), &path, size, &mut published) {
                         self.put_blob(tree, repository, digest, &path, &mut published).await?;
                         copied.insert(*digest, path);
                     }
                 }
-                Shown::Manifest(_, Reference::Digest(_), _) | Shown::Referrers(..) => {
-                    self.put(tree, &file, size, options, &mut published).await?;
+                Shown::Manifest(_, Reference::Digest(_), pointer) => {
+                    if self.0.has(&path, Some(size)) {
+                        published.unchanged += 1;
+                        continue;
+                    }
+                    let Some(manifest) = tree.manifest(pointer).await? else { continue };
+                    if manifest.kind() == Kind::Index {
+                        indexes.push(Waiting(file, manifest));
+                    } else {
+                        self.put_bytes(&path, manifest.bytes(), &mut published)?;
+                    }
                 }
+                Shown::Referrers(..) => self.put(tree, &file, options, &mut published).await?,
                 // What names others comes after them, and lists after tags.
-                _ => last.push((file, size)),
+                _ => last.push(file),
             }
         }
-        last.sort_by_key(|(file, _)| !matches!(file, Shown::Manifest(..)));
-        for (file, size) in &last {
-            self.put(tree, file, *size, options, &mut published).await?;
+        self.put_indexes(&mut indexes, options, &mut published)?;
+        last.sort_by_key(|file| !matches!(file, Shown::Manifest(..)));
+        for file in &last {
+            self.put(tree, file, options, &mut published).await?;
         }
-        self.remove_others(options, &held, &mut published)?;
-        for (name, text) in files {
-            self.put_bytes(Path::new(name), text.as_bytes(), &mut published)?;
+        published.removed += self.0.remove_others(options.public, &held)?;
+        let Written { written, bytes, unchanged, removed, kept } = self.0.write_beside(beside)?;
+        let beside = Published { written, bytes, unchanged: published.unchanged + unchanged, removed, kept };
+        Ok(published.and(beside))
+    }
+
+    /// Writes indexes that wait, each after those that it names.
+    fn put_indexes(
+        &self,
+        indexes: &mut Vec<Waiting>,
+        options: FolderOptions<'_>,
+        published: &mut Published,
+    ) -> Result<(), PublishError> {
+        while !indexes.is_empty() {
+            let waiting: HashSet<Digest> = indexes.iter().map(|Waiting(_, manifest)| *manifest.digest()).collect();
+            // No digest can be in what it is the digest of, so there is always one that names none of the others.
+            let ready =
+                |Waiting(_, index): &mut Waiting| !index.children().any(|child| waiting.contains(&child.digest));
+            let mut ready: Vec<Waiting> = indexes.extract_if(.., ready).collect();
+            if ready.is_empty() {
+                ready.append(indexes);
+            }
+            for Waiting(file, manifest) in &ready {
+                let path = Path::new(options.public).join(place(file, options));
+                self.put_bytes(&path, manifest.bytes(), published)?;
+            }
         }
-        Ok(published)
+        Ok(())
     }
 
     async fn put(
         &self,
         tree: &Tree,
         file: &Shown,
-        size: u64,
         options: FolderOptions<'_>,
         published: &mut Published,
     ) -> Result<(), PublishError> {
@@ -155,18 +193,18 @@ impl PlainFolder {
         match file {
             // Written before, since its bytes may be shared.
             Shown::Blob(..) => Ok(()),
-            Shown::Manifest(_, reference, pointer) => {
-                if matches!(reference, Reference::Digest(_)) && self.has(&path, size) {
-                    published.unchanged += 1;
-                    return Ok(());
-                }
+            Shown::Manifest(_, _, pointer) => {
                 let Some(manifest) = tree.manifest(pointer).await? else { return Ok(()) };
                 self.put_bytes(&path, manifest.bytes(), published)
             }
             Shown::Ping => self.put_bytes(&path, b"{}", published),
             Shown::Referrers(..) | Shown::TagsList(_) | Shown::Catalog => {
                 let key = file.key(tree);
-                let Some(object) = tree.store().get(&key, None).await.map_err(TreeError::from)? else { return Ok(()) };
+                let object = match file {
+                    Shown::Catalog => tree.catalog_without(options.without).await?,
+                    _ => tree.store().get(&key, None).await.map_err(TreeError::from)?,
+                };
+                let Some(object) = object else { return Ok(()) };
                 let bytes = object.body.into_bytes(MAX_LIST, &key).await.map_err(TreeError::from)?;
                 let bytes = match options.name_prefix {
                     Some(prefix) => {
@@ -200,11 +238,7 @@ impl PlainFolder {
 
     /// Gives a blob that another repository has as well a second name here; says whether that could be done.
     fn has_linked(&self, first: Option<&PathBuf>, path: &Path, size: u64, published: &mut Published) -> bool {
-        let (Some(first), at) = (first, self.0.join(path)) else { return false };
-        // What is there has another size.
-        let made = at.parent().is_some_and(|folder| fs::create_dir_all(folder).is_ok());
-        let linked =
-            made && (fs::remove_file(&at).is_ok() || !at.exists()) && fs::hard_link(self.0.join(first), &at).is_ok();
+        let linked = first.is_some_and(|first| self.0.link(first, path));
         if linked {
             published.written += 1;
             published.bytes += size;
@@ -212,22 +246,13 @@ impl PlainFolder {
         linked
     }
 
-    /// Whether a file of this size is there.
-    fn has(&self, path: &Path, size: u64) -> bool {
-        fs::symlink_metadata(self.0.join(path)).is_ok_and(|there| there.is_file() && there.len() == size)
-    }
-
     fn put_bytes(&self, path: &Path, bytes: &[u8], published: &mut Published) -> Result<(), PublishError> {
-        let at = self.0.join(path);
-        if self.has(path, bytes.len() as u64) && fs::read(&at).is_ok_and(|there| there == *bytes) {
+        if self.0.put(path, bytes)? {
+            published.written += 1;
+            published.bytes += bytes.len() as u64;
+        } else {
             published.unchanged += 1;
-            return Ok(());
         }
-        let mut temporary = self.temporary(&at)?;
-        temporary.write_all(bytes).map_err(unwritable(&at))?;
-        persist(temporary, &at)?;
-        published.written += 1;
-        published.bytes += bytes.len() as u64;
         Ok(())
     }
 
@@ -239,9 +264,9 @@ impl PlainFolder {
         digest: &Digest,
         published: &mut Published,
     ) -> Result<(), PublishError> {
-        let at = self.0.join(path);
+        let at = self.0.at(path);
         let size = object.entry.size;
-        let mut temporary = self.temporary(&at)?;
+        let mut temporary = self.0.begin(path)?;
         let copied = match object.body {
             // The kernel copies, and shares the bytes where the file system can.
             Body::File { mut file, .. } => {
@@ -264,74 +289,11 @@ impl PlainFolder {
         if copied != size {
             return Err(PublishError::Damaged { digest: *digest });
         }
-        persist(temporary, &at)?;
+        self.0.finish(temporary, path)?;
         published.written += 1;
         published.bytes += size;
         Ok(())
     }
-
-    /// A file that gets its name later, beside the mark: the folder that is deployed never has half a file.
-    fn temporary(&self, at: &Path) -> Result<tempfile::NamedTempFile, PublishError> {
-        let folder = at.parent().unwrap_or(&self.0);
-        fs::create_dir_all(folder).map_err(unwritable(at))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(MARK).permissions(Permissions::from_mode(0o666));
-        builder.tempfile_in(&self.0).map_err(unwritable(at))
-    }
-
-    /// Removes what the tree doesn't have, tags and lists first.
-    fn remove_others(
-        &self,
-        options: FolderOptions<'_>,
-        held: &HashSet<String>,
-        published: &mut Published,
-    ) -> Result<(), PublishError> {
-        let public = self.0.join(options.public);
-        let mut others = Vec::new();
-        let mut folders = vec![public.join("v2")];
-        let mut index = 0;
-        while let Some(folder) = folders.get(index).cloned() {
-            index += 1;
-            let entries = match fs::read_dir(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                entries => entries.map_err(unwritable(&folder))?,
-            };
-            for entry in entries {
-                let entry = entry.map_err(unwritable(&folder))?;
-                let path = entry.path();
-                if entry.file_type().map_err(unwritable(&path))?.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let name = path.strip_prefix(&public).ok().and_then(Path::to_str);
-                if !name.is_some_and(|name| held.contains(name)) {
-                    others.push((rank(&path), path));
-                }
-            }
-        }
-        others.sort_unstable();
-        for (_, path) in &others {
-            fs::remove_file(path).map_err(unwritable(path))?;
-            published.removed += 1;
-        }
-        // Those that are not empty stay.
-        folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
-        Ok(())
-    }
-}
-
-/// When a file is removed: what others are named by goes before these.
-pub(super) fn rank(path: &Path) -> usize {
-    let parts = || path.iter().rev().map(|part| part.to_str().unwrap_or_default());
-    match (parts().next(), parts().nth(1)) {
-        (_, Some("blobs")) => 2,
-        (Some(name), Some("manifests")) if name.contains(':') => 1,
-        _ => 0,
-    }
-}
-
-fn persist(temporary: tempfile::NamedTempFile, at: &Path) -> Result<(), PublishError> {
-    temporary.persist(at).map(drop).map_err(|error| unwritable(at)(error.error))
 }
 
 /// Where a file lies in the folder.
@@ -368,13 +330,63 @@ pub(super) fn prefixed(file: &Shown, bytes: &Bytes, prefix: &Repository) -> Resu
     serde_json::to_vec(&list).map(Bytes::from)
 }
 
-fn unwritable(path: &Path) -> impl Fn(io::Error) -> PublishError {
-    let path = path.to_owned();
-    move |source| PublishError::Unwritable { path: path.clone(), source }
-}
-
 impl From<StoreError> for PublishError {
     fn from(error: StoreError) -> Self {
         Self::Tree(error.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
+    use crate::store::{MemoryStore, Naming};
+    use crate::testing::{ImageBuilder, IndexBuilder, MemorySource};
+
+    #[tokio::test]
+    async fn no_index_is_there_before_what_it_names() {
+        let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
+        let (source, name): (_, Repository) = (MemorySource::new(), "app".parse().unwrap());
+        let child = ImageBuilder::new().layer("child").build();
+        // Names come in the order of digests, so some of these would come before the child.
+        let indexes: Vec<_> = (0..16)
+            .map(|n| {
+                let other = ImageBuilder::new().layer(format!("{n}")).platform("linux/arm64").build();
+                IndexBuilder::new().image(child.clone()).image(other).build()
+            })
+            .collect();
+        let sink = tree.repository(&name).await.unwrap();
+        let copier = Copier::new(CopyOptions::default(), Arc::new(Silent));
+        for (n, index) in indexes.iter().enumerate() {
+            let tag = format!("t{n}").parse().unwrap();
+            source.add(&format!("app:t{n}"), index);
+            copier.copy(&*source.repository(&name), &Reference::Tag(tag), &*sink, &[]).await.unwrap();
+        }
+        sink.finish().await.unwrap();
+        assert!(indexes.iter().any(|index| index.digest() < child.digest()), "none would come first anyway");
+
+        let folder = tempfile::tempdir().unwrap();
+        let site = PlainFolder::create(folder.path()).unwrap();
+        let manifests = folder.path().join("v2/app/manifests");
+        // Something that no file can replace stands where the child belongs.
+        let in_the_way = manifests.join(child.digest().to_string());
+        std::fs::create_dir_all(in_the_way.join("x")).unwrap();
+        let options = FolderOptions {
+            public: "",
+            name_prefix: None,
+            blobs: true,
+            manifests: true,
+            leaves_out: &|_| false,
+            without: &Private::default(),
+            force: false,
+        };
+        site.write(&tree, options, &[]).await.unwrap_err();
+        let there = |digest: &Digest| manifests.join(digest.to_string()).is_file();
+        assert!(!indexes.iter().any(|index| there(&index.digest())), "an index without its child");
+        std::fs::remove_dir_all(&in_the_way).unwrap();
+        site.write(&tree, options, &[]).await.unwrap();
+        assert!(there(&child.digest()) && indexes.iter().all(|index| there(&index.digest())));
     }
 }

@@ -3,23 +3,19 @@
 //! It has the paths of a registry and nothing else, so any host of files will do. Tags are written after what they need, lists after
 //! tags, and what is no longer wanted goes last.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Permissions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Write as _;
+use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 
 use super::PublishError;
+use super::site_folder::{SiteFolder, Written, unwritable};
 use crate::image::{EMPTY_LAYER, RepositorySource, SigningKey, Source, SourceError, schema1};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Kind, MAX_CONFIG_SIZE, Manifest, MediaType, Platform, Reference, Repository, Tag,
 };
-
-/// What marks a folder as made here.
-const MARK: &str = ".roadstead-site";
 
 /// What such a site would hold.
 pub struct Schema1Site<'a> {
@@ -115,14 +111,21 @@ impl<'a> Schema1Site<'a> {
     }
 
     /// Makes a folder hold it, and these files (name and text) of the host's. What is named by a digest and has the right size is
-    /// not written again. Other files beside `v2` are left alone.
+    /// not written again. Other files beside `v2` are left alone; with `force` those of the host's are replaced that somebody changed.
     ///
     /// # Errors
     ///
     /// [`PublishError::Foreign`] if there are things in the folder that somebody else put there; if the source can't be read, or
     /// the folder not be written. The same call again does what is missing.
-    pub async fn write(&self, to: &Path, files: &[(&str, &str)]) -> Result<Schema1Published, PublishError> {
-        let mut folder = Folder::open(to)?;
+    pub async fn write(
+        &self,
+        to: &Path,
+        files: &[(&str, &str)],
+        force: bool,
+    ) -> Result<Schema1Published, PublishError> {
+        let (site, wanted, done) = (SiteFolder::open(to)?, HashSet::new(), Schema1Published::default());
+        let beside = site.compare("", files, force)?;
+        let mut folder = Folder { site, wanted, done };
         for ((repository, digest), size) in &self.blobs {
             self.put_blob(&mut folder, repository, digest, *size).await?;
         }
@@ -147,11 +150,13 @@ impl<'a> Schema1Site<'a> {
         let catalog = serde_json::json!({ "repositories": self.tags.keys().collect::<Vec<_>>() });
         folder.put("v2/_catalog", catalog.to_string().as_bytes())?;
         folder.put("v2/index.html", b"{}")?;
-        for (name, text) in files {
-            folder.put(name, text.as_bytes())?;
-        }
-        folder.remove_others()?;
-        Ok(folder.done)
+        let Folder { site, wanted, mut done } = folder;
+        done.removed += site.remove_others("", &wanted)?;
+        let Written { written, unchanged, removed, .. } = site.write_beside(beside)?;
+        done.written += written;
+        done.unchanged += unchanged;
+        done.removed += removed;
+        Ok(done)
     }
 
     /// What a tag becomes, and the blobs that it needs, with their sizes; or why it becomes nothing.
@@ -235,51 +240,33 @@ impl<'a> Schema1Site<'a> {
         }
         let expected = Descriptor { size: None, ..Descriptor::new("", *digest, 0) };
         let mut bytes = self.source.repository(repository).blob(&expected, 0).await?;
-        let mut file = folder.begin(&name)?;
+        let mut file = folder.site.begin(&name)?;
         let mut hasher = digest.algorithm().hasher();
         while let Some(piece) = bytes.try_next().await? {
             hasher.update(&piece);
-            file.write_all(&piece).map_err(unwritable(&folder.root.join(&name)))?;
+            file.write_all(&piece).map_err(unwritable(&folder.site.at(&name)))?;
         }
         if hasher.finish() != *digest {
             return Err(PublishError::Damaged { digest: *digest });
         }
-        folder.finish(file, &name)
+        folder.site.finish(file, &name)?;
+        folder.wanted.insert(name);
+        folder.done.written += 1;
+        Ok(())
     }
 }
 
-/// The folder, and what of it is wanted. A file appears whole, and replaces another in one instant.
+/// The folder, and what of it is wanted.
 struct Folder {
-    root: PathBuf,
-    wanted: BTreeSet<String>,
+    site: SiteFolder,
+    wanted: HashSet<String>,
     done: Schema1Published,
 }
 
 impl Folder {
-    fn open(root: &Path) -> Result<Self, PublishError> {
-        let mark = root.join(MARK);
-        fs::create_dir_all(root).map_err(unwritable(root))?;
-        if mark.symlink_metadata().is_err() {
-            if fs::read_dir(root).map_err(unwritable(root))?.next().is_some() {
-                return Err(PublishError::Foreign(root.to_owned()));
-            }
-            fs::write(&mark, "made by roadstead\n").map_err(unwritable(&mark))?;
-        }
-        // What a killed writer left. There is one writer at a time.
-        for entry in fs::read_dir(root).map_err(unwritable(root))? {
-            let path = entry.map_err(unwritable(root))?.path();
-            let name = path.file_name().unwrap_or_default().as_encoded_bytes();
-            if name.starts_with(MARK.as_bytes()) && path != mark {
-                fs::remove_file(&path).map_err(unwritable(&path))?;
-            }
-        }
-        Ok(Self { root: root.to_owned(), wanted: BTreeSet::new(), done: Schema1Published::default() })
-    }
-
     /// Whether a file is there that its name vouches for, of this size if it is known.
     fn keep(&mut self, name: &str, size: Option<u64>) -> bool {
-        let there = fs::symlink_metadata(self.root.join(name));
-        let kept = there.is_ok_and(|there| there.is_file() && size.is_none_or(|size| size == there.len()));
+        let kept = self.site.has(name, size);
         if kept && self.wanted.insert(name.to_owned()) {
             self.done.unchanged += 1;
         }
@@ -287,68 +274,21 @@ impl Folder {
     }
 
     fn put(&mut self, name: &str, bytes: &[u8]) -> Result<(), PublishError> {
-        if fs::read(self.root.join(name)).is_ok_and(|there| there == bytes) && self.keep(name, None) {
-            return Ok(());
+        let written = self.site.put(name, bytes)?;
+        let is_new = self.wanted.insert(name.to_owned());
+        if written {
+            self.done.written += 1;
+        } else if is_new {
+            self.done.unchanged += 1;
         }
-        let mut file = self.begin(name)?;
-        file.write_all(bytes).map_err(unwritable(&self.root.join(name)))?;
-        self.finish(file, name)
-    }
-
-    fn begin(&self, name: &str) -> Result<tempfile::NamedTempFile, PublishError> {
-        let at = self.root.join(name);
-        fs::create_dir_all(at.parent().unwrap_or(&self.root)).map_err(unwritable(&at))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(MARK).permissions(Permissions::from_mode(0o666));
-        builder.tempfile_in(&self.root).map_err(unwritable(&at))
-    }
-
-    fn finish(&mut self, file: tempfile::NamedTempFile, name: &str) -> Result<(), PublishError> {
-        let at = self.root.join(name);
-        file.persist(&at).map_err(|error| unwritable(&at)(error.error))?;
-        self.wanted.insert(name.to_owned());
-        self.done.written += 1;
         Ok(())
     }
-
-    /// Removes what lies below `v2` and isn't wanted, tags and lists first.
-    fn remove_others(&mut self) -> Result<(), PublishError> {
-        let mut others = Vec::new();
-        let mut folders = vec![self.root.join("v2")];
-        let mut index = 0;
-        while let Some(folder) = folders.get(index).cloned() {
-            index += 1;
-            for entry in fs::read_dir(&folder).map_err(unwritable(&folder))? {
-                let entry = entry.map_err(unwritable(&folder))?;
-                let path = entry.path();
-                if entry.file_type().map_err(unwritable(&path))?.is_dir() {
-                    folders.push(path);
-                    continue;
-                }
-                let name = path.strip_prefix(&self.root).ok().and_then(Path::to_str);
-                if !name.is_some_and(|name| self.wanted.contains(name)) {
-                    others.push((super::folder::rank(&path), path));
-                }
-            }
-        }
-        others.sort_unstable();
-        for (_, path) in &others {
-            fs::remove_file(path).map_err(unwritable(path))?;
-            self.done.removed += 1;
-        }
-        // Those that are not empty stay.
-        folders.iter().rev().for_each(|folder| drop(fs::remove_dir(folder)));
-        Ok(())
-    }
-}
-
-fn unwritable(path: &Path) -> impl Fn(io::Error) -> PublishError {
-    let path = path.to_owned();
-    move |source| PublishError::Unwritable { path: path.clone(), source }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::testing::{Format, Image, ImageBuilder, MemorySource};
 
@@ -383,7 +323,7 @@ mod tests {
         let left_out: Vec<_> = site.left_out().iter().map(|left_out| left_out.tag.as_str()).collect();
         assert_eq!(left_out, ["artifact", "foreign", "signature", "unsigned"]);
         let folder = tempfile::tempdir().unwrap();
-        let done = site.write(&folder.path().join("site"), &[]).await.unwrap();
+        let done = site.write(&folder.path().join("site"), &[], false).await.unwrap();
         assert_eq!(done.tags, 1);
         // What is of schema 1 already stays as it is.
         let written = fs::read(folder.path().join("site/v2/a/manifests/old")).unwrap();
@@ -401,13 +341,13 @@ mod tests {
         let (platform, key) = ("linux/amd64".parse().unwrap(), key());
         let site = Schema1Site::plan(&source, &platform, &key).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let first = site.write(folder.path(), &[("404.html", "none")]).await.unwrap();
-        let left = folder.path().join(format!("{MARK}x7Zb"));
+        let first = site.write(folder.path(), &[("404.html", "none")], false).await.unwrap();
+        let left = folder.path().join(".roadstead-sitex7Zb");
         let stray = folder.path().join("v2/a/blobs/stray");
         fs::write(&left, "half").unwrap();
         fs::write(&stray, "stray").unwrap();
         fs::write(folder.path().join("mine.html"), "mine").unwrap();
-        let again = site.write(folder.path(), &[("404.html", "none")]).await.unwrap();
+        let again = site.write(folder.path(), &[("404.html", "none")], false).await.unwrap();
         assert_eq!((again.written, again.unchanged, again.removed), (0, first.written, 1));
         assert!(!left.exists() && !stray.exists() && folder.path().join("mine.html").exists());
     }
@@ -421,7 +361,7 @@ mod tests {
         let (platform, key) = ("linux/amd64".parse().unwrap(), key());
         let site = Schema1Site::plan(&source, &platform, &key).await.unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let failed = site.write(folder.path(), &[]).await;
+        let failed = site.write(folder.path(), &[], false).await;
         assert!(matches!(failed, Err(PublishError::Damaged { digest }) if digest == layer), "{failed:?}");
         assert!(!folder.path().join(format!("v2/a/blobs/{layer}")).exists());
         assert!(!folder.path().join("v2/a/manifests/1").exists());

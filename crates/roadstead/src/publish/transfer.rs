@@ -19,7 +19,7 @@ use super::plan::{self, Facts, Needs, Shares, Step, Work};
 use crate::image::{BlobOutcome, Event, Events, PutError, RepositorySource, Source as _};
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
 use crate::store::Md5;
-use crate::tree::{Holding, Pattern, Publishing, Surveyed, Tree, TreeError, TreeSource, list_of_repositories, place};
+use crate::tree::{Holding, Pattern, Private, Publishing, Surveyed, Tree, TreeError, TreeSource, list_of_repositories, place};
 
 /// How many repositories are written together.
 const REPOSITORIES_AT_ONCE: usize = 256;
@@ -47,6 +47,8 @@ const KEYS_IN_A_LIST: u64 = 1000;
 pub struct PlanOptions {
     /// Only repositories that match one of these; all if there are none.
     pub repositories: Vec<Pattern>,
+    /// Repositories that are passed over, whatever the destination has of them.
+    pub without: Private,
     /// Whether what the tree doesn't have is deleted: in repositories that the tree has and, if there are patterns, in all that
     /// match.
     pub delete: bool,
@@ -119,8 +121,9 @@ impl Plan {
     /// If either can't be read. What is wrong with a repository of the tree is one of the [problems](Self::problems).
     pub async fn compare(tree: &Tree, to: Option<&Tree>, options: &PlanOptions) -> Result<Self, PublishError> {
         let chosen = |repository: &Repository| {
-            options.repositories.is_empty()
-                || options.repositories.iter().any(|pattern| pattern.matches(repository.as_str()))
+            let named = |pattern: &Pattern| pattern.matches(repository.as_str());
+            (options.repositories.is_empty() || options.repositories.iter().any(named))
+                && !options.without.contains(repository)
         };
         let mut plan = Self::default();
         let (mut shares, mut catalog) = (Shares::default(), None);

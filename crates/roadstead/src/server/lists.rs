@@ -2,10 +2,11 @@
 //!
 //! Source: distribution specification, *Listing Tags* and *Listing Referrers*.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use super::cache::Cache;
 use super::origin::{Failure, Found};
@@ -22,8 +23,30 @@ type Names = Arc<[Box<str>]>;
 /// Parsed lists, each for as long as its object has the same version.
 pub(super) struct Lists {
     known: Cache<Key, (Version, Names)>,
-    /// One list is parsed at a time, so that many requests for a large one don't hold it many times.
-    parsing: Mutex<()>,
+    /// Those that are being parsed. Each is by one request at a time, so that many for a large one don't hold it many times.
+    parsing: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
+    /// How many more may be at once.
+    room: Semaphore,
+}
+
+/// How many lists are read and parsed at once. One whose bytes come slowly keeps nobody from the others.
+const AT_ONCE: usize = 4;
+
+/// A turn at a list, among all who want it.
+struct Turn<'a> {
+    lists: &'a Lists,
+    key: &'a Key,
+    lock: Arc<tokio::sync::Mutex<()>>,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut parsing = self.lists.parsing.lock().unwrap_or_else(PoisonError::into_inner);
+        // The map's and ours: nobody else waits.
+        if Arc::strong_count(&self.lock) <= 2 {
+            parsing.remove(self.key);
+        }
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -40,7 +63,7 @@ struct CatalogFile {
 
 impl Lists {
     pub(super) fn new(memory: usize) -> Self {
-        Self { known: Cache::new(memory), parsing: Mutex::new(()) }
+        Self { known: Cache::new(memory), parsing: Mutex::default(), room: Semaphore::new(AT_ONCE) }
     }
 
     pub(super) async fn tags(&self, repository: &Repository, found: Found) -> Result<Names, Failure> {
@@ -65,19 +88,28 @@ impl Lists {
         if let Some((_, names)) = known() {
             return Ok(names);
         }
-        let _one = self.parsing.lock().await;
+        let turn = self.turn(&key);
+        let _one = turn.lock.lock().await;
         if let Some((_, names)) = known() {
             return Ok(names);
         }
+        // It is never closed.
+        let _room = self.room.acquire().await.ok();
         let bytes = found.body.into_bytes(MAX_LIST, &key).await?;
         let mut names = parse(&bytes).map_err(|source| TreeError::DamagedList { key: key.clone(), source })?;
         names.sort_unstable();
         let weight = names.iter().map(|name| name.len() + size_of::<Box<str>>()).sum();
         let names: Names = names.into();
         if let Some(version) = version {
-            self.known.insert(key, (version, Arc::clone(&names)), weight);
+            self.known.insert(key.clone(), (version, Arc::clone(&names)), weight);
         }
         Ok(names)
+    }
+
+    fn turn<'a>(&'a self, key: &'a Key) -> Turn<'a> {
+        let mut parsing = self.parsing.lock().unwrap_or_else(PoisonError::into_inner);
+        let lock = Arc::clone(parsing.entry(key.clone()).or_default());
+        Turn { lists: self, key, lock }
     }
 }
 
@@ -211,5 +243,36 @@ mod tests {
             assert_eq!(body, format!(r#"{{"repositories":{expected}}}"#), "{query}");
             assert_eq!(link.as_deref(), next, "{query}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_list_that_comes_slowly_keeps_nobody_from_another() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+
+        use futures::StreamExt as _;
+
+        use crate::store::Body;
+
+        let lists = Lists::new(1 << 20);
+        let [slow, fast]: [Repository; 2] = ["slow", "fast"].map(|name| name.parse().unwrap());
+        let read = Arc::new(AtomicUsize::new(0));
+        let never = || {
+            let read = Arc::clone(&read);
+            let bytes = futures::stream::poll_fn(move |_| {
+                read.fetch_add(1, Ordering::Relaxed);
+                std::task::Poll::Pending
+            });
+            Found { size: None, version: None, body: Body::Stream(bytes.boxed()) }
+        };
+        let mut first = Box::pin(lists.tags(&slow, never()));
+        let mut second = Box::pin(lists.tags(&slow, never()));
+        assert!(futures::poll!(&mut first).is_pending() && futures::poll!(&mut second).is_pending());
+        assert_eq!(read.load(Ordering::Relaxed), 1, "one at a time reads the same list");
+        let list = Bytes::from_static(br#"{"name":"fast","tags":["1"]}"#);
+        let found = Found { size: Some(list.len() as u64), version: None, body: Body::Bytes(list) };
+        let names = tokio::time::timeout(std::time::Duration::from_secs(60), lists.tags(&fast, found));
+        assert_eq!(*names.await.expect("it waits for the other").unwrap(), ["1".into()]);
+        drop((first, second));
+        assert!(lists.parsing.lock().unwrap().is_empty(), "what nobody wants is forgotten");
     }
 }

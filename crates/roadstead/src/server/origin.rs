@@ -5,21 +5,26 @@
 
 use std::error::Error;
 use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Mutex;
 
 use super::cache::Cache;
 use crate::http::Endpoint;
 use crate::oci::{Digest, MAX_MANIFEST_SIZE, MediaType, Reference, Repository};
 use crate::site::{self, Answer};
 use crate::store::{Body, Key, Naming, Object, Version};
-use crate::tree::{Tree, keys};
+use crate::tree::{Private, Tree, keys};
 
 /// What a site is answered from.
 pub enum Origin {
-    /// A tree.
+    /// A tree, as if private repositories weren't there.
     Tree(Tree),
+    /// A tree and all that is in it. Whoever stands in front of the server lets nobody in who may not see that.
+    WholeTree(Tree),
     /// What lies below a URL under the paths of a registry, on a host whose headers nobody relies on.
     Upstream(Endpoint),
 }
@@ -84,15 +89,48 @@ pub(super) trait Content: Send + Sync {
 /// What an entry of a cache takes beside its bytes, roughly.
 pub(super) const OVERHEAD: usize = 256;
 
-/// A tree. Nothing that it can change is remembered but by a name that changes with it: manifests by digest.
+/// A tree. Nothing that it can change is remembered but by a name that changes with it, manifests by digest; and for a moment
+/// what is private.
 pub(super) struct OfTree {
     tree: Tree,
     manifests: Cache<Digest, Bytes>,
+    /// What is private, and when that was read; `None` if it is nobody's business here.
+    private: Option<Mutex<Option<Look>>>,
 }
 
+/// What was private, and when.
+type Look = (Instant, Arc<Private>);
+
+/// For how long it counts what is private. In a bucket each look is a request.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
 impl OfTree {
-    pub(super) fn new(tree: Tree, memory: usize) -> Self {
-        Self { tree, manifests: Cache::new(memory) }
+    /// A tree, as if private repositories weren't there.
+    pub(super) fn public(tree: Tree, memory: usize) -> Self {
+        Self { tree, manifests: Cache::new(memory), private: Some(Mutex::default()) }
+    }
+
+    /// A tree and all that is in it.
+    pub(super) fn whole(tree: Tree, memory: usize) -> Self {
+        Self { tree, manifests: Cache::new(memory), private: None }
+    }
+
+    /// What is not to be shown. Who can't tell shows nothing.
+    async fn private(&self) -> Result<Arc<Private>, Failure> {
+        let Some(private) = &self.private else { return Ok(Arc::default()) };
+        let mut known = private.lock().await;
+        if let Some((read, private)) = &*known
+            && read.elapsed() < LOOK_AGAIN
+        {
+            return Ok(Arc::clone(private));
+        }
+        let private = Arc::new(self.tree.private().await?);
+        *known = Some((Instant::now(), Arc::clone(&private)));
+        Ok(private)
+    }
+
+    async fn hides(&self, repository: &Repository) -> Result<bool, Failure> {
+        Ok(self.private().await?.contains(repository))
     }
 }
 
@@ -105,6 +143,9 @@ impl From<Object> for Found {
 #[async_trait]
 impl Content for OfTree {
     async fn manifest(&self, repository: &Repository, reference: &Reference) -> Result<Option<FoundManifest>, Failure> {
+        if self.hides(repository).await? {
+            return Ok(None);
+        }
         let Some(pointer) = self.tree.resolve(repository, reference).await? else { return Ok(None) };
         let bytes = match self.manifests.get(&pointer.digest) {
             Some(bytes) => bytes,
@@ -120,6 +161,9 @@ impl Content for OfTree {
     }
 
     async fn blob(&self, repository: &Repository, digest: &Digest, want: Want) -> Result<Option<Found>, Failure> {
+        if self.hides(repository).await? {
+            return Ok(None);
+        }
         let range = match want {
             // A bucket would begin to send what nobody reads.
             Want::Size if self.tree.store().naming() == Naming::Copies => {
@@ -133,14 +177,21 @@ impl Content for OfTree {
     }
 
     async fn tags_list(&self, repository: &Repository) -> Result<Option<Found>, Failure> {
+        if self.hides(repository).await? {
+            return Ok(None);
+        }
         Ok(self.tree.tags_list(repository).await?.map(Found::from))
     }
 
     async fn catalog(&self) -> Result<Option<Found>, Failure> {
-        Ok(self.tree.catalog().await?.map(Found::from))
+        let private = self.private().await?;
+        Ok(self.tree.catalog_without(&private).await?.map(Found::from))
     }
 
     async fn referrers(&self, repository: &Repository, subject: &Digest) -> Result<Option<Found>, Failure> {
+        if self.hides(repository).await? {
+            return Ok(None);
+        }
         Ok(self.tree.referrers(repository, subject).await?.map(Found::from))
     }
 

@@ -107,7 +107,8 @@ impl Pull {
     #[must_use]
     pub fn new(origin: impl Into<Origin>, name_prefix: Option<Repository>, cors: bool, memory: usize) -> Self {
         let content: Box<dyn Content> = match origin.into() {
-            Origin::Tree(tree) => Box::new(OfTree::new(tree, memory)),
+            Origin::Tree(tree) => Box::new(OfTree::public(tree, memory)),
+            Origin::WholeTree(tree) => Box::new(OfTree::whole(tree, memory)),
             Origin::Upstream(upstream) => Box::new(OfUpstream::new(upstream, memory)),
         };
         Self(Arc::new(Inner { content, name_prefix, cors, lists: lists::Lists::new(memory / 2) }))

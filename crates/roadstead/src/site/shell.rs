@@ -11,6 +11,8 @@ pub struct Shell {
     pub image: Option<String>,
     /// The claim to the volume that holds the tree, where volumes are claimed.
     pub claim: Option<String>,
+    /// More options of `roadstead serve`, each a word that needs no quotation.
+    pub serve_with: Vec<String>,
 }
 
 /// What answers inside of a shell.

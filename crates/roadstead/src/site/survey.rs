@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use futures::TryStreamExt as _;
 
 use crate::oci::{Digest, MediaType, Reference, Repository};
-use crate::tree::{Shown, Tree, TreeError};
+use crate::tree::{Private, Shown, Tree, TreeError};
 
 /// How many files there are of a kind, and how large they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -70,8 +70,17 @@ impl Survey {
     ///
     /// If it can't be read, or a name in it leads astray.
     pub async fn of(tree: &Tree) -> Result<Self, TreeError> {
+        Self::without(tree, &Private::default()).await
+    }
+
+    /// Walks over a tree, as if private repositories weren't there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Survey::of`].
+    pub async fn without(tree: &Tree, private: &Private) -> Result<Self, TreeError> {
         let mut survey = Self::default();
-        let mut shown = tree.shown();
+        let mut shown = tree.shown_without(private);
         while let Some((file, size)) = shown.try_next().await? {
             let path = || file.key(tree).to_string();
             match &file {

@@ -14,9 +14,9 @@
 //!
 //! # Private files
 //!
-//! `.roadstead/` has mode 0700. Each process that writes keeps its temporary files in a folder of its own under
-//! `.roadstead/tmp/` and holds a lock beside it; a folder whose lock can be taken belonged to a process that is dead, and is
-//! removed by the next one that writes. Everything else has the mode that the umask gives.
+//! `.roadstead/` has mode 0700, or 0711 once something in it was revealed. Each process that writes keeps its temporary files
+//! in a folder of its own under `.roadstead/tmp/` and holds a lock beside it; a folder whose lock can be taken belonged to a
+//! process that is dead, and is removed by the next one that writes. Everything else has the mode that the umask gives.
 //!
 //! # Links
 //!
@@ -42,7 +42,7 @@ mod upload;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -437,6 +437,22 @@ impl Store for LocalStore {
 
     async fn sync(&self) -> Result<(), StoreError> {
         flush::sync(self).await
+    }
+
+    async fn reveal(&self, key: &Key) -> Result<(), StoreError> {
+        let Some(folder) =
+            self.path(key).parent().filter(|folder| *folder == self.0.root.join(PRIVATE)).map(Path::to_owned)
+        else {
+            // No other folder is closed.
+            return Ok(());
+        };
+        let open = || {
+            let mode = fs::metadata(&folder)?.permissions().mode();
+            // May be passed through, and still not be read.
+            let passed = mode | 0o011;
+            if mode == passed { Ok(()) } else { fs::set_permissions(&folder, fs::Permissions::from_mode(passed)) }
+        };
+        open().map_err(|e| failed("opening to others", &folder, e))
     }
 
     async fn left_overs(&self, remove: bool) -> Result<LeftOvers, StoreError> {

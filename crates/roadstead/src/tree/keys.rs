@@ -117,7 +117,13 @@ pub(crate) fn temporary() -> Key {
 /// Whether something private is what a tree has there.
 #[must_use]
 pub(crate) fn is_private(key: &Key) -> bool {
-    ["format", "left-out", "locks", "tmp", "holders", "uploads", "probe"].contains(&key.name())
+    ["format", "left-out", "locks", "tmp", "holders", "uploads", "probe", "private"].contains(&key.name())
+}
+
+/// The list of what is not for everybody.
+#[must_use]
+pub(crate) fn private_list() -> Key {
+    key(super::Private::PLACE)
 }
 
 /// The repository, the folder and the name in it, of a name.

@@ -16,7 +16,7 @@ use crate::oci::{
 use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, Small, StoreError, Written};
 
 /// The largest list that is read. A tag has 128 bytes at most; this is a million tags and more.
-const MAX_LIST_SIZE: u64 = 256 << 20;
+pub(super) const MAX_LIST_SIZE: u64 = 256 << 20;
 
 #[derive(Serialize)]
 struct TagsList<'a> {
@@ -25,8 +25,8 @@ struct TagsList<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Catalog {
-    repositories: Vec<String>,
+pub(super) struct Catalog {
+    pub(super) repositories: Vec<String>,
 }
 
 /// An image index of referrers. Entries are kept as they stand, so that one written by a newer version survives.

@@ -42,6 +42,9 @@ impl Pattern {
                 }
             }
             self.skip_runs(&mut next);
+            if !next.contains(&true) {
+                return false;
+            }
             states = next;
         }
         states[self.tokens.len()]

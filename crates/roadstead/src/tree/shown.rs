@@ -3,7 +3,7 @@
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Pointer, Tree, TreeError, keys};
+use super::{Pointer, Private, Tree, TreeError, keys};
 use crate::oci::{Digest, Reference, Repository};
 use crate::store::{Key, Listed, StoreError};
 
@@ -47,7 +47,14 @@ impl Tree {
     /// blobs, manifests, lists of referrers and list of tags), the catalogue. A name that leads to nothing is left out, and so
     /// is what comes or goes meanwhile. Holds no more than the folders on the way down have.
     pub fn shown(&self) -> BoxStream<'_, Result<(Shown, u64), TreeError>> {
-        let repositories = self.repositories().map_ok(|name| self.shown_of(&name)).try_flatten();
+        self.shown_without(&Private::default())
+    }
+
+    /// The same, but for private repositories. The catalogue's size is that of the whole one.
+    pub fn shown_without(&self, private: &Private) -> BoxStream<'_, Result<(Shown, u64), TreeError>> {
+        let private = private.clone();
+        let public = self.repositories().try_filter(move |name| std::future::ready(!private.contains(name)));
+        let repositories = public.map_ok(|name| self.shown_of(&name)).try_flatten();
         let all = stream::iter([Ok(Shown::Ping)]).chain(repositories).chain(stream::iter([Ok(Shown::Catalog)]));
         all.map_ok(|shown| self.measured(shown))
             .try_buffered(QUESTIONS_AT_ONCE)

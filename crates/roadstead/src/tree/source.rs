@@ -8,7 +8,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::lists::Walked;
-use super::{Tree, TreeError, keys};
+use super::{Private, Tree, TreeError, keys};
 use crate::image::{ByteStream, RepositorySource, Source, SourceError};
 use crate::oci::{
     Algorithm, Descriptor, Digest, Kind, MAX_MANIFEST_SIZE, Manifest, ManifestError, Reference, Repository, Tag,
@@ -17,25 +17,36 @@ use crate::store::Listed;
 
 /// A tree to read from. It is a type of its own, since a [`Tree`] is a [`Sink`](crate::image::Sink), and both have repositories.
 #[derive(Clone)]
-pub struct TreeSource(Tree);
+pub struct TreeSource {
+    tree: Tree,
+    /// What it doesn't tell of.
+    without: Private,
+}
 
 impl TreeSource {
     /// The images of a tree.
     #[must_use]
     pub fn new(tree: Tree) -> Self {
-        Self(tree)
+        Self { tree, without: Private::default() }
+    }
+
+    /// Tells of no private repository any more. Who asks for one by its name still gets it.
+    #[must_use]
+    pub fn without(self, private: Private) -> Self {
+        Self { without: private, ..self }
     }
 }
 
 #[async_trait]
 impl Source for TreeSource {
     async fn repositories(&self) -> Result<BoxStream<'_, Result<Repository, SourceError>>, SourceError> {
-        let place = format!("the repositories of {}", self.0.store().describe());
-        Ok(self.0.repositories().map_err(move |error| failed(place.clone(), error)).boxed())
+        let place = format!("the repositories of {}", self.tree.store().describe());
+        let told = |name: &Repository| std::future::ready(!self.without.contains(name));
+        Ok(self.tree.repositories().try_filter(told).map_err(move |error| failed(place.clone(), error)).boxed())
     }
 
     fn repository(&self, name: &Repository) -> Box<dyn RepositorySource> {
-        Box::new(TreeRepository { tree: self.0.clone(), repository: name.clone(), walked: Walked::default() })
+        Box::new(TreeRepository { tree: self.tree.clone(), repository: name.clone(), walked: Walked::default() })
     }
 }
 

@@ -248,6 +248,9 @@ impl Tree {
             }
         }
         drop(private);
+        if let Err(error @ TreeError::Private { .. }) = self.private().await {
+            check.found(&Finding::DamagedRecord { key: keys::private_list(), problem: error.to_string() });
+        }
         let mut records = self.below(keys::records());
         while let Some(key) = records.try_next().await? {
             match keys::recorded(&key) {

@@ -14,7 +14,7 @@ use roadstead::host::{self, Host};
 use roadstead::oci::Reference;
 use roadstead::publish::{FolderOptions, PlainFolder, Published};
 use roadstead::site::{Elsewhere, Form, Site, Survey};
-use roadstead::tree::Shown;
+use roadstead::tree::{Private, Shown};
 use roadstead_parts::{
     Certificates, Client, Containerd, Crane, Dockerd, Emulated, Emulator, Folder, Nginx, Oras, Podman, Port, Skopeo,
 };
@@ -58,6 +58,8 @@ impl Hosted {
             blobs: self.site.blobs_at.is_none(),
             manifests: self.site.manifests_at.is_none(),
             leaves_out: &|reference| self.host.serves_as_page(self.site.form, reference),
+            without: &Private::default(),
+            force: false,
         };
         let folder = PlainFolder::create(&self.folder.join("site")).unwrap();
         self.fixture.runtime.block_on(folder.write(&self.fixture.tree, options, &files)).unwrap()

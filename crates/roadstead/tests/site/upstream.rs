@@ -288,6 +288,52 @@ fn ranges_are_passed_on_or_cut_out() {
     }
 }
 
+/// What is said of a blob before it comes is not what it is answered with. `Content-Length` leads to the second transport.
+#[test]
+fn a_length_that_was_wrong_before_the_blob_came() {
+    for size in [10, 100_000] {
+        let image = image(size);
+        let (blob, bytes) = largest(&image);
+        for (said, lines) in [Some(5_u64), Some(1 << 40), None]
+            .into_iter()
+            .flat_map(|said| [(said, ""), (said, "Content-Length: 0\r\n")])
+        {
+            let served = bytes.clone();
+            let scene = Scene::new(move |seen| {
+                let reply = Reply::ok(served.clone());
+                match said {
+                    _ if seen.method == "GET" => reply,
+                    Some(length) => reply.claiming(length),
+                    None => reply.without("content-length").header("connection", "close"),
+                }
+            });
+            let answer = scene.send("GET", &format!("/v2/app/blobs/{blob}"), lines);
+            let what = format!("{size} bytes, {said:?} said, {lines:?}");
+            assert_eq!((answer.status, answer.body == bytes), (200, true), "{what}");
+            assert_eq!(answer.header("content-length"), Some(bytes.len().to_string()), "{what}");
+        }
+    }
+}
+
+/// It says that a blob is small, and goes on.
+#[test]
+fn a_small_blob_that_is_longer_than_said() {
+    let image = image(10);
+    let (blob, bytes) = largest(&image);
+    let more = [&bytes[..], &[0; 1 << 20]].concat();
+    let scene = Scene::new(move |seen| {
+        let length = if seen.method == "GET" { more.len() } else { 100 };
+        Reply::ok(more.clone()).claiming(length as u64)
+    });
+    let mut stream = scene.serving.address.connect();
+    stream
+        .write_all(format!("GET /v2/app/blobs/{blob} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes())
+        .unwrap();
+    let mut came = Vec::new();
+    let _ = stream.read_to_end(&mut came);
+    assert!(came.len() < 1 << 20, "all of a wrong blob came");
+}
+
 #[test]
 fn an_upstream_that_does_not_say_how_long_a_blob_is() {
     let image = image(100_000);

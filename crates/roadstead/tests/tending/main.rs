@@ -4,6 +4,7 @@
 
 mod beside;
 mod compared;
+mod private;
 mod pruned;
 mod removed;
 mod support;

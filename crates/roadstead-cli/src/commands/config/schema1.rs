@@ -15,6 +15,7 @@ use roadstead::tree::TreeSource;
 use crate::args::Global;
 use crate::exit;
 use crate::output::{Output, size};
+use crate::site_args::PrivateArgs;
 
 /// How the images of a site are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -29,7 +30,10 @@ enum Flavour {
 pub(super) struct Schema1Args {
     /// Write a site of plain files into the folder of -o, its tags in the one form that podman, skopeo, CRI-O and old Docker
     /// understand without being told what it is: signed manifests of schema 1
-    #[arg(long, value_enum, value_name = "FLAVOUR", conflicts_with_all = ["snippet", "standalone", "name_prefix"])]
+    #[arg(long, value_enum, value_name = "FLAVOUR", conflicts_with_all = [
+        "snippet", "standalone", "edge", "name_prefix", "listen", "server_root", "cors", "blobs_at", "manifests_at", "limits",
+        "around", "program", "image", "claim",
+    ])]
     flavour: Option<Flavour>,
 
     /// The platform whose images are taken; without it, linux and this machine's
@@ -50,6 +54,8 @@ impl Schema1Args {
         &self,
         host: &dyn Host,
         folder: &Path,
+        force: bool,
+        private: PrivateArgs,
         global: &Global,
         output: &Output,
     ) -> anyhow::Result<()> {
@@ -57,7 +63,8 @@ impl Schema1Args {
             format!("{} sends the right headers, so every client pulls from it without --flavour", host.name())
         })?;
         let tree = crate::commands::open_tree(&global.tree, &global.bucket).await?;
-        let (source, key) = (TreeSource::new(tree), self.key(folder, output)?);
+        let without = private.check(&tree, host.name()).await?;
+        let (source, key) = (TreeSource::new(tree).without(without), self.key(folder, output)?);
         let own = Platform::new("linux", std::env::consts::ARCH, None, None);
         let platform = self.platform.as_ref().unwrap_or(&own);
         let site = Schema1Site::plan(&source, platform, &key).await?;
@@ -65,7 +72,7 @@ impl Schema1Args {
         for left_out in site.left_out() {
             output.note(&format!("{}:{} is left out: {}", left_out.repository, left_out.tag, left_out.reason));
         }
-        let done = site.write(folder, headerless.beside).await?;
+        let done = site.write(folder, headerless.beside, force).await?;
         output.note(&format!(
             "{}: {} tag{} for {platform}, {}; {} files written, {} unchanged, {} removed",
             folder.display(),

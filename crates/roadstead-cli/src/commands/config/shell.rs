@@ -45,7 +45,7 @@ impl ShellArgs {
             Some((option, _)) if host.group() != Group::Shell => {
                 Err(exit::usage(format!("{option} is for shells around a server, which {} is not", host.name())))
             }
-            _ => Ok(Shell { around: around.unwrap_or_default(), program, image, claim }),
+            _ => Ok(Shell { around: around.unwrap_or_default(), program, image, claim, ..Shell::default() }),
         }
     }
 }

@@ -20,7 +20,8 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
         return Err(exit::usage(format!("{} takes no folder", host.name())));
     };
     let tree = crate::commands::open(global).await?;
-    let mut site = args.site.survey(&tree, args.name_prefix).await?;
+    let without = args.private.check(&tree, host.name()).await?;
+    let mut site = args.site.survey(&tree, &without, args.name_prefix).await?;
     if args.edge {
         site.form = Form::Edge;
     }
@@ -36,10 +37,12 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
             blobs: site.blobs_at.is_none(),
             manifests: site.manifests_at.is_none(),
             leaves_out: &|reference| host.serves_as_page(site.form, reference),
+            without: &without,
+            force: args.force,
         };
         published = published.and(folder.write(&tree, options, &files).await?);
         // The configuration is about what the tree held before: what came meanwhile would have the wrong type.
-        let now = Survey::of(&tree).await?;
+        let now = Survey::without(&tree, &without).await?;
         if now == site.survey {
             break;
         }
@@ -49,6 +52,9 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
             global.tree
         );
         site.survey = now;
+    }
+    for kept in &published.kept {
+        output.note(&format!("{}: changed by hand, and left as it is", to.join(kept).display()));
     }
     match output.format {
         Printed::Json => output.json(&published),

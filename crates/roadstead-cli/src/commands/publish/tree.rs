@@ -45,7 +45,9 @@ pub(super) async fn publish(args: &Publish, place: &TreePlace, global: &Global, 
         return Err(exit::usage(format!("{place} is the tree that is published")));
     }
     let tree = crate::commands::open(global).await?;
-    let options = PlanOptions { repositories: args.repositories.clone(), delete: args.delete, checksum: args.checksum };
+    let without = args.private.check(&tree, &place.to_string()).await?;
+    let (repositories, delete, checksum) = (args.repositories.clone(), args.delete, args.checksum);
+    let options = PlanOptions { repositories, without, delete, checksum };
     let mut to = match crate::commands::open_tree(place, &global.bucket).await {
         Ok(to) => Some(to),
         Err(error) if matches!(error.downcast_ref(), Some(TreeError::Absent(_))) => None,

@@ -144,6 +144,68 @@ fn what_is_not_written() {
 }
 
 #[test]
+fn what_another_host_was_told_goes() {
+    let scene = Scene::filled();
+    let site = scene.place.path().join("site");
+    let publish = |arguments: &[&str]| {
+        scene.run(&[&["publish", "site:site"], arguments].concat()).ok();
+        let mut files: Vec<_> = State::of(&site).paths().into_iter().map(|path| path.to_string()).collect();
+        files.retain(|path| !path.contains("/v2/") || path.contains(".htaccess"));
+        files
+    };
+    let rules = publish(&["--host", "cloudflare-workers"]);
+    assert!(rules.iter().any(|path| path.ends_with("_headers")), "{rules:?}");
+    let script = publish(&["--host", "cloudflare-workers", "--edge"]);
+    assert!(script.iter().any(|path| path.ends_with(".js")), "{script:?}");
+    assert!(!script.iter().any(|path| path.ends_with("_headers")), "{script:?}");
+    std::fs::write(site.join("public/mine.html"), "mine").unwrap();
+    let fresh = Scene::filled();
+    fresh.run(&["publish", "site:site", "--host", "netlify"]).ok();
+    let mut expected: Vec<_> =
+        State::of(&fresh.place.path().join("site")).paths().into_iter().map(|path| path.to_string()).collect();
+    expected.retain(|path| !path.contains("/v2/"));
+    let mut netlify = publish(&["--host", "netlify"]);
+    netlify.retain(|path| !path.ends_with("mine.html"));
+    assert_eq!(netlify, expected, "only what netlify was told, and what isn't ours");
+    assert!(site.join("public/mine.html").exists());
+    // Vercel wants the files in another folder.
+    publish(&["--host", "vercel"]);
+    assert!(site.join(".vercel/output/static/v2/base/manifests/3.20").exists());
+    assert!(!site.join("public/v2").exists(), "the tree is there twice");
+}
+
+#[test]
+fn what_somebody_changed_is_not_written_over() {
+    let scene = Scene::filled();
+    let publish =
+        |more: &[&str]| scene.run(&[&["publish", "site:site", "--host", "cloudflare-workers"], more].concat());
+    publish(&[]).ok();
+    let own = scene.place.path().join("site/wrangler.jsonc");
+    std::fs::write(&own, "{\"name\": \"mine\"}").unwrap();
+    scene.run(&["remove", "-q", "org/tool:1"]).ok();
+    let kept = publish(&[]).ok();
+    assert!(kept.stderr.contains("site/wrangler.jsonc: changed by hand, and left as it is"), "{kept}");
+    assert_eq!(std::fs::read_to_string(&own).unwrap(), "{\"name\": \"mine\"}");
+    let value: serde_json::Value = serde_json::from_str(publish(&["--format", "json"]).ok().text()).unwrap();
+    assert_eq!(value["kept"], serde_json::json!(["wrangler.jsonc"]));
+    // With a script it says something else, which can't be mixed.
+    let before = State::of(&scene.place.path().join("site"));
+    snapshot(
+        &scene.words,
+        &publish(&["--edge"]),
+        expect![[r#"
+        $ roadstead publish site:site --host cloudflare-workers --edge
+        --- stderr
+        error: site/wrangler.jsonc was changed since roadstead wrote it, and it would have to say something else now: --force replaces it, or put your changes elsewhere
+        --- exit code 8
+    "#]],
+    );
+    assert_eq!(State::of(&scene.place.path().join("site")), before);
+    publish(&["--edge", "--force"]).ok();
+    assert_ne!(std::fs::read_to_string(&own).unwrap(), "{\"name\": \"mine\"}");
+}
+
+#[test]
 fn a_damaged_blob_is_not_published() {
     let scene = Scene::filled();
     let blobs = scene.place.tree().join("content/blobs");

@@ -347,6 +347,114 @@ fn configurations() {
 }
 
 #[test]
+fn options_that_a_host_has_no_use_for_are_refused() {
+    let scene = Scene::filled();
+    scene.check(
+        &["config", "netlify", "--listen", "127.0.0.1:80"],
+        expect![[r#"
+        $ roadstead config netlify --listen 127.0.0.1:PORT
+        --- stderr
+        error: --listen has no meaning here: netlify isn't told where to listen
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["config", "nginx", "--snippet", "--listen", "127.0.0.1:80"],
+        expect![[r#"
+        $ roadstead config nginx --snippet --listen 127.0.0.1:PORT
+        --- stderr
+        error: --listen has no meaning here: nginx listens where the server does that the snippet is for
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["config", "netlify", "--server-root", "/srv"],
+        expect![[r#"
+        $ roadstead config netlify --server-root /srv
+        --- stderr
+        error: --server-root has no meaning here: netlify serves a folder of plain files, wherever that is
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["config", "netlify", "--cors"],
+        expect![[r#"
+        $ roadstead config netlify --cors
+        --- stderr
+        error: netlify can't take "yes" as --cors: it has none: add the headers to its configuration by hand
+        --- exit code 2
+    "#]],
+    );
+    scene.check(&["config", "nginx", "--blobs-at", "https://blobs.example"], expect![[r#"
+        $ roadstead config nginx --blobs-at https://blobs.example
+        --- stderr
+        error: nginx can't take "https://blobs.example/v2/{name}/blobs/{reference}" as --blobs-at: it is for hosts of plain files, which this is not
+        --- exit code 2
+    "#]]);
+    scene.check(&["config", "ipfs", "--listen", "127.0.0.1:80"], expect![[r#"
+        $ roadstead config ipfs --listen 127.0.0.1:PORT
+        --- stderr
+        ipfs: it sends no media types that clients know, so most can't pull from it:
+
+          podman, skopeo, CRI-O             with --flavour schema1: one platform
+          Docker 20.10                      with --flavour schema1: one platform
+          crane                             images of one platform as they are; no indexes
+          Docker from 28.2, containerd,     not from here
+          Kubernetes on containerd, oras
+
+        All of them pull through `roadstead serve --upstream URL`, which anybody can run, and from hosts that can send headers:
+        nginx, a bucket, and the like.
+
+        error: --listen has no meaning here: ipfs isn't told where to listen
+        --- exit code 2
+    "#]]);
+    scene.check(
+        &["config", "s3", "--listen", "127.0.0.1:80"],
+        expect![[r#"
+        $ roadstead config s3 --listen 127.0.0.1:PORT
+        --- stderr
+        error: --listen has no meaning here: s3 isn't told where to listen
+        --- exit code 2
+    "#]],
+    );
+    for option in ["--listen=127.0.0.1:80", "--cors", "--edge", "--blobs-at=https://x.example", "--around=nginx"] {
+        let ran = scene.run(&["config", "ipfs", "--flavour", "schema1", "-o", "site", option]);
+        assert!(ran.code() == 2 && ran.stderr.contains(option.split('=').next().unwrap()), "{ran}");
+    }
+    scene.check(
+        &["serve", "--tls-verify=false"],
+        expect![[r#"
+        $ roadstead serve --tls-verify=false
+        --- stderr
+        error: --tls-verify is about the host of --upstream, and none is named
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
+        &["serve", "--cert-dir", "certs"],
+        expect![[r#"
+        $ roadstead serve --cert-dir certs
+        --- stderr
+        error: --cert-dir is about the host of --upstream, and none is named
+        --- exit code 2
+    "#]],
+    );
+}
+
+#[test]
+fn a_folder_whose_name_nginx_takes_for_a_variable() {
+    let scene = Scene::filled();
+    std::fs::rename(scene.place.tree(), scene.place.path().join("$host")).unwrap();
+    scene.check(&["--tree", "$host", "config", "nginx"], expect![[r#"
+        $ roadstead --tree $host config nginx
+        --- stderr
+        error: nginx can't take "PLACE/$host" as the tree's place: a $ begins a variable, and can't be written otherwise: give the folder another name, or a link that has one, and name that
+        --- exit code 1
+    "#]]);
+    scene.run(&["--tree", "$host", "config", "nginx", "--server-root", "$roadstead_tree"]).ok();
+}
+
+#[test]
 fn help() {
     let scene = Scene::new();
     scene.check(
@@ -370,6 +478,7 @@ fn help() {
               verify      Check every byte, name and list of the tree
               diff        Compare what two trees name
               du          Show how much space repositories take
+              private     Say which repositories are not for everybody, or list the patterns that say so
               config      Print the configuration with which a host serves the tree
               publish     Make a bucket, another folder, or a host's site offer what the tree has
               serve       Answer pulls from the tree, or from what another host has

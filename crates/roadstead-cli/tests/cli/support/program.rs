@@ -59,6 +59,12 @@ impl Place {
         self.serve_with(Invocation::new(env!("CARGO_BIN_EXE_roadstead")).arg("--tree").arg(tree).arg("serve"))
     }
 
+    /// The same with an option.
+    pub(crate) fn serve_option(&self, tree: &Path, option: &str) -> (Served, String) {
+        let roadstead = Invocation::new(env!("CARGO_BIN_EXE_roadstead"));
+        self.serve_with(roadstead.arg("--tree").arg(tree).args(["serve", option]))
+    }
+
     /// Runs `roadstead serve` in front of what lies below a URL.
     pub(crate) fn serve_upstream(&self, url: &str) -> (Served, String) {
         self.serve_with(Invocation::new(env!("CARGO_BIN_EXE_roadstead")).args(["serve", "--upstream", url]))

@@ -93,3 +93,24 @@ fn some<T>(
     }
     Ok((!made.is_empty()).then_some(made))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_that_is_removed_meanwhile_ends() {
+        let above = tempfile::tempdir().unwrap();
+        let folder = above.path().join("folder");
+        fs::create_dir(&folder).unwrap();
+        // More than are read at once.
+        for n in 0..1000 {
+            fs::write(folder.join(format!("{n:0>100}")), "").unwrap();
+        }
+        let mut listed = entries(folder.clone(), |name, _| Some(name.to_owned()));
+        listed.try_next().await.unwrap().unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+        let rest: Vec<String> = listed.try_collect().await.unwrap();
+        assert!(rest.len() < 999, "all were read at once: {}", rest.len());
+    }
+}

@@ -72,7 +72,7 @@ pub enum Finding {
         #[serde(skip)]
         derived: Derived,
     },
-    /// A record of what an index lacks on purpose can't be read.
+    /// A record of what an index lacks on purpose can't be read, or the list of what is private.
     DamagedRecord {
         /// Where it lies.
         key: Key,

@@ -1,6 +1,7 @@
 //! Apache where only `.htaccess` files can be written. It tells what is there from what is missing, so the table holds, too.
 
 use roadstead::host;
+use roadstead::oci::Reference;
 use roadstead::site::{Form, Site, Survey};
 use roadstead_parts::{Emulated, Emulator, Folder};
 
@@ -52,6 +53,26 @@ fn apache_htaccess_answers_by_the_rules() {
     deviations::of("apache-htaccess", &mut cases);
     run("apache-htaccess", &cases, |case| ask(&address, case, "Accept-Encoding: gzip\r\nConnection: close\r\n"));
     complains_of_nothing_but(&emulated, &["File name too long"]);
+}
+
+#[test]
+fn apache_htaccess_takes_no_media_type_for_what_it_captured() {
+    let odd = "application/vnd.example.$1&x+json";
+    let fixture = Fixture::new();
+    let mut survey = fixture.runtime.block_on(Survey::of(&fixture.tree)).unwrap();
+    let (name, path) = {
+        let (name, names) = survey.repositories.iter_mut().next().unwrap();
+        let tag = names.iter_mut().find(|named| matches!(named.reference, Reference::Tag(_))).unwrap();
+        tag.media_type = odd.parse().unwrap();
+        (name.to_string(), tag.reference.to_string())
+    };
+    let (host, site) = (host::find("apache-htaccess").unwrap(), Site { survey, ..Site::default() });
+    let hosted = Hosted { folder: Folder::new(), site, host, fixture };
+    hosted.publish();
+    let emulated = hosted.emulate(Emulator::SharedHosting);
+    let address = Address::Tcp(emulated.authority().parse().unwrap());
+    let answer = get(&address, &format!("/v2/{name}/manifests/{path}"));
+    assert_eq!((answer.status, answer.header("content-type").as_deref()), (200, Some(odd)));
 }
 
 fn complains_of_nothing_but(emulated: &Emulated, known: &[&str]) {
