@@ -105,13 +105,13 @@ fn what_is_not_written() {
     scene.check(
         &["publish", "site", "--host", "netlify"],
         expect![[r#"
-        $ roadstead publish site --host netlify
-        --- stderr
-        error: invalid value 'site' for '<site:DIR>': expected site:DIR, the folder that becomes the site
+            $ roadstead publish site --host netlify
+            --- stderr
+            error: invalid value 'site' for '<DESTINATION>': expected site:DIR, the folder that becomes the site, ipfs:[ADDRESS] or car:FILE
 
-        For more information, try '--help'.
-        --- exit code 2
-    "#]],
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
     assert!(!scene.place.path().join("site").exists());
 }
