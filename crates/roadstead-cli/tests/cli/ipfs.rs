@@ -1,6 +1,8 @@
 //! Trees in IPFS: what `publish car:` and `publish ipfs:` make is what Kubo makes and takes.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
 use std::path::Path;
 
 use roadstead::oci::Algorithm;
@@ -56,8 +58,11 @@ fn varint(bytes: &[u8]) -> (usize, usize) {
     (bytes[..length].iter().rev().fold(0, |value, byte| value << 7 | usize::from(byte & 0x7f)), length)
 }
 
-/// The root and the blocks of an archive, in their order: each CID and its bytes, which are compared.
-fn read_car(path: &Path, cid_length: usize) -> (Vec<u8>, Vec<(Vec<u8>, Vec<u8>)>) {
+/// A CID and its bytes.
+type Block = (Vec<u8>, Vec<u8>);
+
+/// The root and the blocks of an archive, in their order. Each block is what its CID says.
+fn read_car(path: &Path, cid_length: usize) -> (Vec<u8>, Vec<Block>) {
     let archive = std::fs::read(path).unwrap();
     let (length, begin) = varint(&archive);
     let header = &archive[begin..begin + length];
@@ -105,10 +110,8 @@ fn an_archive_has_every_block_once_and_children_first() {
 }
 
 /// What the tree of [`known`] is in Kubo 0.43, so that it shows without one if that changes.
-const KNOWN: [&str; 2] = [
-    "bafybeich3bcvwnmuheua3ckra6kpmktju4nr7g35oo5gncbbftzotczksa",
-    "QmWgtPqfMQkALcfszmzmbrNy8cYvhWnw4hqiXcnjF9mSSV",
-];
+const KNOWN: [&str; 2] =
+    ["bafybeich3bcvwnmuheua3ckra6kpmktju4nr7g35oo5gncbbftzotczksa", "QmWgtPqfMQkALcfszmzmbrNy8cYvhWnw4hqiXcnjF9mSSV"];
 
 fn known() -> Place {
     let place = Place::new();
@@ -254,6 +257,65 @@ fn a_node_is_sent_what_it_lacks_and_clients_pull_from_its_gateway() {
         assert_eq!(ran.code(), 1, "{ran}");
         assert!(ran.stderr.contains(says), "{ran}");
     }
+}
+
+/// A pinning service that says this of every pin, once it was asked about it.
+fn pinning_service(state: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        let mut cid = String::new();
+        for stream in listener.incoming() {
+            let mut stream = BufReader::new(stream.unwrap());
+            let (mut request, mut length) = (String::new(), 0);
+            stream.read_line(&mut request).unwrap();
+            for line in stream.by_ref().lines().map(Result::unwrap).take_while(|line| !line.is_empty()) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+            }
+            let mut body = vec![0; length];
+            stream.read_exact(&mut body).unwrap();
+            let of = |state: &str, cid: &str| {
+                format!(
+                    r#"{{"requestid":"1","status":"{state}","created":"2026-01-01T00:00:00Z","pin":{{"cid":"{cid}"}},"delegates":[]}}"#
+                )
+            };
+            let answer = if request.starts_with("POST /pins ") {
+                let pin: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                cid = pin["cid"].as_str().unwrap().to_owned();
+                of("queued", &cid)
+            } else {
+                assert!(request.contains(&cid), "{request}");
+                format!(r#"{{"count":1,"results":[{}]}}"#, of(state, &cid))
+            };
+            let head = "HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nConnection: close";
+            let head =
+                if request.starts_with("GET") { head.replace("202 Accepted", "200 OK") } else { head.to_owned() };
+            write!(stream.get_mut(), "{head}\r\nContent-Length: {}\r\n\r\n{answer}", answer.len()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+#[ignore = "needs Kubo, which takes long to build"]
+fn a_pinning_service_is_asked_to_keep_it() {
+    let (place, kubo) = (filled(), Kubo::start());
+    for (name, state) in [("good", "pinned"), ("bad", "failed")] {
+        kubo.run(&["pin", "remote", "service", "add", name, &pinning_service(state), "key"]);
+    }
+    let to = format!("ipfs:/ip4/127.0.0.1/tcp/{}", kubo.api().rsplit_once(':').unwrap().1);
+    let publish = |more: &[&str]| place.run(&[&["publish", &to, "--format", "json", "--remote-pin"], more].concat());
+    let state = |more: &[&str]| {
+        let report: serde_json::Value = serde_json::from_str(publish(more).ok().text()).unwrap();
+        report["remotePin"].clone()
+    };
+    assert_eq!(state(&["bad"]), "queued");
+    assert_eq!(state(&["good", "--wait"]), "pinned");
+    let ran = publish(&["bad", "--wait"]);
+    assert_eq!(ran.code(), 1, "{ran}");
+    assert!(ran.stderr.contains("the pinning service bad failed to pin"), "{ran}");
 }
 
 #[test]
