@@ -372,7 +372,7 @@ fn help() {
               du          Show how much space repositories take
               config      Print the configuration with which a host serves the tree
               publish     Write the tree as a folder of plain files, with the configuration of a host that takes
-                          one
+                          one; or add it to IPFS
               serve       Answer pulls from the tree, or from what another host has
               doctor      Say which clients can pull from a registry, which can't, and why
               quickstart  See it work: an image in a tree, served, pulled and verified
