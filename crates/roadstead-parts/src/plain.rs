@@ -39,6 +39,7 @@ impl PlainServer {
 /// Kubo, the first implementation of IPFS, alone: its gateway hands out what was added here.
 #[derive(Debug)]
 pub struct Kubo {
+    api: Port,
     gateway: Port,
     repository: PathBuf,
     _served: Served,
@@ -74,7 +75,7 @@ impl Kubo {
         }
         let daemon = call(&["daemon", "--offline"]);
         let served = Served::start(&daemon, Isolation::None, folder, || gateway.answers());
-        Self { gateway, repository, _served: served }
+        Self { api, gateway, repository, _served: served }
     }
 
     /// Adds a folder of plain files, and returns its CID.
@@ -86,6 +87,36 @@ impl Kubo {
         let add = ipfs(&self.repository).args(["add", "-Q", "-r", "--cid-version=1", "--hidden"]).arg(folder);
         let output = add.run().unwrap_or_else(|failure| panic!("{failure}"));
         output.stdout.trim().to_owned()
+    }
+
+    /// What `ipfs` prints for these arguments, asked of this node.
+    ///
+    /// # Panics
+    ///
+    /// When it fails.
+    pub fn run(&self, arguments: &[&str]) -> String {
+        let output = ipfs(&self.repository).args(arguments).run().unwrap_or_else(|failure| panic!("{failure}"));
+        output.stdout
+    }
+
+    /// What CID a folder would get from a node with this profile, without keeping it anywhere.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    pub fn cid(profile: &str, folder: &Path) -> String {
+        let own = Folder::new();
+        let repository = own.join("repository");
+        let run = |call: Invocation| call.run().unwrap_or_else(|failure| panic!("{failure}")).stdout;
+        run(ipfs(&repository).args(["init", "--empty-repo"]).arg(format!("--profile=test,{profile}")));
+        run(ipfs(&repository).args(["--offline", "add", "-Q", "-r", "--hidden", "--only-hash"]).arg(folder))
+            .trim()
+            .to_owned()
+    }
+
+    /// Where its API listens: `127.0.0.1:PORT`.
+    pub fn api(&self) -> String {
+        self.api.address().to_string()
     }
 
     /// What the program wants as `IPFS_PATH`.

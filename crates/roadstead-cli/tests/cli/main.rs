@@ -10,6 +10,7 @@ mod cost;
 mod file_systems;
 mod headerless;
 mod interrupted;
+mod ipfs;
 mod kept_by_others;
 mod many;
 mod matrix;

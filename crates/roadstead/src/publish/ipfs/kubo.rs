@@ -387,7 +387,8 @@ impl Kubo {
         let mut said = state(ADD, &self.read(ADD, &self.call(ADD, &what).await?)?)?;
         while wait && said != RemotePin::Pinned {
             self.options.clock.sleep(BETWEEN_QUESTIONS).await;
-            let what = [("service", service), ("cid", root.as_str()), ("status", "queued,pinning,pinned,failed")];
+            let states = ["queued", "pinning", "pinned", "failed"].map(|state| ("status", state));
+            let what = [&[("service", service), ("cid", root.as_str())][..], &states].concat();
             let answer = self.call(LIST, &what).await?;
             let mut states = Vec::new();
             for line in answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
