@@ -93,14 +93,14 @@ fn what_is_not_written() {
     scene.check(
         &["publish", "site:site", "--host", "nginx"],
         expect![[r#"
-        $ roadstead publish site:site --host nginx
-        --- stderr
-        error: invalid value 'nginx' for '--host <HOST>'
-          [possible values: static-web-server, cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel, apache-htaccess]
+            $ roadstead publish site:site --host nginx
+            --- stderr
+            error: invalid value 'nginx' for '--host <HOST>'
+              [possible values: static-web-server, h2o, cloudflare-pages, cloudflare-workers, netlify, firebase, azure-static-web-apps, vercel, amplify, render, apache-htaccess, azure-blob, gitlab-pages]
 
-        For more information, try '--help'.
-        --- exit code 2
-    "#]],
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
     scene.check(
         &["publish", "site", "--host", "netlify"],
@@ -243,6 +243,10 @@ fn the_pages_of_the_hosts_of_plain_files() {
         include_str!("../../../../../docs/hosts/vercel.md"),
         include_str!("../../../../../docs/hosts/static-web-server.md"),
         include_str!("../../../../../docs/hosts/apache-htaccess.md"),
+        include_str!("../../../../../docs/hosts/h2o.md"),
+        include_str!("../../../../../docs/hosts/amplify.md"),
+        include_str!("../../../../../docs/hosts/render.md"),
+        include_str!("../../../../../docs/hosts/azure-blob.md"),
     ];
     for page in pages {
         let scene = Scene::filled();
