@@ -122,6 +122,21 @@ pub(crate) struct SiteArgs {
 }
 
 impl SiteArgs {
+    /// Refuses these for what is no host of plain files.
+    pub(crate) fn refuse_for(&self, what: &str) -> anyhow::Result<()> {
+        let given = [
+            ("--blobs-at", self.blobs_at.is_some()),
+            ("--manifests-at", self.manifests_at.is_some()),
+            ("--limit", !self.limits.is_empty()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(exit::usage(format!(
+                "{option} is for hosts of plain files, and {what} is none: see `roadstead config`"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// A site over what a tree holds.
     pub(crate) async fn survey(
         self,

@@ -97,7 +97,7 @@ pub(crate) struct Publish {
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<Repository>,
 
-    /// Replace files of the host's configuration that were changed since they were written
+    /// With site:DIR: replace files of the host's configuration that were changed since they were written
     #[arg(long)]
     force: bool,
 
@@ -180,8 +180,12 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
             site::write(args, &folder, global, output).await
         }
         Destination::Tree(place) => {
-            let only_for_sites =
-                [("--host", args.host.is_some()), ("--edge", args.edge), ("--name-prefix", args.name_prefix.is_some())];
+            let only_for_sites = [
+                ("--host", args.host.is_some()),
+                ("--edge", args.edge),
+                ("--name-prefix", args.name_prefix.is_some()),
+                ("--force", args.force),
+            ];
             if let Some((option, _)) = only_for_sites.into_iter().find(|(_, given)| *given) {
                 return Err(exit::usage(format!("{option} is for folders of plain files: write site:{place}")));
             }
@@ -191,17 +195,23 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
             args.site.refuse_for(&place.to_string())?;
             tree::publish(&args, &place, global, output).await
         }
-        Destination::Ipfs(address) => to_ipfs(args, ipfs::Place::Node(address.as_ref()), global, output).await,
-        Destination::Car(file) => to_ipfs(args, ipfs::Place::Car(&file), global, output).await,
+        Destination::Ipfs(_) | Destination::Car(_) if only_for_trees().is_some() => {
+            let option = only_for_trees().unwrap_or_default();
+            Err(exit::usage(format!(
+                "{option} has no meaning for IPFS, where each state of the tree has a name of its own"
+            )))
+        }
+        Destination::Ipfs(address) => to_ipfs(&args, ipfs::Place::Node(address.as_ref()), global, output).await,
+        Destination::Car(file) => to_ipfs(&args, ipfs::Place::Car(&file), global, output).await,
     }
 }
 
-async fn to_ipfs(args: Publish, to: ipfs::Place<'_>, global: &Global, output: &Output) -> anyhow::Result<()> {
-    if args.host.is_some() || args.edge {
-        return Err(exit::usage("--host and --edge are for site:DIR"));
+async fn to_ipfs(args: &Publish, to: ipfs::Place<'_>, global: &Global, output: &Output) -> anyhow::Result<()> {
+    if args.host.is_some() || args.edge || args.force {
+        return Err(exit::usage("--host, --edge and --force are for site:DIR"));
     }
     args.site.refuse_for("IPFS")?;
-    ipfs::run(&args.ipfs, args.dry_run, args.registry.tls(), args.name_prefix, to, global, output).await
+    ipfs::run(args, to, global, output).await
 }
 
 #[cfg(test)]

@@ -31,7 +31,6 @@ impl Host for R2 {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        plain::refuse_for(NAME, site)?;
         if site.form != Form::Site {
             return Err(Unsupported::Form { host: NAME, form: site.form });
         }

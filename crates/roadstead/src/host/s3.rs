@@ -6,7 +6,6 @@
 use serde_json::json;
 
 use super::bucket;
-use super::plain;
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::Site;
 

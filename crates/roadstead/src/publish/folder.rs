@@ -175,7 +175,7 @@ impl PlainFolder {
                 ready.append(indexes);
             }
             for Waiting(file, manifest) in &ready {
-                let path = Path::new(options.public).join(place(file, options));
+                let path = Path::new(options.public).join(place(file, options.name_prefix));
                 self.put_bytes(&path, manifest.bytes(), published)?;
             }
         }

@@ -30,7 +30,7 @@ pub use self::kubo::{ApiAddress, ApiAddressError, Kubo, KuboError, Pin, RemotePi
 use self::pipeline::WAITING;
 use crate::oci::{Digest, Repository};
 use crate::store::StoreError;
-use crate::tree::{Tree, TreeError};
+use crate::tree::{Private, Tree, TreeError};
 
 /// What settles the CID of a directory, beside what is in it. The names are those of IPIP-499, which Kubo knows as profiles of
 /// its configuration.
@@ -148,6 +148,8 @@ pub struct IpfsSite {
     pub profile: Profile,
     /// Put in front of every repository's name.
     pub name_prefix: Option<Repository>,
+    /// Repositories that are left out.
+    pub without: Private,
 }
 
 /// What a site came to.

@@ -19,7 +19,9 @@ use super::plan::{self, Facts, Needs, Shares, Step, Work};
 use crate::image::{BlobOutcome, Event, Events, PutError, RepositorySource, Source as _};
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
 use crate::store::Md5;
-use crate::tree::{Holding, Pattern, Private, Publishing, Surveyed, Tree, TreeError, TreeSource, list_of_repositories, place};
+use crate::tree::{
+    Holding, Pattern, Private, Publishing, Surveyed, Tree, TreeError, TreeSource, list_of_repositories, place,
+};
 
 /// How many repositories are written together.
 const REPOSITORIES_AT_ONCE: usize = 256;

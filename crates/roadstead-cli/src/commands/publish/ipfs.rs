@@ -8,15 +8,14 @@ use roadstead::http::ClientOptions;
 use roadstead::oci::{Reference, Registry, Repository};
 use roadstead::publish::ipfs::{ApiAddress, Gathered, IpfsError, IpfsSite, Kubo, Pin, Profile, RemotePin, Sent};
 use roadstead::site::Survey;
-use roadstead::tree::Tree;
+use roadstead::tree::{Private, Tree};
 
-use super::ATTEMPTS;
+use super::{ATTEMPTS, Publish};
 use crate::args::{Global, Printed};
 use crate::environment::Environment;
 use crate::exit;
 use crate::output::progress::Meter;
 use crate::output::{Output, size};
-use crate::registry_args::TlsArgs;
 
 /// What a tree becomes in IPFS.
 #[derive(Debug, clap::Args)]
@@ -112,21 +111,17 @@ struct Report {
     upstream: String,
 }
 
-pub(super) async fn run(
-    args: &IpfsArgs,
-    dry_run: bool,
-    tls: &TlsArgs,
-    name_prefix: Option<Repository>,
-    to: Place<'_>,
-    global: &Global,
-    output: &Output,
-) -> anyhow::Result<()> {
+pub(super) async fn run(typed: &Publish, to: Place<'_>, global: &Global, output: &Output) -> anyhow::Result<()> {
+    let (args, dry_run, name_prefix) = (&typed.ipfs, typed.dry_run, typed.name_prefix.clone());
     let node = match &to {
         Place::Car(_) if args.mfs.is_some() || args.unpin_old || args.remote_pin.is_some() => {
             return Err(exit::usage("--mfs, --unpin-old and --remote-pin are for a node: ipfs:"));
         }
         Place::Node(address) if !dry_run => {
-            let node = Kubo::new(tls.options(ClientOptions::default())?, address.cloned().map_or_else(node_at, Ok)?)?;
+            let node = Kubo::new(
+                typed.registry.tls().options(ClientOptions::default())?,
+                address.cloned().map_or_else(node_at, Ok)?,
+            )?;
             // Before anything is read that may take long.
             node.version().await?;
             Some(node)
@@ -134,11 +129,17 @@ pub(super) async fn run(
         _ => None,
     };
     let tree = crate::commands::open(global).await?;
-    let site = IpfsSite { tree: tree.clone(), profile: args.cid_profile, name_prefix };
+    let without = typed.private.check(&tree, "IPFS").await?;
+    let site = IpfsSite { tree: tree.clone(), profile: args.cid_profile, name_prefix, without: without.clone() };
     let meter = Meter::new(output);
     let seen = |bytes| meter.add(bytes);
-    let mut steady =
-        Steady { tree: &tree, place: global.tree.to_string(), before: Survey::of(&tree).await?, attempts: 0 };
+    let mut steady = Steady {
+        tree: &tree,
+        without: &without,
+        place: global.tree.to_string(),
+        before: Survey::without(&tree, &without).await?,
+        attempts: 0,
+    };
     let (mut sent, mut remote_pin) = (None, None);
     let gathered = match (&to, &node) {
         (Place::Car(path), _) if !dry_run => site.write_car(path, &seen, async || steady.is_settled().await).await?,
@@ -222,6 +223,7 @@ async fn send(
 /// Whether a tree is still what it was.
 struct Steady<'a> {
     tree: &'a Tree,
+    without: &'a Private,
     place: String,
     before: Survey,
     attempts: u32,
@@ -230,7 +232,7 @@ struct Steady<'a> {
 impl Steady<'_> {
     /// Whether it has stayed the same since it was last looked at.
     async fn is_settled(&mut self) -> anyhow::Result<bool> {
-        let now = Survey::of(self.tree).await?;
+        let now = Survey::without(self.tree, self.without).await?;
         if now == self.before {
             return Ok(true);
         }

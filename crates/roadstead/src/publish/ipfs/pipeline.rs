@@ -167,7 +167,7 @@ impl Reader<'_> {
         let tree = &self.site.tree;
         let passed_through = self.passed_through().await?;
         let mut last: Option<Repository> = None;
-        let mut shown = tree.shown();
+        let mut shown = tree.shown_without(&self.site.without);
         while let Some((file, _)) = shown.try_next().await? {
             let repository = match &file {
                 Shown::Manifest(repository, ..) | Shown::Blob(repository, _) => Some(repository),
@@ -233,7 +233,11 @@ impl Reader<'_> {
             }
             Shown::Referrers(..) | Shown::TagsList(_) | Shown::Catalog => {
                 let key = file.key(tree);
-                let Some(object) = tree.store().get(&key, None).await? else { return Ok(()) };
+                let found = match file {
+                    Shown::Catalog => tree.catalog_without(&self.site.without).await?,
+                    _ => tree.store().get(&key, None).await?,
+                };
+                let Some(object) = found else { return Ok(()) };
                 let mut bytes = object.body.into_bytes(MAX_LIST, &key).await?;
                 if let Some(prefix) = &self.site.name_prefix {
                     bytes = prefixed(file, &bytes, prefix).map_err(|source| TreeError::DamagedList { key, source })?;
