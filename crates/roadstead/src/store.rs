@@ -443,6 +443,15 @@ pub trait Store: Send + Sync {
     /// If the store can't be written.
     async fn delete(&self, key: &Key) -> Result<bool, StoreError>;
 
+    /// Makes the object or link under `key`, if there is one, as [old](Self::modified) as if it had been written now.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn renew(&self, _key: &Key) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// The objects whose keys are `prefix`, a slash, and one more component, and the prefixes of those with more. In no
     /// promised order; objects that come and go meanwhile may or may not show.
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>>;
@@ -512,6 +521,16 @@ pub trait Upload: Send {
     ///
     /// If bytes can't be written.
     async fn digest(&mut self) -> Result<(Digest, u64), StoreError>;
+
+    /// The digest of all bytes written to this upload, by another algorithm than its hasher's; `None` if the store can't read
+    /// them again.
+    ///
+    /// # Errors
+    ///
+    /// If bytes can't be written or read.
+    async fn digest_by(&mut self, _algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
+        Ok(None)
+    }
 
     /// Makes it the object under `key`, replacing what was there. It may stay invisible until the next [`Store::publish`], so
     /// that no power cut can leave a name without its bytes.

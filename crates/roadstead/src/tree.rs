@@ -57,6 +57,7 @@ pub use pattern::{Pattern, PatternError};
 pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use shown::Shown;
+pub use sink::Lack;
 pub use source::TreeSource;
 pub use summary::Summary;
 pub use usage::{RepositoryUsage, Usage};

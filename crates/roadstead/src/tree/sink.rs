@@ -1,5 +1,7 @@
 //! Writing: a level is written, made durable, and only then named by the next one.
 
+mod push;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +14,8 @@ use super::{Tree, TreeError, blob_headers, keys, manifest_headers};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
 use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, StoreError, Upload};
+
+pub use push::Lack;
 
 /// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
 pub(super) const WRITERS: &str = "writers";
@@ -33,14 +37,7 @@ impl Sink for Tree {
         let lock = self.0.store.lock(WRITERS, LockMode::Shared).await;
         let lock = lock.map_err(|e| SinkError::new(&self.0.store.describe(), e))?;
         self.refuse_collision(name).await.map_err(failed)?;
-        Ok(Box::new(TreeSink {
-            tree: self.clone(),
-            repository: name.clone(),
-            queue: Mutex::default(),
-            committing: tokio::sync::Mutex::default(),
-            walked: Walked::default(),
-            _writing: lock,
-        }))
+        Ok(Box::new(TreeSink::new(self.clone(), name.clone(), lock)))
     }
 }
 
@@ -208,6 +205,11 @@ struct TreeSink {
 }
 
 impl TreeSink {
+    fn new(tree: Tree, repository: Repository, writing: LockGuard) -> Self {
+        let (queue, committing, walked) = (Mutex::default(), tokio::sync::Mutex::default(), Walked::default());
+        Self { tree, repository, queue, committing, walked, _writing: writing }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -263,15 +265,18 @@ impl TreeSink {
 
     /// Makes a blob that was judged good the content of its digest.
     async fn keep(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), SinkError> {
-        let finished = upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await;
-        finished.map_err(|e| self.failed(TreeError::Store(e)))?;
+        self.keep_now(upload, digest, size).await.map_err(|e| self.failed(e))
+    }
+
+    async fn keep_now(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), TreeError> {
+        upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await?;
         match self.tree.0.store.naming() {
             Naming::Links => {
                 self.tree.0.unsynced.held().insert(digest, size);
                 self.queue().blobs.insert(digest);
                 Ok(())
             }
-            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await.map_err(|e| self.failed(e)),
+            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await,
         }
     }
 
