@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::Repository;
-use roadstead::server::{Limits, Origin, ServeOptions, Server};
+use roadstead::server::{Limits, Origin, PushOptions, ServeOptions, Server};
 
 use crate::args::Global;
 use crate::exit;
@@ -37,6 +37,31 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
+    /// Let clients push into the tree, which has to be a folder. There are no users yet, so this needs --anonymous-push
+    #[arg(long, conflicts_with = "upstream", help_heading = "Options for pushes")]
+    push: bool,
+
+    /// Let everybody push who reaches the server, which must listen on this machine's own addresses (127.0.0.1, [::1]) alone
+    #[arg(long, requires = "push", help_heading = "Options for pushes")]
+    anonymous_push: bool,
+
+    /// Let everybody push from everywhere, with --anonymous-push. Whoever reaches the address can replace every image
+    #[arg(long, requires = "anonymous_push", help_heading = "Options for pushes")]
+    insecure_anywhere: bool,
+
+    /// Let whoever may push also delete tags, manifests and blobs
+    #[arg(long, requires = "push", help_heading = "Options for pushes")]
+    allow_delete: bool,
+
+    /// Give an upload up that nobody went on with for this long, in minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, requires = "push", help_heading = "Options for pushes")]
+    upload_ttl: u64,
+
+    /// Requests that bring content at a time; more are told to come again
+    #[arg(long, value_name = "N", default_value_t = PushOptions::default().max_running, requires = "push",
+        help_heading = "Options for pushes")]
+    max_pushes: usize,
+
     #[command(flatten, next_help_heading = "Options for --upstream")]
     tls: TlsArgs,
 }
@@ -50,10 +75,41 @@ const RETRY: RetryPolicy = RetryPolicy {
 };
 
 impl Serve {
+    /// What may be pushed, and whether that is safe.
+    fn pushing(&self) -> anyhow::Result<Option<PushOptions>> {
+        if !self.push {
+            return Ok(None);
+        }
+        if !self.anonymous_push {
+            return Err(exit::usage(
+                "--push without users takes pushes from nobody: add --anonymous-push to take them from everybody on this machine",
+            ));
+        }
+        if let Some(address) = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
+            && !self.insecure_anywhere
+        {
+            return Err(exit::usage(format!(
+                "--anonymous-push on {address} would let whoever reaches it replace every image: listen on 127.0.0.1, or add \
+                 --insecure-anywhere"
+            )));
+        }
+        Ok(Some(PushOptions {
+            delete: self.allow_delete,
+            upload_ttl: Duration::from_secs(self.upload_ttl.saturating_mul(60)),
+            max_running: self.max_pushes,
+            ..PushOptions::default()
+        }))
+    }
+
     /// What is answered from, and what people call it.
     async fn origin(&self, global: &Global) -> anyhow::Result<(Origin, String)> {
         let Some(url) = &self.upstream else {
-            return Ok((super::open(global).await?.into(), global.tree.to_string()));
+            let tree = if self.push {
+                super::create_tree(&global.tree, &global.bucket, false).await?
+            } else {
+                super::open(global).await?
+            };
+            return Ok((tree.into(), global.tree.to_string()));
         };
         // Read here, since the command line's own parser would show a password in it.
         let url: BaseUrl = url.parse().map_err(|error: BaseUrlError| exit::usage(error.to_string()))?;
@@ -88,6 +144,7 @@ fn raise_descriptors() {
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
     raise_descriptors();
+    let push = args.pushing()?;
     let (origin, place) = args.origin(global).await?;
     let limits = Limits { connections: args.max_connections, ..Limits::default() };
     let options = ServeOptions {
@@ -95,6 +152,7 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         name_prefix: args.name_prefix,
         cors: args.cors,
         limits,
+        push,
         ..ServeOptions::default()
     };
     let server = Server::bind(origin, options).await?;
