@@ -1,0 +1,7 @@
+//! The distribution specification, a case for each thing that a registry must do when it is pushed to, over every store that
+//! can be pushed to. Each case names its section. Requests are written byte by byte, so that no client corrects them.
+
+mod content_management;
+mod push;
+mod smuggling;
+mod support;
