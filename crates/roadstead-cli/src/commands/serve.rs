@@ -9,6 +9,7 @@ use roadstead::oci::Repository;
 use roadstead::server::{Limits, Origin, PushOptions, ServeOptions, Server};
 
 use crate::args::Global;
+use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::Output;
 use crate::registry_args::TlsArgs;
@@ -76,9 +77,14 @@ const RETRY: RetryPolicy = RetryPolicy {
 
 impl Serve {
     /// What may be pushed, and whether that is safe.
-    fn pushing(&self) -> anyhow::Result<Option<PushOptions>> {
+    fn pushing(&self, tree: &TreePlace) -> anyhow::Result<Option<PushOptions>> {
         if !self.push {
             return Ok(None);
+        }
+        if let TreePlace::Bucket(_) = tree {
+            return Err(exit::usage(format!(
+                "{tree} can't be pushed to: only a folder has the locks that pushes need"
+            )));
         }
         if !self.anonymous_push {
             return Err(exit::usage(
@@ -144,7 +150,7 @@ fn raise_descriptors() {
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
     raise_descriptors();
-    let push = args.pushing()?;
+    let push = args.pushing(&global.tree)?;
     let (origin, place) = args.origin(global).await?;
     let limits = Limits { connections: args.max_connections, ..Limits::default() };
     let options = ServeOptions {

@@ -158,7 +158,8 @@ impl Inner {
 
     async fn act(&self, request: &Request, content: &mut Content) -> Result<Response, Problem> {
         let target = self.target(&request.path)?;
-        let running = self.running.try_acquire().map_err(|_| Problem::busy("as many requests as there may be are running"));
+        let running =
+            self.running.try_acquire().map_err(|_| Problem::busy("as many requests as there may be are running"));
         let _running = running?;
         let query = request.query.as_deref();
         match (&request.method, &target) {
@@ -322,7 +323,10 @@ impl Inner {
                 return Err(Problem::new(ErrorCode::BlobUploadInvalid, what).out_of_order(position));
             }
             if request.content_length.is_some_and(|length| length != (last - first).saturating_add(1)) {
-                return Err(Problem::new(ErrorCode::SizeInvalid, "Content-Range and Content-Length contradict each other"));
+                return Err(Problem::new(
+                    ErrorCode::SizeInvalid,
+                    "Content-Range and Content-Length contradict each other",
+                ));
             }
         }
         self.check_length(request, offset)
@@ -411,7 +415,10 @@ impl Inner {
         if let Reference::Digest(expected) = reference
             && digest != *expected
         {
-            return Err(Problem::new(ErrorCode::DigestInvalid, format!("the manifest is {digest}, expected {expected}")));
+            return Err(Problem::new(
+                ErrorCode::DigestInvalid,
+                format!("the manifest is {digest}, expected {expected}"),
+            ));
         }
         let lack = self.tree.push_manifest(repository, &manifest, &tags).await?;
         match lack {

@@ -1,4 +1,4 @@
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use roadstead::oci::Algorithm;
 use roadstead::server::PushOptions;
@@ -46,20 +46,26 @@ fn nothing_is_deleted_unless_that_is_switched_on() {
     }
 }
 
-/// A blob that was pushed once, needed by nothing for days, and is pushed again survives a sweep until its manifest comes.
+/// A blob that was pushed once, and needed by nothing for days, outlives a sweep when it is pushed or mounted again.
 #[test]
 fn a_sweep_between_the_requests_of_a_push() {
-    for registry in Registry::each() {
-        let old = registry.blob("app", b"{}");
-        let manifest = registry.image("app", "");
-        // What would be old enough now isn't any more when it was pushed again.
-        let before = SystemTime::now();
-        registry.blob("app", b"{}");
-        registry.ask("POST", &format!("/v2/app/blobs/uploads/?mount={old}"), &[], b"").is(201);
-        registry.blob("app", b"layer");
-        let options =
-            PruneOptions { older_than: Duration::from_secs(1), ..PruneOptions::new(before + Duration::from_millis(999)) };
-        registry.runtime.block_on(registry.tree.prune(&options, &|_| {})).unwrap();
-        registry.put("app", "1", IMAGE, &manifest).is(201);
-    }
+    let registry = Registry::each().remove(0);
+    let manifest = registry.image("app", "");
+    let digests = [Algorithm::Sha256.digest(b"{}"), Algorithm::Sha256.digest(b"layer")];
+    let grow_old = |digest| {
+        use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, utimensat};
+        let path = registry.path().join(format!("v2/app/blobs/{digest}"));
+        let then = Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 };
+        let times = Timestamps { last_access: then, last_modification: then };
+        utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    };
+    digests.iter().for_each(grow_old);
+    let lost = registry.blob("app", b"lost");
+    grow_old(&lost);
+    registry.blob("app", b"{}");
+    registry.ask("POST", &format!("/v2/app/blobs/uploads/?mount={}", digests[1]), &[], b"").is(201);
+    let options = PruneOptions::new(SystemTime::now());
+    registry.runtime.block_on(registry.tree.prune(&options, &|_| {})).unwrap();
+    registry.ask("HEAD", &format!("/v2/app/blobs/{lost}"), &[], b"").is(404);
+    registry.put("app", "1", IMAGE, &manifest).is(201);
 }

@@ -17,7 +17,7 @@ pub(crate) struct Registry {
     address: SocketAddr,
     pub(crate) tree: Tree,
     pub(crate) runtime: tokio::runtime::Runtime,
-    _folder: Option<tempfile::TempDir>,
+    folder: Option<tempfile::TempDir>,
 }
 
 impl Registry {
@@ -31,7 +31,7 @@ impl Registry {
         });
         let address = server.local_addr();
         runtime.spawn(server.run(std::future::pending()));
-        Self { name, address, tree, runtime, _folder: folder }
+        Self { name, address, tree, runtime, folder }
     }
 
     /// One over each store.
@@ -46,11 +46,16 @@ impl Registry {
         ]
     }
 
+    /// Where the tree of the first one lies.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
     pub(crate) fn each() -> Vec<Self> {
         Self::each_with(&PushOptions { delete: true, ..PushOptions::default() })
     }
 
-    /// What comes back for these bytes until the server ends the connection, or has answered once if `once`.
+    /// What comes back for these bytes until the server ends the connection.
     pub(crate) fn raw(&self, request: &[u8]) -> String {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();

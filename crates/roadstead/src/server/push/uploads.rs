@@ -94,8 +94,8 @@ impl Uploads {
     pub(super) fn get(&self, id: &str, repository: &Repository) -> Result<Session, Problem> {
         let mut open = self.held();
         let session = open.get_mut(id).filter(|session| session.repository == *repository);
-        let session = session
-            .ok_or_else(|| Problem::new(ErrorCode::BlobUploadUnknown, format!("there is no upload {id:?}")))?;
+        let session =
+            session.ok_or_else(|| Problem::new(ErrorCode::BlobUploadUnknown, format!("there is no upload {id:?}")))?;
         session.touched = Instant::now();
         Ok(session.clone())
     }
