@@ -108,6 +108,7 @@ impl Problem {
     }
 
     /// The request's content broke off, or can't be read as HTTP.
+    #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
     pub(super) fn cut(error: Box<dyn Error + Send + Sync>) -> Self {
         Self::new(ErrorCode::BlobUploadInvalid, format!("the content broke off: {error}"))
     }

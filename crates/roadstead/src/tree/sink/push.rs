@@ -96,7 +96,7 @@ impl Tree {
             return Ok(Some(lack));
         }
         sink.put_manifest_now(manifest).await?;
-        if whole && manifest.manifests().first().is_some() {
+        if whole && !manifest.manifests().is_empty() {
             // An earlier record of what it lacks has no more to say.
             let key = keys::left_out(repository, manifest.digest());
             if self.0.store.head(&key).await?.is_some() {
