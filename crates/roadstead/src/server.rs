@@ -12,7 +12,7 @@
 //! So the code that is ours knows one narrow form of HTTP and refuses to guess about any other. Serving through hyper
 //! alone was the alternative; what it costs is in `ARCHITECTURE.md`.
 //!
-//! This module is read-only. Uploads and authentication, when they come, belong to the second transport.
+//! Pushes (`push`) come by the second transport, and only if [`ServeOptions::push`] lets them.
 
 mod cache;
 mod files;
@@ -21,6 +21,7 @@ mod http1;
 mod lists;
 mod origin;
 mod pull;
+mod push;
 mod range;
 mod rewind;
 mod upstream;
@@ -37,8 +38,11 @@ use tokio::task::JoinSet;
 
 pub use origin::Origin;
 pub use pull::{Body, Headers, Pull, Request, Response};
+pub use push::PushOptions;
 
+use self::push::Push;
 use crate::oci::Repository;
+use crate::store::Reach;
 
 /// What a client may take of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +106,8 @@ pub struct ServeOptions {
     pub limits: Limits,
     /// Which clients get blobs uncopied.
     pub sendfile: Sendfile,
+    /// What whoever reaches the server may push. `None` lets nobody.
+    pub push: Option<PushOptions>,
 }
 
 impl Default for ServeOptions {
@@ -112,6 +118,7 @@ impl Default for ServeOptions {
             cors: false,
             limits: Limits::default(),
             sendfile: Sendfile::default(),
+            push: None,
         }
     }
 }
@@ -132,12 +139,16 @@ pub enum ServeError {
     /// No address was given.
     #[error("no address to listen on")]
     Nowhere,
+    /// Pushes into what has no locks, or into what isn't ours.
+    #[error("{0} can't be pushed to: only a tree in a local directory has the locks that pushes need")]
+    NoPushes(String),
 }
 
 /// A server that listens, and answers as soon as it runs.
 pub struct Server {
     listeners: Vec<(TcpListener, SocketAddr)>,
     pull: Pull,
+    push: Option<Push>,
     limits: Limits,
     sendfile: Sendfile,
 }
@@ -147,9 +158,22 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServeError`] if there is no address, or one can't be listened on.
+    /// [`ServeError`] if there is no address, one can't be listened on, or the origin can't be pushed to.
     pub async fn bind(origin: impl Into<Origin>, options: ServeOptions) -> Result<Self, ServeError> {
-        let ServeOptions { listen, name_prefix, cors, limits, sendfile } = options;
+        let ServeOptions { listen, name_prefix, cors, limits, sendfile, push } = options;
+        let origin = origin.into();
+        let push = match (push, &origin) {
+            (None, _) => None,
+            (Some(options), Origin::Tree(tree) | Origin::WholeTree(tree))
+                if tree.store().reach() == Reach::Everybody =>
+            {
+                Some(Push::new(tree.clone(), name_prefix.clone(), options))
+            }
+            (Some(_), Origin::Tree(tree) | Origin::WholeTree(tree)) => {
+                return Err(ServeError::NoPushes(tree.store().describe()));
+            }
+            (Some(_), Origin::Upstream(_)) => return Err(ServeError::NoPushes("another host".to_owned())),
+        };
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
             let failed = |source| ServeError::Listen { address, source };
@@ -161,7 +185,7 @@ impl Server {
             return Err(ServeError::Nowhere);
         }
         let pull = Pull::new(origin, name_prefix, cors, limits.memory);
-        Ok(Self { listeners, pull, limits, sendfile })
+        Ok(Self { listeners, pull, push, limits, sendfile })
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -178,14 +202,26 @@ impl Server {
     /// Serves until `shutdown` is ready. Then no connection is taken, idle ones are closed, and running transfers may go
     /// on for [`Limits::stop_time`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, pull, limits, sendfile } = self;
-        let shared = Arc::new(Shared { pull, limits, sendfile, stop: Stop::default() });
+        let Self { listeners, pull, push, limits, sendfile } = self;
+        let shared = Arc::new(Shared { pull, push, limits, sendfile, stop: Stop::default() });
         let slots = Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let mut acceptors = JoinSet::new();
         for (listener, _) in listeners {
             acceptors.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&slots)));
         }
-        shutdown.await;
+        let expiring = async {
+            let mut every = tokio::time::interval(EXPIRY);
+            loop {
+                every.tick().await;
+                if let Some(push) = &shared.push {
+                    push.expire();
+                }
+            }
+        };
+        tokio::select! {
+            () = shutdown => {}
+            () = expiring => {}
+        }
         shared.stop.begin();
         let stop_time = shared.limits.stop_time;
         let finished = async { while acceptors.join_next().await.is_some() {} };
@@ -196,9 +232,13 @@ impl Server {
     }
 }
 
+/// How often uploads are looked at that may have lain still for too long.
+const EXPIRY: Duration = Duration::from_secs(30);
+
 /// What all connections share.
 struct Shared {
     pull: Pull,
+    push: Option<Push>,
     limits: Limits,
     sendfile: Sendfile,
     stop: Stop,

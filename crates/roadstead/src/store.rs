@@ -13,6 +13,7 @@
 //! A write that returned is visible at once, and durable after the next [`Store::sync`].
 
 pub mod bucket;
+mod error;
 mod key;
 pub mod local;
 pub mod memory;
@@ -31,6 +32,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 pub use bucket::BucketStore;
+pub use error::StoreError;
 pub use key::{Key, KeyError};
 pub use local::LocalStore;
 pub(crate) use local::open_regular;
@@ -445,6 +447,15 @@ pub trait Store: Send + Sync {
     /// If the store can't be written.
     async fn delete(&self, key: &Key) -> Result<bool, StoreError>;
 
+    /// Makes the object or link under `key`, if there is one, as [old](Self::modified) as if it had been written now.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn renew(&self, _key: &Key) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// The objects whose keys are `prefix`, a slash, and one more component, and the prefixes of those with more. In no
     /// promised order; objects that come and go meanwhile may or may not show.
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>>;
@@ -532,6 +543,16 @@ pub trait Upload: Send {
     /// If bytes can't be written.
     async fn digest(&mut self) -> Result<(Digest, u64), StoreError>;
 
+    /// The digest of all bytes written to this upload, by another algorithm than its hasher's; `None` if the store can't read
+    /// them again.
+    ///
+    /// # Errors
+    ///
+    /// If bytes can't be written or read.
+    async fn digest_by(&mut self, _algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
+        Ok(None)
+    }
+
     /// Makes it the object under `key`, replacing what was there. It may stay invisible until the next [`Store::publish`], so
     /// that no power cut can leave a name without its bytes.
     ///
@@ -539,71 +560,4 @@ pub trait Upload: Send {
     ///
     /// If the store can't be written.
     async fn finish(self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError>;
-}
-
-/// What a store couldn't do.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// Reading or writing an object failed.
-    #[error("{operation} {what} failed")]
-    Io {
-        /// What was tried: `reading`, `writing`, …
-        operation: &'static str,
-        /// The path or URL.
-        what: String,
-        /// Why.
-        #[source]
-        source: Box<dyn Error + Send + Sync>,
-    },
-    /// Two keys that can't both exist: one would have to be both a file and a folder.
-    #[error("{what} can't exist beside a key that it begins with, or that begins with it")]
-    Collision {
-        /// The path or URL.
-        what: String,
-    },
-    /// A link leads out of the store, or nowhere that a key can name.
-    #[error("{what} is a link to {target:?}, which is no place inside {store}")]
-    Escape {
-        /// The link.
-        what: String,
-        /// Where it leads.
-        target: String,
-        /// The store.
-        store: String,
-    },
-    /// The store can't make a write depend on what is there.
-    #[error(
-        "{what} {how} the conditions of writes (If-None-Match, If-Match), without which two writers would lose each other's tags"
-    )]
-    Unconditional {
-        /// The store.
-        what: String,
-        /// What it does with them: `ignores`, `does not know`.
-        how: &'static str,
-    },
-    /// The store can't hold a tree.
-    #[error("{what}: {problem}")]
-    Unsuitable {
-        /// The store.
-        what: String,
-        /// What it lacks, and the way out.
-        problem: String,
-    },
-}
-
-impl StoreError {
-    /// Whether the store exists, and doesn't let this user do that.
-    #[must_use]
-    pub fn is_permission_denied(&self) -> bool {
-        let Self::Io { source, .. } = self else { return false };
-        match (source.downcast_ref::<std::io::Error>(), source.downcast_ref::<bucket::BucketError>()) {
-            (Some(error), _) => error.kind() == std::io::ErrorKind::PermissionDenied,
-            // Other reasons have words of their own; answers to HEAD have no word at all.
-            (_, Some(bucket::BucketError::Refused { status, code, .. })) => {
-                *status == http::StatusCode::FORBIDDEN && matches!(code.as_str(), "AccessDenied" | "")
-            }
-            _ => false,
-        }
-    }
 }

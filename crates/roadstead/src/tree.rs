@@ -65,6 +65,7 @@ pub use private::Private;
 pub use prune::{GRACE, PruneOptions, Pruned, Pruning, Thinned};
 pub use remove::Removed;
 pub use shown::Shown;
+pub use sink::Lack;
 pub(crate) use sink::Publishing;
 pub use source::TreeSource;
 pub use summary::Summary;

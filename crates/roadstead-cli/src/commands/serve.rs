@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::Repository;
-use roadstead::server::{Limits, Origin, ServeOptions, Server};
+use roadstead::server::{Limits, Origin, PushOptions, ServeOptions, Server};
 
 use crate::args::Global;
+use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::Output;
 use crate::registry_args::TlsArgs;
@@ -38,6 +39,31 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
+    /// Let clients push into the tree, which has to be a folder. There are no users yet, so this needs --anonymous-push
+    #[arg(long, conflicts_with = "upstream", help_heading = "Options for pushes")]
+    push: bool,
+
+    /// Let everybody push who reaches the server, which must listen on this machine's own addresses (127.0.0.1, [::1]) alone
+    #[arg(long, requires = "push", help_heading = "Options for pushes")]
+    anonymous_push: bool,
+
+    /// Let everybody push from everywhere, with --anonymous-push. Whoever reaches the address can replace every image
+    #[arg(long, requires = "anonymous_push", help_heading = "Options for pushes")]
+    insecure_anywhere: bool,
+
+    /// Let whoever may push also delete tags, manifests and blobs
+    #[arg(long, requires = "push", help_heading = "Options for pushes")]
+    allow_delete: bool,
+
+    /// Give an upload up that nobody went on with for this long, in minutes
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, requires = "push", help_heading = "Options for pushes")]
+    upload_ttl: u64,
+
+    /// Requests that bring content at a time; more are told to come again
+    #[arg(long, value_name = "N", default_value_t = PushOptions::default().max_running, requires = "push",
+        help_heading = "Options for pushes")]
+    max_pushes: usize,
+
     #[command(flatten, next_help_heading = "Options for --upstream")]
     tls: TlsArgs,
 
@@ -54,14 +80,53 @@ const RETRY: RetryPolicy = RetryPolicy {
 };
 
 impl Serve {
+    /// What may be pushed, and whether that is safe.
+    fn pushing(&self, tree: &TreePlace) -> anyhow::Result<Option<PushOptions>> {
+        if !self.push {
+            return Ok(None);
+        }
+        if let TreePlace::Bucket(_) = tree {
+            return Err(exit::usage(format!(
+                "{tree} can't be pushed to: only a folder has the locks that pushes need"
+            )));
+        }
+        if !self.anonymous_push {
+            return Err(exit::usage(
+                "--push without users takes pushes from nobody: add --anonymous-push to take them from everybody on this machine",
+            ));
+        }
+        if let Some(address) = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
+            && !self.insecure_anywhere
+        {
+            return Err(exit::usage(format!(
+                "--anonymous-push on {address} would let whoever reaches it replace every image: listen on 127.0.0.1, or add \
+                 --insecure-anywhere"
+            )));
+        }
+        Ok(Some(PushOptions {
+            delete: self.allow_delete,
+            upload_ttl: Duration::from_secs(self.upload_ttl.saturating_mul(60)),
+            max_running: self.max_pushes,
+            ..PushOptions::default()
+        }))
+    }
+
     /// What is answered from, and what people call it.
     async fn origin(&self, global: &Global) -> anyhow::Result<(Origin, String)> {
         let Some(url) = &self.upstream else {
             if let Some(option) = self.tls.given() {
                 return Err(exit::usage(format!("{option} is about the host of --upstream, and none is named")));
             }
-            let tree = super::open(global).await?;
-            self.private.check(&tree, "this server").await?;
+            let tree = if self.push {
+                let tree = super::create_tree(&global.tree, &global.bucket, false).await?;
+                // Whoever may push may have a blob of any repository mounted into another.
+                self.private.check_all(&tree, "a server that takes pushes").await?;
+                tree
+            } else {
+                let tree = super::open(global).await?;
+                self.private.check(&tree, "this server").await?;
+                tree
+            };
             let origin = if self.private.authenticated { Origin::WholeTree(tree) } else { tree.into() };
             return Ok((origin, global.tree.to_string()));
         };
@@ -99,6 +164,7 @@ fn raise_descriptors() {
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
     raise_descriptors();
+    let push = args.pushing(&global.tree)?;
     let (origin, place) = args.origin(global).await?;
     let limits = Limits { connections: args.max_connections, ..Limits::default() };
     let options = ServeOptions {
@@ -106,6 +172,7 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         name_prefix: args.name_prefix,
         cors: args.cors,
         limits,
+        push,
         ..ServeOptions::default()
     };
     let server = Server::bind(origin, options).await?;

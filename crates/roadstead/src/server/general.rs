@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use http::header::{CONNECTION, CONTENT_LENGTH, DATE, HOST, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HOST, HeaderValue, TRANSFER_ENCODING,
+};
 use http::{StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Empty, Full, StreamBody};
+use http_body_util::{BodyExt as _, BodyStream, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -19,7 +21,7 @@ use tokio::net::TcpStream;
 
 use super::pull::{Body, Headers, Request, Response};
 use super::rewind::Rewind;
-use super::{MAX_HEAD, MAX_HEADERS, Shared, files};
+use super::{MAX_HEAD, MAX_HEADERS, Shared, files, push};
 use crate::site::BAD_REQUEST;
 
 type Content = UnsyncBoxBody<Bytes, io::Error>;
@@ -68,18 +70,49 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
     }
     let path = if unclear { "" } else { head.uri.path() };
     let request = Request { method: &head.method, path, query: head.uri.query(), headers };
-    let response = shared.pull.answer(&request).await;
+    let response = match shared.push.as_ref().filter(|push| push.takes(&head.method, path)) {
+        Some(push) => push.answer(pushed(&head), receive(content)).await,
+        None => {
+            // Content that nobody reads must not be taken for the next request; hyper closes where it hasn't been read.
+            drop(content);
+            shared.pull.answer(&request).await
+        }
+    };
     let mut log = super::http1::Log::new(&request, &response);
     log.version = head.version;
     log.write();
     let bad = response.status == BAD_REQUEST.status;
     let mut response = convert(response);
-    // Content that nobody reads must not be taken for the next request; hyper closes where it hasn't been read.
-    drop(content);
-    if bad && head.version < Version::HTTP_2 {
+    // What has both lengths ends where Transfer-Encoding says, and the parser tells nobody of the other one. Whoever passed it on
+    // may have gone by that, so the connection ends with it (RFC 9112, section 6.3).
+    let in_chunks = head.headers.contains_key(TRANSFER_ENCODING);
+    if (bad || in_chunks) && head.version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// A request as pushes know it.
+fn pushed(head: &http::request::Parts) -> push::Request {
+    let text = |name| head.headers.get(name).and_then(|value: &HeaderValue| Some(value.to_str().ok()?.to_owned()));
+    push::Request {
+        method: head.method.clone(),
+        path: head.uri.path().to_owned(),
+        query: head.uri.query().map(str::to_owned),
+        content_type: text(CONTENT_TYPE),
+        content_range: text(CONTENT_RANGE),
+        content_length: text(CONTENT_LENGTH).and_then(|length| length.parse().ok()),
+    }
+}
+
+/// The content of a request, as it comes. Its first piece is asked for, with `100 Continue` if the client waits for that, only
+/// when somebody wants to have it.
+fn receive(content: Incoming) -> push::Content {
+    let data = |frame: Result<Frame<Bytes>, hyper::Error>| async move {
+        // Trailers say nothing here.
+        frame.map_err(Into::into).map(|frame| frame.into_data().ok()).transpose()
+    };
+    futures::StreamExt::boxed(BodyStream::new(content).filter_map(data))
 }
 
 fn convert(response: Response) -> http::Response<Content> {

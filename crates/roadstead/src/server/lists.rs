@@ -167,11 +167,16 @@ impl Page {
 }
 
 /// The first value of a parameter, decoded.
-fn value(query: Option<&str>, name: &str) -> Option<String> {
-    let pairs = query?.split('&').filter_map(|pair| pair.split_once('='));
-    let raw = pairs.into_iter().find(|(key, _)| *key == name)?.1;
+pub(super) fn value(query: Option<&str>, name: &str) -> Option<String> {
+    values(query, name).next()?
+}
+
+/// All values of a parameter, decoded; `None` for what can't be.
+pub(super) fn values<'a>(query: Option<&'a str>, name: &'a str) -> impl Iterator<Item = Option<String>> + 'a {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     // A query's values are escaped as paths are; the slash only makes it one.
-    crate::site::decode(&format!("/{raw}")).ok().map(|decoded| decoded[1..].to_owned())
+    let decode = |raw| crate::site::decode(&format!("/{raw}")).ok().map(|decoded| decoded[1..].to_owned());
+    pairs.filter(move |(key, _)| *key == name).map(move |(_, raw)| decode(raw))
 }
 
 /// The type of artifact that a query for referrers asks for.

@@ -417,6 +417,17 @@ impl Store for LocalStore {
         self.delete_now(key)
     }
 
+    async fn renew(&self, key: &Key) -> Result<(), StoreError> {
+        use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+        let path = self.path(key);
+        let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        let times = Timestamps { last_access: now, last_modification: now };
+        match utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => Ok(()),
+            other => other.map_err(|e| failed("writing", &path, e.into())),
+        }
+    }
+
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
         let (folder, prefix) = (self.path(prefix), prefix.clone());
         list::entries(folder, move |name, is_folder| {

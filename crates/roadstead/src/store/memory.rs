@@ -15,7 +15,7 @@ use super::{
     Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Md5, Named, Naming, Object, Store, StoreError,
     Upload, Version, Written,
 };
-use crate::oci::{Digest, Hasher};
+use crate::oci::{Algorithm, Digest, Hasher};
 
 /// What is under a key.
 #[derive(Clone)]
@@ -192,6 +192,13 @@ impl Store for MemoryStore {
         Ok(contents.objects.remove(key).is_some())
     }
 
+    async fn renew(&self, key: &Key) -> Result<(), StoreError> {
+        if let Some(written) = held(&self.0.contents).written.get_mut(key) {
+            *written = SystemTime::now();
+        }
+        Ok(())
+    }
+
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
         let inside = format!("{prefix}/");
         let contents = held(&self.0.contents);
@@ -248,6 +255,10 @@ impl Upload for MemoryUpload {
 
     async fn digest(&mut self) -> Result<(Digest, u64), StoreError> {
         Ok((self.hasher.clone().finish(), self.bytes.len() as u64))
+    }
+
+    async fn digest_by(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
+        Ok(Some(algorithm.digest(&self.bytes)))
     }
 
     async fn finish(self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError> {

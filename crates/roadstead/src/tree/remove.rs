@@ -216,7 +216,15 @@ impl Tree {
         } else {
             graph.blobs_only_of(&doomed.manifests)
         };
-        let Released { mut contents, mut bytes } = self.remove_names(repository, graph, &doomed).await?;
+        let released = self.remove_names(repository, graph, &doomed).await?;
+        let bytes = self.remove_bytes(repository, released).await?;
+        let Doomed { tags, manifests, .. } = doomed;
+        Ok(Removed { tags: tags.into_iter().collect(), manifests: manifests.into_iter().collect(), bytes })
+    }
+
+    /// Removes of what a repository named the bytes that no repository names then. Whoever calls is [alone](Self::alone).
+    async fn remove_bytes(&self, repository: &Repository, released: Released) -> Result<u64, TreeError> {
+        let Released { mut contents, mut bytes } = released;
         if self.0.store.naming() == Naming::Links {
             self.retain_unnamed(Some(repository), &mut contents).await?;
             for content in contents.values() {
@@ -224,8 +232,82 @@ impl Tree {
                 self.0.store.delete(content).await?;
             }
         }
-        let Doomed { tags, manifests, .. } = doomed;
-        Ok(Removed { tags: tags.into_iter().collect(), manifests: manifests.into_iter().collect(), bytes })
+        Ok(bytes)
+    }
+
+    /// Removes a tag and nothing else, as the distribution API does it: the manifest stays under its digest.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Unknown`] if there is no such tag, [`TreeError::Unlocked`] if the store can't keep writers away.
+    pub async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), TreeError> {
+        let _alone = self.alone().await?;
+        let store = &self.0.store;
+        let mut tags = self.read_tags(repository).await?;
+        if !tags.remove(tag) {
+            return Err(TreeError::Unknown(display(repository, Some(&Reference::Tag(tag.clone())))));
+        }
+        self.write_list(repository, &tags).await?;
+        store.sync().await?;
+        store.delete(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
+        Ok(store.sync().await?)
+    }
+
+    /// Removes a manifest and the tags that name it, as the distribution API does it: what it needs stays, for
+    /// [`prune`](Self::prune) to find. Indexes that name it have a record then that they lack it on purpose.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Unknown`] if there is no such manifest, [`TreeError::Unlocked`] if the store can't keep writers away.
+    pub async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
+        let _alone = self.alone().await?;
+        let mut graph = self.graph(repository).await?;
+        if !graph.manifests.contains_key(digest) {
+            return Err(TreeError::Unknown(display(repository, Some(&Reference::Digest(*digest)))));
+        }
+        let damage = std::mem::take(&mut graph.damage);
+        if let Some((_, error)) = damage.into_iter().find(|(damaged, _)| damaged != digest) {
+            return Err(error);
+        }
+        for index in graph.parents(digest) {
+            let mut absent = self.left_out(repository, index).await?;
+            if absent.insert(*digest) {
+                self.put_left_out(&keys::left_out(repository, index), &absent).await?;
+            }
+        }
+        let tags = graph.tagged(digest).iter().cloned().collect();
+        let mut doomed = Doomed { tags, manifests: BTreeSet::from([*digest]), ..Doomed::default() };
+        doomed.manifests.extend(graph.superseded_by(&doomed));
+        let released = self.remove_names(repository, &graph, &doomed).await?;
+        self.remove_bytes(repository, released).await?;
+        Ok(self.0.store.sync().await?)
+    }
+
+    /// Removes a blob of a repository that none of its manifests needs.
+    ///
+    /// # Errors
+    ///
+    /// [`TreeError::Unknown`] if there is no such blob, [`TreeError::Needed`] if a manifest needs it, [`TreeError::Unlocked`] if
+    /// the store can't keep writers away.
+    pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
+        let _alone = self.alone().await?;
+        if self.0.store.head(&keys::blob(repository, digest)).await?.is_none() {
+            return Err(TreeError::Unknown(display(repository, Some(&Reference::Digest(*digest)))));
+        }
+        let mut graph = self.graph(repository).await?;
+        // What is damaged may need anything.
+        if let Some((_, error)) = graph.damage.pop() {
+            return Err(error);
+        }
+        let needs = |manifest: &&Digest| graph.needs(manifest).is_some_and(|needs| needs.blobs.contains(digest));
+        if let Some(manifest) = graph.manifests.keys().find(needs) {
+            let what = display(repository, Some(&Reference::Digest(*digest)));
+            return Err(TreeError::Needed { what, needed_by: format!("manifest {manifest}") });
+        }
+        let mut released = Released::default();
+        self.remove_blob_names(repository, &BTreeSet::from([*digest]), &mut released).await?;
+        self.remove_bytes(repository, released).await?;
+        Ok(self.0.store.sync().await?)
     }
 
     /// The blobs that a repository names.

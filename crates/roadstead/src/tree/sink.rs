@@ -1,6 +1,7 @@
 //! Writing: a level is written, made durable, and only then named by the next one.
 
 mod publishing;
+mod push;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -16,6 +17,7 @@ use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaTy
 use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, StoreError, Upload};
 
 pub(crate) use publishing::Publishing;
+pub use push::Lack;
 
 /// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
 pub(super) const WRITERS: &str = "writers";
@@ -39,18 +41,9 @@ impl Sink for Tree {
 
 impl Tree {
     async fn open_sink(&self, name: &Repository) -> Result<TreeSink, SinkError> {
-        let failed = |e: TreeError| SinkError::new(&format!("{name} in {}", self.0.store.describe()), e);
-        let lock = self.0.store.lock(WRITERS, LockMode::Shared).await;
-        let lock = lock.map_err(|e| SinkError::new(&self.0.store.describe(), e))?;
-        self.refuse_collision(name).await.map_err(failed)?;
-        Ok(TreeSink {
-            tree: self.clone(),
-            repository: name.clone(),
-            queue: Mutex::default(),
-            committing: tokio::sync::Mutex::default(),
-            walked: Walked::default(),
-            _writing: lock,
-        })
+        self.open_repository(name)
+            .await
+            .map_err(|e| SinkError::new(&format!("{name} in {}", self.0.store.describe()), e))
     }
 
     /// Keeps every writer away, for whoever deletes what a writer may rely on before it has a name.
@@ -216,6 +209,11 @@ struct TreeSink {
 }
 
 impl TreeSink {
+    fn new(tree: Tree, repository: Repository, writing: LockGuard) -> Self {
+        let (queue, committing, walked) = (Mutex::default(), tokio::sync::Mutex::default(), Walked::default());
+        Self { tree, repository, queue, committing, walked, _writing: writing }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -271,15 +269,18 @@ impl TreeSink {
 
     /// Makes a blob that was judged good the content of its digest.
     async fn keep(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), SinkError> {
-        let finished = upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await;
-        finished.map_err(|e| self.failed(TreeError::Store(e)))?;
+        self.keep_now(upload, digest, size).await.map_err(|e| self.failed(e))
+    }
+
+    async fn keep_now(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), TreeError> {
+        upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await?;
         match self.tree.0.store.naming() {
             Naming::Links => {
                 self.tree.0.unsynced.held().insert(digest, size);
                 self.queue().blobs.insert(digest);
                 Ok(())
             }
-            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await.map_err(|e| self.failed(e)),
+            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await,
         }
     }
 

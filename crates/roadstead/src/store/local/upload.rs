@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::flush::Pending;
 use super::{Headers, Key, LocalStore, StoreError, Upload, failed};
-use crate::oci::{Digest, Hasher};
+use crate::oci::{Algorithm, Digest, Hasher};
 
 /// How many bytes go to the writing thread at once, or one piece if that is larger. Two such buffers are alive for each
 /// upload. Four times as much was a fifth slower on two processors, since what was received had left their caches before it was
@@ -124,6 +124,16 @@ impl Upload for LocalUpload {
         let (digest, written) = (writer.hasher.clone().finish(), writer.written);
         self.state = State::Idle(writer);
         Ok((digest, written))
+    }
+
+    async fn digest_by(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
+        self.digest().await?;
+        let writer = self.writer().await?;
+        let path = writer.temporary.0.clone();
+        let (end, what) = (writer.written, path.display().to_string());
+        self.state = State::Idle(writer);
+        let file = File::open(&path).map_err(|e| failed("reading", &path, e))?;
+        super::digest_range(file, 0..end, algorithm.hasher(), what, |_| {}).await.map(Some)
     }
 
     async fn finish(mut self: Box<Self>, key: &Key, _: &Headers) -> Result<(), StoreError> {

@@ -1,0 +1,486 @@
+//! The write side of the distribution API: from a request to what is done to the tree, and its answer.
+//!
+//! A push is a copy whose source is an HTTP client: what arrives is hashed while it is written where it will stay, gets its name
+//! only if its digest is right, and is acknowledged when it is durable and visible.
+//!
+//! Every request is answered by a task of its own, so that a client that goes away stops nothing halfway.
+//!
+//! Source: distribution specification, *Push* and *Content Management*.
+
+mod answer;
+mod uploads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::stream::BoxStream;
+use futures::{StreamExt as _, TryStreamExt as _};
+use http::header::{HeaderName, HeaderValue, LOCATION, RANGE};
+use http::{Method, StatusCode};
+use tokio::sync::Semaphore;
+
+use self::answer::{Problem, headers, success};
+use self::uploads::{Open, Uploads};
+use super::lists::{value, values};
+use super::pull::Response;
+use crate::oci::{
+    Algorithm, Digest, ErrorCode, MAX_BLOB_SIZE, MAX_MANIFEST_SIZE, Manifest, Reference, Repository, Tag,
+};
+use crate::site::{self, DOCKER_CONTENT_DIGEST, Path};
+use crate::store::Upload;
+use crate::tree::{Lack, Tree, TreeError};
+
+/// What clients may do, and take, when they push.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushOptions {
+    /// Whether tags, manifests and blobs may be deleted.
+    pub delete: bool,
+    /// How long an upload may lie still before it is given up.
+    pub upload_ttl: Duration,
+    /// How many requests may bring content at a time. Those beyond are told to come again.
+    pub max_running: usize,
+    /// How many uploads may be open at a time.
+    pub max_uploads: usize,
+}
+
+impl Default for PushOptions {
+    fn default() -> Self {
+        Self { delete: false, upload_ttl: Duration::from_hours(1), max_running: 512, max_uploads: 4096 }
+    }
+}
+
+/// The most tags that one request may name.
+const MAX_TAGS: usize = 64;
+
+/// How much of a refused request's content is read, so that the client gets to see the answer.
+const MAX_DRAIN: u64 = 8 << 20;
+
+const OCI_SUBJECT: HeaderName = HeaderName::from_static("oci-subject");
+const OCI_TAG: HeaderName = HeaderName::from_static("oci-tag");
+const UPLOAD_ID: HeaderName = HeaderName::from_static("docker-upload-uuid");
+
+/// The content of a request.
+pub(super) type Content = BoxStream<'static, Result<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
+/// A request, as far as a push depends on it.
+pub(super) struct Request {
+    pub(super) method: Method,
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) content_range: Option<String>,
+    pub(super) content_length: Option<u64>,
+}
+
+/// What a request is about.
+enum Target {
+    /// The uploads of a repository.
+    Uploads(Repository),
+    /// One of them.
+    Upload(Repository, String),
+    Manifest(Repository, Reference),
+    Blob(Repository, Digest),
+}
+
+/// Takes pushes into a tree. Clones share everything.
+#[derive(Clone)]
+pub(super) struct Push(Arc<Inner>);
+
+struct Inner {
+    tree: Tree,
+    name_prefix: Option<Repository>,
+    options: PushOptions,
+    uploads: Uploads,
+    running: Semaphore,
+}
+
+impl Push {
+    pub(super) fn new(tree: Tree, name_prefix: Option<Repository>, options: PushOptions) -> Self {
+        let uploads = Uploads::new(options.upload_ttl, options.max_uploads);
+        let running = Semaphore::new(options.max_running.min(Semaphore::MAX_PERMITS));
+        Self(Arc::new(Inner { tree, name_prefix, options, uploads, running }))
+    }
+
+    /// Gives up the uploads that have lain still for too long.
+    pub(super) fn expire(&self) {
+        self.0.uploads.expire();
+    }
+
+    /// Whether a request is one that this answers; what isn't is a pull's.
+    pub(super) fn takes(&self, method: &Method, path: &str) -> bool {
+        match *method {
+            Method::POST | Method::PUT | Method::PATCH | Method::DELETE => path.starts_with("/v2/"),
+            Method::GET => path.contains("/blobs/uploads/"),
+            _ => false,
+        }
+    }
+
+    /// The answer to a request. What goes wrong on the way is an answer, too.
+    pub(super) async fn answer(&self, request: Request, content: Content) -> Response {
+        let push = self.clone();
+        let task = tokio::spawn(async move {
+            let mut content = content;
+            let answered = push.0.answer(&request, &mut content).await;
+            answered.unwrap_or_else(|problem| {
+                if let Some(error) = &problem.cause {
+                    let cause: &(dyn std::error::Error + 'static) = &**error;
+                    tracing::error!(path = ?request.path, error = cause, "a push failed");
+                }
+                problem.response()
+            })
+        });
+        match task.await {
+            Ok(response) => response,
+            Err(error) => Problem::failed(error).response(),
+        }
+    }
+}
+
+/// Reads on, up to a limit, so that a client that sends before it listens gets the answer.
+async fn drain(content: &mut Content) {
+    let mut read = 0;
+    while read < MAX_DRAIN
+        && let Some(Ok(bytes)) = content.next().await
+    {
+        read += bytes.len() as u64;
+    }
+}
+
+impl Inner {
+    async fn answer(&self, request: &Request, content: &mut Content) -> Result<Response, Problem> {
+        let answered = self.act(request, content).await;
+        if answered.is_err() {
+            drain(content).await;
+        }
+        answered
+    }
+
+    async fn act(&self, request: &Request, content: &mut Content) -> Result<Response, Problem> {
+        let target = self.target(&request.path)?;
+        let running =
+            self.running.try_acquire().map_err(|_| Problem::busy("as many requests as there may be are running"));
+        let _running = running?;
+        let query = request.query.as_deref();
+        match (&request.method, &target) {
+            (&Method::POST, Target::Uploads(repository)) => self.begin(repository, query, request, content).await,
+            (&Method::GET, Target::Upload(repository, id)) => {
+                let upload = self.uploads.get(id, repository)?;
+                let open = upload.open().await?;
+                Ok(self.progress(StatusCode::NO_CONTENT, repository, id, open.offset))
+            }
+            (&Method::PATCH, Target::Upload(repository, id)) => {
+                let upload = self.uploads.get(id, repository)?;
+                let mut open = upload.open().await?;
+                self.check_range(request, repository, id, open.offset)?;
+                receive(&mut open, content).await?;
+                Ok(self.progress(StatusCode::ACCEPTED, repository, id, open.offset))
+            }
+            (&Method::PUT, Target::Upload(repository, id)) => {
+                let upload = self.uploads.get(id, repository)?;
+                let mut open = upload.open().await?;
+                let digest = digest_of(query, "digest")?;
+                let Some(digest) = digest else {
+                    return Err(Problem::new(ErrorCode::DigestInvalid, "the query lacks the digest of the blob"));
+                };
+                self.check_range(request, repository, id, open.offset)?;
+                receive(&mut open, content).await?;
+                let taken = open.take();
+                drop(open);
+                self.uploads.remove(id);
+                let (upload, size) = taken?;
+                self.finish(repository, upload, size, &digest).await
+            }
+            (&Method::DELETE, Target::Upload(repository, id)) => {
+                self.uploads.get(id, repository)?;
+                self.uploads.remove(id);
+                Ok(success(StatusCode::NO_CONTENT, Vec::new()))
+            }
+            (&Method::PUT, Target::Manifest(repository, reference)) => {
+                self.put_manifest(repository, reference, request, content).await
+            }
+            (&Method::DELETE, Target::Manifest(..) | Target::Blob(..)) => self.delete(&target).await,
+            _ => Err(Problem::not_allowed("no such request can be made of this")),
+        }
+    }
+
+    /// What a path is about.
+    fn target(&self, raw: &str) -> Result<Target, Problem> {
+        let path = site::decode(raw).map_err(|error| Problem::new(ErrorCode::NameInvalid, error.to_string()))?;
+        let prefix = self.name_prefix.as_ref();
+        if let Some((name, id)) = path.strip_prefix("/v2/").and_then(|path| path.rsplit_once("/blobs/uploads")) {
+            let id = id.strip_prefix('/').or(id.is_empty().then_some(""));
+            // The name is judged as that of a list, which says whether it has the prefix that every name has here.
+            let listed = Path::parse(&format!("/v2/{name}/tags/list"), prefix);
+            let (Some(id), Ok(listed)) = (id, listed) else {
+                return Err(Problem::new(ErrorCode::BlobUploadUnknown, "no such path"));
+            };
+            return match listed {
+                Path::TagsList(repository) if id.is_empty() => Ok(Target::Uploads(repository)),
+                Path::TagsList(repository) => Ok(Target::Upload(repository, id.to_owned())),
+                _ if name.parse::<Repository>().is_ok() => Err(Problem::outside(prefix)),
+                _ => Err(Problem::new(ErrorCode::NameInvalid, format!("{name:?} is no name of a repository"))),
+            };
+        }
+        match Path::parse(raw, prefix) {
+            Ok(Path::Manifest(repository, reference)) => Ok(Target::Manifest(repository, reference)),
+            Ok(Path::Blob(repository, digest)) => Ok(Target::Blob(repository, digest)),
+            Ok(Path::Missing(pattern)) => Err(match pattern {
+                site::PathPattern::NotAName => Problem::new(ErrorCode::NameInvalid, "no name of a repository"),
+                site::PathPattern::NotAReference => {
+                    Problem::new(ErrorCode::ManifestInvalid, "neither a tag nor a digest")
+                }
+                site::PathPattern::NotABlob => Problem::new(ErrorCode::DigestInvalid, "no digest"),
+                site::PathPattern::Unknown => Problem::not_allowed("no such path"),
+                _ => Problem::outside(prefix),
+            }),
+            _ => Err(Problem::not_allowed("no such request can be made of this")),
+        }
+    }
+
+    /// A repository's name as it appears outside.
+    fn shown(&self, repository: &Repository) -> String {
+        self.name_prefix.as_ref().map_or_else(|| repository.to_string(), |prefix| format!("{prefix}/{repository}"))
+    }
+
+    async fn begin(
+        &self,
+        repository: &Repository,
+        query: Option<&str>,
+        request: &Request,
+        content: &mut Content,
+    ) -> Result<Response, Problem> {
+        if let Some(digest) = digest_of(query, "mount")? {
+            // A name that can't be, or that nobody has, is as good as one that hasn't the blob.
+            let from = value(query, "from").map(|from| self.inside(&from));
+            let mounted = match from {
+                Some(None) => false,
+                Some(Some(from)) => self.tree.mount_blob(repository, &digest, Some(&from)).await?,
+                None => self.tree.mount_blob(repository, &digest, None).await?,
+            };
+            if mounted {
+                return Ok(self.created_blob(repository, &digest));
+            }
+        }
+        let announced = value(query, "digest-algorithm").map(|name| {
+            let known = Algorithm::ALL.into_iter().find(|algorithm| algorithm.as_str() == name);
+            known.ok_or_else(|| Problem::new(ErrorCode::DigestInvalid, format!("{name:?} is no algorithm known here")))
+        });
+        let announced = announced.transpose()?.unwrap_or(Algorithm::Sha256);
+        if let Some(digest) = digest_of(query, "digest")? {
+            let upload = self.tree.begin_push(digest.algorithm()).await?;
+            let mut open = Open { upload: Some(upload), offset: 0 };
+            self.check_length(request, 0)?;
+            receive(&mut open, content).await?;
+            let (upload, size) = open.take()?;
+            return self.finish(repository, upload, size, &digest).await;
+        }
+        let upload = self.tree.begin_push(announced).await?;
+        let id = self.uploads.begin(repository, upload)?;
+        Ok(self.progress(StatusCode::ACCEPTED, repository, &id, 0))
+    }
+
+    /// The repository that a name from outside means.
+    fn inside(&self, name: &str) -> Option<Repository> {
+        match Path::parse(&format!("/v2/{name}/tags/list"), self.name_prefix.as_ref()) {
+            Ok(Path::TagsList(repository)) => Some(repository),
+            _ => None,
+        }
+    }
+
+    /// Where an upload is.
+    fn progress(&self, status: StatusCode, repository: &Repository, id: &str, offset: u64) -> Response {
+        success(status, self.position(repository, id, offset))
+    }
+
+    fn position(&self, repository: &Repository, id: &str, offset: u64) -> Vec<(HeaderName, HeaderValue)> {
+        let location = format!("/v2/{}/blobs/uploads/{id}", self.shown(repository));
+        headers([(LOCATION, location), (RANGE, format!("0-{}", offset.saturating_sub(1))), (UPLOAD_ID, id.to_owned())])
+    }
+
+    /// Refuses a chunk that doesn't begin where the upload ends so far.
+    fn check_range(&self, request: &Request, repository: &Repository, id: &str, offset: u64) -> Result<(), Problem> {
+        if let Some(text) = &request.content_range {
+            let malformed = || {
+                let what = format!("Content-Range is {text:?}, expected FIRST-LAST");
+                Problem::new(ErrorCode::BlobUploadInvalid, what)
+            };
+            let bare = text.trim();
+            let bare = bare.strip_prefix("bytes ").or_else(|| bare.strip_prefix("bytes=")).unwrap_or(bare);
+            let bare = bare.split_once('/').map_or(bare, |(range, _)| range);
+            let number = |text: &str| {
+                let digits = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
+                digits.then(|| text.parse::<u64>().ok()).flatten().ok_or_else(malformed)
+            };
+            let (first, last) = bare.split_once('-').ok_or_else(malformed)?;
+            let (first, last) = (number(first)?, number(last)?);
+            if last < first {
+                return Err(malformed());
+            }
+            if first != offset {
+                let what = format!("the chunk begins at {first}, the upload has {offset} bytes");
+                let position = self.position(repository, id, offset);
+                return Err(Problem::new(ErrorCode::BlobUploadInvalid, what).out_of_order(position));
+            }
+            if request.content_length.is_some_and(|length| length != (last - first).saturating_add(1)) {
+                return Err(Problem::new(
+                    ErrorCode::SizeInvalid,
+                    "Content-Range and Content-Length contradict each other",
+                ));
+            }
+        }
+        self.check_length(request, offset)
+    }
+
+    fn check_length(&self, request: &Request, offset: u64) -> Result<(), Problem> {
+        let end = request.content_length.unwrap_or_default().saturating_add(offset);
+        if end > MAX_BLOB_SIZE { Err(Problem::too_large(MAX_BLOB_SIZE)) } else { Ok(()) }
+    }
+
+    /// Gives an upload its name, if it is what its digest says.
+    async fn finish(
+        &self,
+        repository: &Repository,
+        mut upload: Box<dyn Upload>,
+        size: u64,
+        expected: &Digest,
+    ) -> Result<Response, Problem> {
+        let (mut actual, _) = upload.digest().await.map_err(TreeError::from)?;
+        if actual.algorithm() != expected.algorithm() {
+            // Nobody said at the beginning by what the blob would be named.
+            let again = upload.digest_by(expected.algorithm()).await.map_err(TreeError::from)?;
+            actual = again.unwrap_or(actual);
+        }
+        if actual != *expected {
+            let what = format!("the {size} bytes that came are {actual}, expected {expected}");
+            return Err(Problem::new(ErrorCode::DigestInvalid, what));
+        }
+        self.tree.push_blob(repository, upload, expected, size).await?;
+        Ok(self.created_blob(repository, expected))
+    }
+
+    fn created_blob(&self, repository: &Repository, digest: &Digest) -> Response {
+        let location = format!("/v2/{}/blobs/{digest}", self.shown(repository));
+        success(StatusCode::CREATED, headers([(LOCATION, location), (DOCKER_CONTENT_DIGEST, digest.to_string())]))
+    }
+
+    async fn put_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        request: &Request,
+        content: &mut Content,
+    ) -> Result<Response, Problem> {
+        let query = request.query.as_deref();
+        let mut tags = Vec::new();
+        for tag in values(query, "tag") {
+            let tag = tag.and_then(|tag| tag.parse::<Tag>().ok());
+            tags.push(tag.ok_or_else(|| Problem::new(ErrorCode::ManifestInvalid, "a tag in the query is none"))?);
+        }
+        if tags.len() > MAX_TAGS {
+            return Err(Problem::new(ErrorCode::ManifestInvalid, format!("more than {MAX_TAGS} tags")).too_many_tags());
+        }
+        let asked = tags.clone();
+        let algorithm = match reference {
+            Reference::Tag(tag) => {
+                tags.push(tag.clone());
+                Algorithm::Sha256
+            }
+            Reference::Digest(digest) => digest.algorithm(),
+        };
+        if let Some(tag) = tags.iter().find(|tag| tag.is_referrers_fallback()) {
+            let what = format!("{tag} is a list of referrers, which is made from the manifests with that subject");
+            return Err(Problem::new(ErrorCode::Unsupported, what));
+        }
+        if request.content_length.is_some_and(|length| length > MAX_MANIFEST_SIZE) {
+            return Err(Problem::too_large(MAX_MANIFEST_SIZE));
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = content.try_next().await.map_err(Problem::cut)? {
+            if (bytes.len() + piece.len()) as u64 > MAX_MANIFEST_SIZE {
+                return Err(Problem::too_large(MAX_MANIFEST_SIZE));
+            }
+            bytes.extend_from_slice(&piece);
+        }
+        let invalid = |what: String| Problem::new(ErrorCode::ManifestInvalid, what);
+        let manifest = Manifest::parse(bytes.freeze(), algorithm).map_err(|error| invalid(answer::chain(&error)))?;
+        if let Some(given) = &request.content_type {
+            let given = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+            if !given.is_empty() && given != manifest.media_type().as_str() {
+                let what = format!("Content-Type is {given:?}, and the manifest is {}", manifest.media_type());
+                return Err(invalid(what));
+            }
+        }
+        let digest = *manifest.digest();
+        if let Reference::Digest(expected) = reference
+            && digest != *expected
+        {
+            return Err(Problem::new(
+                ErrorCode::DigestInvalid,
+                format!("the manifest is {digest}, expected {expected}"),
+            ));
+        }
+        let lack = self.tree.push_manifest(repository, &manifest, &tags).await?;
+        match lack {
+            None => {}
+            Some(Lack::Size(blob)) => {
+                let what = format!("blob {blob} has another size than the manifest says");
+                return Err(Problem::new(ErrorCode::SizeInvalid, what));
+            }
+            Some(Lack::Blob(lacking) | Lack::Manifest(lacking)) => {
+                let what = format!("{} has no {lacking}", self.shown(repository));
+                return Err(Problem::new(ErrorCode::ManifestBlobUnknown, what));
+            }
+        }
+        let location = format!("/v2/{}/manifests/{reference}", self.shown(repository));
+        let mut created = headers([(LOCATION, location), (DOCKER_CONTENT_DIGEST, digest.to_string())]);
+        if let Some(subject) = manifest.subject() {
+            created.extend(headers([(OCI_SUBJECT, subject.digest.to_string())]));
+        }
+        created.extend(asked.iter().flat_map(|tag| headers([(OCI_TAG, tag.to_string())])));
+        Ok(success(StatusCode::CREATED, created))
+    }
+
+    async fn delete(&self, target: &Target) -> Result<Response, Problem> {
+        if !self.options.delete {
+            return Err(Problem::not_allowed("deleting is switched off"));
+        }
+        let (done, unknown) = match target {
+            Target::Manifest(repository, Reference::Tag(tag)) => {
+                (self.tree.delete_tag(repository, tag).await, ErrorCode::ManifestUnknown)
+            }
+            Target::Manifest(repository, Reference::Digest(digest)) => {
+                (self.tree.delete_manifest(repository, digest).await, ErrorCode::ManifestUnknown)
+            }
+            Target::Blob(repository, digest) => {
+                (self.tree.delete_blob(repository, digest).await, ErrorCode::BlobUnknown)
+            }
+            Target::Uploads(_) | Target::Upload(..) => return Err(Problem::not_allowed("no such request")),
+        };
+        match done {
+            Ok(()) => Ok(success(StatusCode::ACCEPTED, Vec::new())),
+            Err(error @ TreeError::Unknown(_)) => Err(Problem::new(unknown, error.to_string()).missing()),
+            Err(error @ TreeError::Needed { .. }) => Err(Problem::not_allowed(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The digest in a query.
+fn digest_of(query: Option<&str>, name: &str) -> Result<Option<Digest>, Problem> {
+    let given = value(query, name).map(|text| text.parse::<Digest>());
+    given.transpose().map_err(|error| Problem::new(ErrorCode::DigestInvalid, error.to_string()))
+}
+
+/// Writes what a request brings. What came stays also if the rest doesn't.
+async fn receive(open: &mut Open, content: &mut Content) -> Result<(), Problem> {
+    while let Some(bytes) = content.next().await {
+        let bytes = bytes.map_err(Problem::cut)?;
+        let length = bytes.len() as u64;
+        if open.offset.saturating_add(length) > MAX_BLOB_SIZE {
+            return Err(Problem::too_large(MAX_BLOB_SIZE));
+        }
+        open.write(bytes).await?;
+    }
+    Ok(())
+}

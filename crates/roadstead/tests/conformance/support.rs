@@ -1,0 +1,141 @@
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Duration;
+
+use roadstead::oci::{Algorithm, Digest};
+use roadstead::server::{PushOptions, ServeOptions, Server};
+use roadstead::store::{LocalStore, MemoryStore, Naming, Store};
+use roadstead::tree::Tree;
+
+pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A registry that takes pushes.
+pub(crate) struct Registry {
+    pub(crate) name: &'static str,
+    address: SocketAddr,
+    pub(crate) tree: Tree,
+    pub(crate) runtime: tokio::runtime::Runtime,
+    folder: Option<tempfile::TempDir>,
+}
+
+impl Registry {
+    fn over(name: &'static str, store: Arc<dyn Store>, folder: Option<tempfile::TempDir>, push: PushOptions) -> Self {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let (tree, server) = runtime.block_on(async {
+            let tree = Tree::create(store).await.unwrap();
+            let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+            let options = ServeOptions { listen, push: Some(push), ..ServeOptions::default() };
+            (tree.clone(), Server::bind(tree, options).await.unwrap())
+        });
+        let address = server.local_addr();
+        runtime.spawn(server.run(std::future::pending()));
+        Self { name, address, tree, runtime, folder }
+    }
+
+    /// One over each store.
+    pub(crate) fn each_with(push: &PushOptions) -> Vec<Self> {
+        let folder = tempfile::tempdir().unwrap();
+        let local = Arc::new(LocalStore::create(folder.path()).unwrap());
+        let memory = |naming| Arc::new(MemoryStore::new(naming));
+        vec![
+            Self::over("directory", local, Some(folder), push.clone()),
+            Self::over("memory with links", memory(Naming::Links), None, push.clone()),
+            Self::over("memory with copies", memory(Naming::Copies), None, push.clone()),
+        ]
+    }
+
+    /// Where the tree of the first one lies.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        self.folder.as_ref().unwrap().path()
+    }
+
+    pub(crate) fn each() -> Vec<Self> {
+        Self::each_with(&PushOptions { delete: true, ..PushOptions::default() })
+    }
+
+    /// What comes back for these bytes until the server ends the connection.
+    pub(crate) fn raw(&self, request: &[u8]) -> String {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        // A reset after the answer is an end, too.
+        let _ = stream.read_to_end(&mut answer);
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: registry\r\nconnection: close\r\n").into_bytes();
+        if !headers.iter().any(|(name, _)| *name == "transfer-encoding") {
+            request.extend(format!("content-length: {}\r\n", body.len()).bytes());
+        }
+        for (name, value) in headers {
+            request.extend(format!("{name}: {value}\r\n").bytes());
+        }
+        request.extend(b"\r\n");
+        request.extend(body);
+        let text = self.raw(&request);
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{method} {path}: {text:?}"));
+        let status = head[9..12].parse().unwrap();
+        let what = format!("{}: {method} {path}: {text}", self.name);
+        Answer { status, head: head.to_owned(), body: body.to_owned(), what }
+    }
+
+    /// Pushes a blob, and returns its digest.
+    pub(crate) fn blob(&self, repository: &str, bytes: &[u8]) -> Digest {
+        let digest = Algorithm::Sha256.digest(bytes);
+        let path = format!("/v2/{repository}/blobs/uploads/?digest={digest}");
+        self.ask("POST", &path, &[], bytes).is(201);
+        digest
+    }
+
+    /// A manifest whose blobs are there.
+    pub(crate) fn image(&self, repository: &str, more: &str) -> String {
+        let (config, layer) = (self.blob(repository, b"{}"), self.blob(repository, b"layer"));
+        format!(
+            r#"{{"schemaVersion":2,"mediaType":"{IMAGE}","config":{{"mediaType":"application/vnd.x.config","digest":"{config}","size":2}},"layers":[{{"mediaType":"application/vnd.oci.image.layer.v1.tar","digest":"{layer}","size":5}}]{more}}}"#
+        )
+    }
+
+    pub(crate) fn put(&self, repository: &str, reference: &str, media_type: &str, manifest: &str) -> Answer {
+        let path = format!("/v2/{repository}/manifests/{reference}");
+        self.ask("PUT", &path, &[("content-type", media_type)], manifest.as_bytes())
+    }
+}
+
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+    what: String,
+}
+
+impl Answer {
+    #[track_caller]
+    pub(crate) fn is(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.what);
+        self
+    }
+
+    /// Is refused with a code of the specification.
+    #[track_caller]
+    pub(crate) fn refused(self, status: u16, code: &str) {
+        let answer = self.is(status);
+        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(body["errors"][0]["code"], code, "{}", answer.what);
+    }
+
+    #[track_caller]
+    pub(crate) fn header(&self, name: &str) -> &str {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        let found = { lines }.find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.unwrap_or_else(|| panic!("no {name} in {}", self.what)).1
+    }
+
+    pub(crate) fn headers(&self, name: &str) -> Vec<&str> {
+        let lines = self.head.lines().filter_map(|line| line.split_once(": "));
+        lines.filter(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value).collect()
+    }
+}
