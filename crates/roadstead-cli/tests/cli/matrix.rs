@@ -71,7 +71,7 @@ impl Servers {
 }
 
 /// Keeps the other matrix away: both put the same images into the same engines, and what one forgets is gone for the other.
-fn alone_in_the_engines() -> MutexGuard<'static, ()> {
+pub(crate) fn alone_in_the_engines() -> MutexGuard<'static, ()> {
     static ENGINES: Mutex<()> = Mutex::new(());
     ENGINES.lock().unwrap_or_else(PoisonError::into_inner)
 }

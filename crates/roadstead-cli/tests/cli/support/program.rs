@@ -65,6 +65,12 @@ impl Place {
         self.serve_with(roadstead.arg("--tree").arg(tree).args(["serve", option]))
     }
 
+    /// Runs `roadstead serve` over a tree that everybody on this machine may push to.
+    pub(crate) fn serve_pushes(&self) -> (Served, String) {
+        let serve = ["serve", "--push", "--anonymous-push", "--allow-delete"];
+        self.serve_with(Invocation::new(env!("CARGO_BIN_EXE_roadstead")).arg("--tree").arg(self.tree()).args(serve))
+    }
+
     /// Runs `roadstead serve` in front of what lies below a URL.
     pub(crate) fn serve_upstream(&self, url: &str) -> (Served, String) {
         self.serve_with(Invocation::new(env!("CARGO_BIN_EXE_roadstead")).args(["serve", "--upstream", url]))
