@@ -172,7 +172,10 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
     let only_for_trees = || only_for_trees.into_iter().find_map(|(option, given)| given.then_some(option));
     match args.to.clone() {
         Destination::Site(folder) => {
-            if let Some(option) = only_for_trees().or(args.dry_run.then_some("--dry-run")).or(args.ipfs.given()) {
+            if let Some(option) = args.ipfs.given() {
+                return Err(exit::usage(format!("{option} is for ipfs: and car:")));
+            }
+            if let Some(option) = only_for_trees().or(args.dry_run.then_some("--dry-run")) {
                 return Err(exit::usage(format!(
                     "{option} has no meaning for site:DIR, which is made to hold the tree"
                 )));

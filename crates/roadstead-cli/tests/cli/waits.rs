@@ -75,7 +75,8 @@ fn many_repositories_write_the_catalogue_together() {
     names.iter().for_each(|name| add.extend(["-t", name]));
     let (waits, written) = traced(&place, &add, "/v2/_catalog");
     assert!((1..=3).contains(&written), "the catalogue is written {written} times");
-    assert!(waits.len() <= 200, "{} waits", waits.len());
+    // Alone, each would wait at least twice.
+    assert!(waits.len() <= 300, "{} waits", waits.len());
     let listed = place.run(&["list", "-q"]).ok();
     assert_eq!(listed.text().lines().count(), 1 + names.len() + 1, "{listed}");
     let catalog = fs::read_to_string(place.tree().join("v2/_catalog")).unwrap();

@@ -9,6 +9,7 @@ mod tree;
 mod vercel;
 
 use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use roadstead::host::{self, Host};
 use roadstead::oci::Reference;
@@ -156,6 +157,7 @@ impl Hosted {
 
     /// Pulls with real clients, by tag and by digest.
     fn pull(&self, emulated: &Emulated, but: &[&str]) {
+        let _alone = alone_in_the_clients();
         let clients: [&dyn Client; 6] =
             [&Skopeo, &Crane, &Oras, Podman::shared(), Dockerd::shared(), Containerd::shared()];
         let clients: Vec<_> = clients.into_iter().filter(|client| !but.contains(&client.name())).collect();
@@ -177,6 +179,13 @@ impl Hosted {
             }
         }
     }
+}
+
+/// Keeps the pulls from other hosts away: clients keep what they pull in one place, and what one host's pulls forget is gone
+/// for another's.
+fn alone_in_the_clients() -> MutexGuard<'static, ()> {
+    static CLIENTS: Mutex<()> = Mutex::new(());
+    CLIENTS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a host says of the rules.
@@ -325,6 +334,7 @@ fn hybrid(host: &str, emulator: Emulator, form: Form, says: Says) {
     let emulated = hosted.emulate(emulator);
     hosted.check(&emulated, says);
     let (repository, tag, _) = tree::pulled(&hosted.fixture).remove(0);
+    let _alone = alone_in_the_clients();
     // Those that can be told to trust any certificate.
     for client in [&Skopeo as &dyn Client, Podman::shared()] {
         let reference = format!("{}/{repository}:{tag}", emulated.authority());

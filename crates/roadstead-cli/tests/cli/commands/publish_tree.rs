@@ -172,15 +172,15 @@ fn some_repositories_are_published() {
     "#]],
     );
     scene.check(
-        &["publish", "car:file"],
+        &["publish", "oci:file"],
         expect![[r#"
-        $ roadstead publish car:file
-        --- stderr
-        error: invalid value 'car:file' for '<DESTINATION>': expected s3://BUCKET[/PREFIX], a folder, or site:DIR
+            $ roadstead publish oci:file
+            --- stderr
+            error: invalid value 'oci:file' for '<DESTINATION>': expected s3://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE
 
-        For more information, try '--help'.
-        --- exit code 2
-    "#]],
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
     scene.check(
         &["publish", "copy", "--edge"],

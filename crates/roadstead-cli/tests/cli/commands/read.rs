@@ -480,7 +480,7 @@ fn help() {
               du          Show how much space repositories take
               private     Say which repositories are not for everybody, or list the patterns that say so
               config      Print the configuration with which a host serves the tree
-              publish     Make a bucket, another folder, or a host's site offer what the tree has
+              publish     Make a bucket, another folder, a host's site or IPFS offer what the tree has
               serve       Answer pulls from the tree, or from what another host has
               doctor      Say which clients can pull from a registry, which can't, and why
               quickstart  See it work: an image in a tree, served, pulled and verified
