@@ -74,7 +74,7 @@ fn what_each_client_pushes_all_others_pull() {
     let port = Port::free();
     let config = place.run(&["config", "nginx", "--listen", &port.address().to_string()]).ok();
     let nginx = Nginx::start_http(config.text(), port);
-    for authority in [to.clone(), nginx.authority()] {
+    for authority in [to, nginx.authority()] {
         for repository in ["by/docker", "by/podman", "by/skopeo", "by/crane"] {
             let reference = format!("{authority}/{repository}:1");
             let expected = digest(&place, &format!("{repository}:1"));

@@ -1,4 +1,4 @@
-//! Scripts that hosts run for each request: [`RULES`](crate::site::RULES) as data, one piece of JavaScript that
+//! Scripts that hosts run for each request: [`RULES`] as data, one piece of JavaScript that
 //! answers by them, and a few lines for each host.
 //!
 //! A script never grows with the tree: it reads type and digest from the manifest itself. Only tags whose digest is not the
