@@ -12,6 +12,7 @@
 //!  archive    a docker archive into files, beside skopeo and a bare hash
 //!  many       many small images at once, beside skopeo sync and regsync
 //!  tend       verifying a tree, and small changes of a large one
+//!  push       into a server over files, beside distribution 3
 //!  serving    the tree over HTTP, beside nginx and distribution 3
 //!  hosts      web servers with our configurations, beside themselves with a plain root
 //!  report     the table for people and the file for scripts
@@ -25,6 +26,7 @@ mod import;
 mod machine;
 mod many;
 mod measure;
+mod push;
 mod registry;
 mod report;
 mod serving;
@@ -81,6 +83,8 @@ pub enum Part {
     Serve,
     /// Files over HTTP by other web servers
     Hosts,
+    /// From clients into a server
+    Push,
 }
 
 /// Measures what the options ask for. The report is also left as `report.json` among the files of the work.
@@ -117,6 +121,10 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     if wanted(Part::Hosts) {
         rows.extend(hosts::measure(&roadstead, &registry, runs, seconds)?);
+    }
+    if wanted(Part::Push) {
+        let scale = if options.quick { Scale::Tiny } else { Scale::Full };
+        rows.extend(push::measure(&roadstead, &work, &registry, runs, seconds, scale)?);
     }
     let report = Report { machine: machine::describe(&roadstead, &work)?, runs, seconds, quick: options.quick, rows };
     fs::write(work.join("report.json"), report.json()?)?;

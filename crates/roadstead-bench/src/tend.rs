@@ -135,7 +135,7 @@ fn verify(ground: &Ground<'_>, tool: &Program, scale: Scale) -> anyhow::Result<V
 }
 
 /// A tree written file by file, as its format says, since ten thousand additions would take longer than all that is measured.
-struct MadeTree {
+pub(crate) struct MadeTree {
     root: PathBuf,
     images: usize,
 }
@@ -147,7 +147,7 @@ struct Blob {
 }
 
 impl MadeTree {
-    fn new(root: &Path) -> io::Result<Self> {
+    pub(crate) fn new(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root.join("v2"))?;
         fs::create_dir_all(root.join("content/blobs"))?;
         fs::create_dir_all(root.join(".roadstead"))?;
@@ -156,7 +156,7 @@ impl MadeTree {
     }
 
     /// A small image on one of a few bases.
-    fn image(&mut self, repository: &str, tag: &str) -> io::Result<()> {
+    pub(crate) fn image(&mut self, repository: &str, tag: &str) -> io::Result<()> {
         self.images += 1;
         let base = self.images % BASES;
         let mut layers = Vec::new();
@@ -165,6 +165,33 @@ impl MadeTree {
         }
         layers.push(self.blob(repository, format!("layer of {repository}:{tag}").as_bytes())?);
         self.manifest(repository, tag, &layers)
+    }
+
+    /// Another tag for an image that has one.
+    pub(crate) fn again(&self, repository: &str, tag: &str, new: &str) -> io::Result<()> {
+        let folder = self.root.join(format!("v2/{repository}/manifests"));
+        symlink(fs::read_link(folder.join(tag))?, folder.join(new))
+    }
+
+    /// An image under the same tag in another repository as deep as its own, with its list of tags.
+    pub(crate) fn copy(&self, repository: &str, tag: &str, other: &str) -> io::Result<()> {
+        for folder in ["manifests", "blobs"] {
+            let into = self.root.join(format!("v2/{other}/{folder}"));
+            fs::create_dir_all(&into)?;
+            for entry in fs::read_dir(self.root.join(format!("v2/{repository}/{folder}")))? {
+                let entry = entry?;
+                symlink(fs::read_link(entry.path())?, into.join(entry.file_name()))?;
+            }
+        }
+        let tags = self.root.join(format!("v2/{other}/tags"));
+        fs::create_dir_all(&tags)?;
+        fs::write(tags.join("list"), json!({"name": other, "tags": [tag]}).to_string())
+    }
+
+    /// The catalogue of so many repositories.
+    pub(crate) fn catalog(&self, count: usize, name: impl Fn(usize) -> String) -> io::Result<()> {
+        let names: Vec<String> = (0..count).map(name).collect();
+        fs::write(self.root.join("v2/_catalog"), json!({"repositories": names}).to_string())
     }
 
     fn blob(&self, repository: &str, bytes: &[u8]) -> io::Result<Blob> {
