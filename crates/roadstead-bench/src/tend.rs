@@ -173,15 +173,13 @@ impl MadeTree {
         symlink(fs::read_link(folder.join(tag))?, folder.join(new))
     }
 
-    /// An image under the same tag in another repository as deep as its own, with its list of tags.
+    /// The manifests of a repository in another one as deep, with its list of tags; without their blobs.
     pub(crate) fn copy(&self, repository: &str, tag: &str, other: &str) -> io::Result<()> {
-        for folder in ["manifests", "blobs"] {
-            let into = self.root.join(format!("v2/{other}/{folder}"));
-            fs::create_dir_all(&into)?;
-            for entry in fs::read_dir(self.root.join(format!("v2/{repository}/{folder}")))? {
-                let entry = entry?;
-                symlink(fs::read_link(entry.path())?, into.join(entry.file_name()))?;
-            }
+        let into = self.root.join(format!("v2/{other}/manifests"));
+        fs::create_dir_all(&into)?;
+        for entry in fs::read_dir(self.root.join(format!("v2/{repository}/manifests")))? {
+            let entry = entry?;
+            symlink(fs::read_link(entry.path())?, into.join(entry.file_name()))?;
         }
         let tags = self.root.join(format!("v2/{other}/tags"));
         fs::create_dir_all(&tags)?;
