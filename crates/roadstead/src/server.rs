@@ -214,7 +214,7 @@ impl Server {
             loop {
                 every.tick().await;
                 if let Some(push) = &shared.push {
-                    push.expire();
+                    push.expire().await;
                 }
             }
         };

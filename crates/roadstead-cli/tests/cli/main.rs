@@ -19,6 +19,7 @@ mod planted;
 mod published;
 mod pushed;
 mod quickstart;
+mod sessions;
 mod shells;
 mod side_by_side;
 mod standalone;
