@@ -41,6 +41,10 @@ scripts: (parts "shellcheck")
 test *arguments:
     scripts/test {{ arguments }}
 
+# Kills a server again and again while it is pushed to, 200 times each round.
+soak rounds="5":
+    for round in $(seq {{ rounds }}); do scripts/test -p roadstead-cli --test cli -- a_killed_server; done
+
 # Runs the specification's own conformance suite, which no package registry has, against our server.
 conformance suite *arguments:
     scripts/conformance {{ suite }} {{ arguments }}

@@ -7,6 +7,7 @@ mod buckets;
 mod commands;
 mod compressed;
 mod cost;
+mod faults;
 mod file_systems;
 mod headerless;
 mod interrupted;
