@@ -41,6 +41,14 @@ scripts: (parts "shellcheck")
 test *arguments:
     scripts/test {{ arguments }}
 
+# Kills a server again and again while it is pushed to, 200 times each round.
+soak rounds="5":
+    for round in $(seq {{ rounds }}); do scripts/test -p roadstead-cli --test cli -- a_killed_server; done
+
+# Runs the specification's own conformance suite, which no package registry has, against our server.
+conformance suite *arguments:
+    scripts/conformance {{ suite }} {{ arguments }}
+
 # Measures Roadstead beside its peers, as docs/benchmarks.md explains: `just bench --runs 15`, `just bench --quick`.
 bench *arguments: (parts "crane" "registry" "skopeo" "nginx" "caddy" "apache2" "lighttpd" "mod_magnet.so" "lua-filesystem" "wrk" "strace" "openssl")
     cargo build --release --locked --package roadstead-cli

@@ -41,8 +41,9 @@ pub use pull::{Body, Headers, Pull, Request, Response};
 pub use push::PushOptions;
 
 use self::push::Push;
-use crate::oci::Repository;
+use crate::oci::{Algorithm, Repository};
 use crate::store::Reach;
+use crate::tree::TreeError;
 
 /// What a client may take of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -142,6 +143,9 @@ pub enum ServeError {
     /// Pushes into what has no locks, or into what isn't ours.
     #[error("{0} can't be pushed to: only a tree in a local directory has the locks that pushes need")]
     NoPushes(String),
+    /// Pushes into what can't be written.
+    #[error("pushes can't be taken")]
+    Unwritable(#[source] TreeError),
 }
 
 /// A server that listens, and answers as soon as it runs.
@@ -158,7 +162,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ServeError`] if there is no address, one can't be listened on, or the origin can't be pushed to.
+    /// [`ServeError`] if there is no address, one can't be listened on, or the origin can't be pushed to, or not be written.
     pub async fn bind(origin: impl Into<Origin>, options: ServeOptions) -> Result<Self, ServeError> {
         let ServeOptions { listen, name_prefix, cors, limits, sendfile, push } = options;
         let origin = origin.into();
@@ -167,6 +171,8 @@ impl Server {
             (Some(options), Origin::Tree(tree) | Origin::WholeTree(tree))
                 if tree.store().reach() == Reach::Everybody =>
             {
+                // A disk that can't be written is told now, and not to whoever pushes first.
+                drop(tree.begin_push(Algorithm::Sha256).await.map_err(ServeError::Unwritable)?);
                 Some(Push::new(tree.clone(), name_prefix.clone(), options))
             }
             (Some(_), Origin::Tree(tree) | Origin::WholeTree(tree)) => {
@@ -214,7 +220,7 @@ impl Server {
             loop {
                 every.tick().await;
                 if let Some(push) = &shared.push {
-                    push.expire();
+                    push.expire().await;
                 }
             }
         };

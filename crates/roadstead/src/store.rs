@@ -18,6 +18,7 @@ mod key;
 pub mod local;
 pub mod memory;
 mod task_locks;
+mod upload;
 mod walk;
 
 use std::borrow::Cow;
@@ -37,6 +38,7 @@ pub use key::{Key, KeyError};
 pub use local::LocalStore;
 pub(crate) use local::open_regular;
 pub use memory::MemoryStore;
+pub use upload::{Resumed, Session, SessionId, Upload};
 pub use walk::{Md5, Named};
 
 use crate::oci::{Algorithm, Digest, Hasher, MediaType};
@@ -410,6 +412,50 @@ pub trait Store: Send + Sync {
         self.begin_upload(hasher).await
     }
 
+    /// Begins an upload that another process can go on with, where the store has room for such: bytes that were
+    /// [settled](Upload::settle) stay when it is dropped, until it is finished or forgotten. `id` is new. A store that keeps
+    /// nothing begins one as [`begin_upload`](Self::begin_upload) does.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn begin_session(
+        &self,
+        _id: &SessionId,
+        _session: Session,
+        hasher: Hasher,
+    ) -> Result<Box<dyn Upload>, StoreError> {
+        self.begin_upload(hasher).await
+    }
+
+    /// Goes on with an upload that was begun in a process that is dead. `None` if there is none, or it has lain still for longer
+    /// than it may, or somebody else has gone on with it.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read or written.
+    async fn resume_session(&self, _id: &SessionId, _now: SystemTime) -> Result<Option<Resumed>, StoreError> {
+        Ok(None)
+    }
+
+    /// Lets nobody go on with an upload any more, and gives its space back.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn forget_session(&self, _id: &SessionId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    /// Forgets the uploads of dead processes that have lain still for longer than they may. Returns what that freed.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read or written.
+    async fn expire_sessions(&self, _now: SystemTime) -> Result<LeftOvers, StoreError> {
+        Ok(LeftOvers::default())
+    }
+
     /// Where the object under `key` lies, whether or not there is one, in words that [`begin_copy`](Self::begin_copy) of another
     /// store may understand; `None` if none can.
     fn location(&self, _key: &Key) -> Option<String> {
@@ -524,40 +570,4 @@ pub trait Store: Send + Sync {
     ///
     /// If the store has no locks to give.
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError>;
-}
-
-/// An object in the making. Dropping it leaves nothing behind.
-#[async_trait]
-pub trait Upload: Send {
-    /// Adds bytes. May return before they are written; a later call reports what went wrong.
-    ///
-    /// # Errors
-    ///
-    /// If the store can't be written.
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError>;
-
-    /// The digest of everything that the hasher went over, and the number of bytes written to this upload so far.
-    ///
-    /// # Errors
-    ///
-    /// If bytes can't be written.
-    async fn digest(&mut self) -> Result<(Digest, u64), StoreError>;
-
-    /// The digest of all bytes written to this upload, by another algorithm than its hasher's; `None` if the store can't read
-    /// them again.
-    ///
-    /// # Errors
-    ///
-    /// If bytes can't be written or read.
-    async fn digest_by(&mut self, _algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
-        Ok(None)
-    }
-
-    /// Makes it the object under `key`, replacing what was there. It may stay invisible until the next [`Store::publish`], so
-    /// that no power cut can leave a name without its bytes.
-    ///
-    /// # Errors
-    ///
-    /// If the store can't be written.
-    async fn finish(self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError>;
 }

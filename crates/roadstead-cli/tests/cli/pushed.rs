@@ -91,13 +91,21 @@ fn what_each_client_pushes_all_others_pull() {
     }
 }
 
+/// 200 kills, and `just soak` for more. A tree bears a few of them and then makes room, as each round looks at all of it.
 #[test]
 fn a_killed_server_loses_nothing_that_it_acknowledged() {
+    const TREES: usize = 10;
     const ROUNDS: usize = 20;
+    for _ in 0..TREES {
+        kill_while_pushing(ROUNDS);
+    }
+}
+
+fn kill_while_pushing(rounds: usize) {
     const PUSHERS: usize = 3;
     let place = Place::new();
     let mut acknowledged = BTreeSet::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let port = Port::free();
         let authority = port.address().to_string();
         let mut server = place.command(&["serve", "--push", "--anonymous-push", "--listen", &authority]);

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use sha2::Digest as _;
+use sha2::digest::common::hazmat::{SerializableState, SerializedState};
 
 /// A hash algorithm that may name content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,6 +81,42 @@ impl Hasher {
         }
     }
 
+    /// The algorithm.
+    #[must_use]
+    pub const fn algorithm(&self) -> Algorithm {
+        match self {
+            Self::Sha256(_) => Algorithm::Sha256,
+            Self::Sha512(_) => Algorithm::Sha512,
+        }
+    }
+
+    /// The state as a text, from which [another process](Self::from_state) can go on: `sha256:` or `sha512:`, and hexadecimal
+    /// digits. Among them are the last bytes added, up to a block of the hash.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let mut text = format!("{}:", self.algorithm());
+        match self {
+            Self::Sha256(state) => push_hex(&state.serialize(), &mut text),
+            Self::Sha512(state) => push_hex(&state.serialize(), &mut text),
+        }
+        text
+    }
+
+    /// The hash whose [`state`](Self::state) a text is; `None` if it is none.
+    #[must_use]
+    pub fn from_state(text: &str) -> Option<Self> {
+        fn read<H: SerializableState>(hex: &str) -> Option<H> {
+            let mut state = SerializedState::<H>::default();
+            parse_hex(hex, &mut state)?;
+            H::deserialize(&state).ok()
+        }
+        let (algorithm, hex) = text.split_once(':')?;
+        match Algorithm::ALL.into_iter().find(|known| known.as_str() == algorithm)? {
+            Algorithm::Sha256 => read(hex).map(Self::Sha256),
+            Algorithm::Sha512 => read(hex).map(Self::Sha512),
+        }
+    }
+
     /// The digest of everything added.
     #[must_use]
     pub fn finish(self) -> Digest {
@@ -138,12 +175,32 @@ impl Digest {
     }
 
     fn push_hex(&self, to: &mut String) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        for byte in self.as_bytes() {
-            to.push(char::from(DIGITS[usize::from(byte >> 4)]));
-            to.push(char::from(DIGITS[usize::from(byte & 15)]));
-        }
+        push_hex(self.as_bytes(), to);
     }
+}
+
+fn push_hex(bytes: &[u8], to: &mut String) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    for byte in bytes {
+        to.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        to.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+}
+
+/// Reads as many lower-case digits as there is room for, and no other number of them.
+fn parse_hex(hex: &str, to: &mut [u8]) -> Option<()> {
+    let nibble = |digit: u8| match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    };
+    if hex.len() != 2 * to.len() {
+        return None;
+    }
+    for (byte, pair) in to.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+    }
+    Some(())
 }
 
 impl fmt::Display for Digest {
@@ -210,21 +267,8 @@ impl FromStr for Digest {
             });
         };
         let digits = || DigestError::Digits { text: excerpt(text), algorithm, expected: 2 * algorithm.digest_len() };
-        if hex.len() != 2 * algorithm.digest_len() {
-            return Err(digits());
-        }
-        let nibble = |digit: u8| match digit {
-            b'0'..=b'9' => Some(digit - b'0'),
-            b'a'..=b'f' => Some(digit - b'a' + 10),
-            _ => None,
-        };
         let mut bytes = [0; 64];
-        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
-            match (nibble(pair[0]), nibble(pair[1])) {
-                (Some(high), Some(low)) => *byte = high << 4 | low,
-                _ => return Err(digits()),
-            }
-        }
+        parse_hex(hex, &mut bytes[..algorithm.digest_len()]).ok_or_else(digits)?;
         Ok(Self { algorithm, bytes })
     }
 }
@@ -283,12 +327,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_state_of_a_hash() {
+        let good = Algorithm::Sha256.hasher().state();
+        for bad in ["", "sha256", "sha256:", "md5:00", &good[..good.len() - 2], &good.replace("sha256", "sha512")] {
+            assert!(Hasher::from_state(bad).is_none(), "{bad:?} was accepted");
+        }
+    }
+
+    #[test]
     fn a_hash_can_go_on_from_a_copy_of_its_state() {
         let mut first = Algorithm::Sha512.hasher();
         first.update(b"ab");
         let mut second = first.clone();
         second.update(b"c");
+        let third = Hasher::from_state(&second.state()).unwrap();
         assert_eq!(second.finish(), Algorithm::Sha512.digest(b"abc"));
+        assert_eq!(third.finish(), Algorithm::Sha512.digest(b"abc"));
         assert_eq!(first.finish(), Algorithm::Sha512.digest(b"ab"));
     }
 }

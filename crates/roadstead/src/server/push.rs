@@ -21,14 +21,14 @@ use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
 use self::answer::{Problem, headers, success};
-use self::uploads::{Open, Uploads};
+use self::uploads::{Now, Open, Uploads};
 use super::lists::{value, values};
 use super::pull::Response;
 use crate::oci::{
-    Algorithm, Digest, ErrorCode, MAX_BLOB_SIZE, MAX_MANIFEST_SIZE, Manifest, Reference, Repository, Tag,
+    Algorithm, Digest, DigestError, ErrorCode, MAX_BLOB_SIZE, MAX_MANIFEST_SIZE, Manifest, Reference, Repository, Tag,
 };
 use crate::site::{self, DOCKER_CONTENT_DIGEST, Path};
-use crate::store::Upload;
+use crate::store::{SessionId, Upload};
 use crate::tree::{Lack, Tree, TreeError};
 
 /// What clients may do, and take, when they push.
@@ -78,7 +78,7 @@ enum Target {
     /// The uploads of a repository.
     Uploads(Repository),
     /// One of them.
-    Upload(Repository, String),
+    Upload(Repository, SessionId),
     Manifest(Repository, Reference),
     Blob(Repository, Digest),
 }
@@ -97,14 +97,14 @@ struct Inner {
 
 impl Push {
     pub(super) fn new(tree: Tree, name_prefix: Option<Repository>, options: PushOptions) -> Self {
-        let uploads = Uploads::new(options.upload_ttl, options.max_uploads);
+        let uploads = Uploads::new(tree.clone(), options.upload_ttl, options.max_uploads);
         let running = Semaphore::new(options.max_running.min(Semaphore::MAX_PERMITS));
         Self(Arc::new(Inner { tree, name_prefix, options, uploads, running }))
     }
 
     /// Gives up the uploads that have lain still for too long.
-    pub(super) fn expire(&self) {
-        self.0.uploads.expire();
+    pub(super) async fn expire(&self) {
+        self.0.uploads.expire(Now::read()).await;
     }
 
     /// Whether a request is one that this answers; what isn't is a pull's.
@@ -165,35 +165,46 @@ impl Inner {
         match (&request.method, &target) {
             (&Method::POST, Target::Uploads(repository)) => self.begin(repository, query, request, content).await,
             (&Method::GET, Target::Upload(repository, id)) => {
-                let upload = self.uploads.get(id, repository)?;
+                let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let open = upload.open().await?;
                 Ok(self.progress(StatusCode::NO_CONTENT, repository, id, open.offset))
             }
             (&Method::PATCH, Target::Upload(repository, id)) => {
-                let upload = self.uploads.get(id, repository)?;
+                let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let mut open = upload.open().await?;
                 self.check_range(request, repository, id, open.offset)?;
-                receive(&mut open, content).await?;
+                let received = receive(&mut open, content).await;
+                if open.is_over() {
+                    // What can't be written to, most often for want of space, takes none.
+                    self.uploads.remove(id).await?;
+                }
+                received?;
                 Ok(self.progress(StatusCode::ACCEPTED, repository, id, open.offset))
             }
             (&Method::PUT, Target::Upload(repository, id)) => {
-                let upload = self.uploads.get(id, repository)?;
+                let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let mut open = upload.open().await?;
                 let digest = digest_of(query, "digest")?;
                 let Some(digest) = digest else {
                     return Err(Problem::new(ErrorCode::DigestInvalid, "the query lacks the digest of the blob"));
                 };
                 self.check_range(request, repository, id, open.offset)?;
-                receive(&mut open, content).await?;
-                let taken = open.take();
+                let received = receive(&mut open, content).await;
+                if open.is_over() {
+                    self.uploads.remove(id).await?;
+                }
+                // Of what broke off the rest may come yet.
+                received?;
+                let (upload, size) = open.take()?;
                 drop(open);
-                self.uploads.remove(id);
-                let (upload, size) = taken?;
-                self.finish(repository, upload, size, &digest).await
+                self.uploads.claim(id)?;
+                let finished = self.finish(repository, upload, size, &digest).await;
+                self.tree.forget_session(id).await?;
+                finished
             }
             (&Method::DELETE, Target::Upload(repository, id)) => {
-                self.uploads.get(id, repository)?;
-                self.uploads.remove(id);
+                self.uploads.get(id, repository, Now::read()).await?;
+                self.uploads.remove(id).await?;
                 Ok(success(StatusCode::NO_CONTENT, Vec::new()))
             }
             (&Method::PUT, Target::Manifest(repository, reference)) => {
@@ -217,7 +228,10 @@ impl Inner {
             };
             return match listed {
                 Path::TagsList(repository) if id.is_empty() => Ok(Target::Uploads(repository)),
-                Path::TagsList(repository) => Ok(Target::Upload(repository, id.to_owned())),
+                Path::TagsList(repository) => {
+                    let id = id.parse().map_err(|_| uploads::unknown(id))?;
+                    Ok(Target::Upload(repository, id))
+                }
                 _ if name.parse::<Repository>().is_ok() => Err(Problem::outside(prefix)),
                 _ => Err(Problem::new(ErrorCode::NameInvalid, format!("{name:?} is no name of a repository"))),
             };
@@ -252,7 +266,7 @@ impl Inner {
     ) -> Result<Response, Problem> {
         if let Some(digest) = digest_of(query, "mount")? {
             // A name that can't be, or that nobody has, is as good as one that hasn't the blob.
-            let from = value(query, "from").map(|from| self.inside(&from));
+            let from = values(query, "from").next().map(|from| from.and_then(|from| self.inside(&from)));
             let mounted = match from {
                 Some(None) => false,
                 Some(Some(from)) => self.tree.mount_blob(repository, &digest, Some(&from)).await?,
@@ -275,8 +289,7 @@ impl Inner {
             let (upload, size) = open.take()?;
             return self.finish(repository, upload, size, &digest).await;
         }
-        let upload = self.tree.begin_push(announced).await?;
-        let id = self.uploads.begin(repository, upload)?;
+        let id = self.uploads.begin(repository, announced).await?;
         Ok(self.progress(StatusCode::ACCEPTED, repository, &id, 0))
     }
 
@@ -289,17 +302,23 @@ impl Inner {
     }
 
     /// Where an upload is.
-    fn progress(&self, status: StatusCode, repository: &Repository, id: &str, offset: u64) -> Response {
+    fn progress(&self, status: StatusCode, repository: &Repository, id: &SessionId, offset: u64) -> Response {
         success(status, self.position(repository, id, offset))
     }
 
-    fn position(&self, repository: &Repository, id: &str, offset: u64) -> Vec<(HeaderName, HeaderValue)> {
+    fn position(&self, repository: &Repository, id: &SessionId, offset: u64) -> Vec<(HeaderName, HeaderValue)> {
         let location = format!("/v2/{}/blobs/uploads/{id}", self.shown(repository));
-        headers([(LOCATION, location), (RANGE, format!("0-{}", offset.saturating_sub(1))), (UPLOAD_ID, id.to_owned())])
+        headers([(LOCATION, location), (RANGE, format!("0-{}", offset.saturating_sub(1))), (UPLOAD_ID, id.to_string())])
     }
 
     /// Refuses a chunk that doesn't begin where the upload ends so far.
-    fn check_range(&self, request: &Request, repository: &Repository, id: &str, offset: u64) -> Result<(), Problem> {
+    fn check_range(
+        &self,
+        request: &Request,
+        repository: &Repository,
+        id: &SessionId,
+        offset: u64,
+    ) -> Result<(), Problem> {
         if let Some(text) = &request.content_range {
             let malformed = || {
                 let what = format!("Content-Range is {text:?}, expected FIRST-LAST");
@@ -468,12 +487,19 @@ impl Inner {
 
 /// The digest in a query.
 fn digest_of(query: Option<&str>, name: &str) -> Result<Option<Digest>, Problem> {
-    let given = value(query, name).map(|text| text.parse::<Digest>());
-    given.transpose().map_err(|error| Problem::new(ErrorCode::DigestInvalid, error.to_string()))
+    let Some(given) = values(query, name).next() else { return Ok(None) };
+    let invalid = |what: String| Problem::new(ErrorCode::DigestInvalid, what);
+    let given = given.ok_or_else(|| invalid(format!("{name} in the query can't be decoded")))?;
+    given.parse().map(Some).map_err(|error: DigestError| invalid(error.to_string()))
 }
 
 /// Writes what a request brings. What came stays also if the rest doesn't.
 async fn receive(open: &mut Open, content: &mut Content) -> Result<(), Problem> {
+    let received = write(open, content).await;
+    if open.is_over() { received } else { received.and(open.settle().await) }
+}
+
+async fn write(open: &mut Open, content: &mut Content) -> Result<(), Problem> {
     while let Some(bytes) = content.next().await {
         let bytes = bytes.map_err(Problem::cut)?;
         let length = bytes.len() as u64;

@@ -16,7 +16,8 @@
 //!
 //! `.roadstead/` has mode 0700, or 0711 once something in it was revealed. Each process that writes keeps its temporary files
 //! in a folder of its own under `.roadstead/tmp/` and holds a lock beside it; a folder whose lock can be taken belonged to a
-//! process that is dead, and is removed by the next one that writes. Everything else has the mode that the umask gives.
+//! process that is dead, and is removed by the next one that writes. Sessions lie in `.roadstead/uploads/` and outlive their
+//! process. Everything else has the mode that the umask gives.
 //!
 //! # Links
 //!
@@ -35,14 +36,16 @@ mod list;
 mod locks;
 mod open;
 mod probe;
+mod read;
 mod scratch;
+mod session;
 mod together;
 mod upload;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -52,15 +55,16 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use super::{
-    Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Small, Store,
-    StoreError, Upload, Version, Written,
+    Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Resumed, Session,
+    SessionId, Small, Store, StoreError, Upload, Version, Written,
 };
 
-use crate::oci::{Digest, Hasher};
+use crate::oci::Hasher;
 use flush::Flusher;
 use locks::Locks;
 pub(crate) use open::open_regular;
 use open::{is_absent, leads_through_link, open_no_links};
+pub(super) use read::{blocking, digest_range, read_range};
 use scratch::Scratch;
 use upload::Temporary;
 
@@ -409,6 +413,30 @@ impl Store for LocalStore {
         blocking(move || upload::begin(store, hasher)).await
     }
 
+    async fn begin_session(
+        &self,
+        id: &SessionId,
+        session: Session,
+        hasher: Hasher,
+    ) -> Result<Box<dyn Upload>, StoreError> {
+        let (store, id) = (self.clone(), id.clone());
+        blocking(move || session::begin(store, &id, session, hasher)).await
+    }
+
+    async fn resume_session(&self, id: &SessionId, now: SystemTime) -> Result<Option<Resumed>, StoreError> {
+        let (store, id) = (self.clone(), id.clone());
+        blocking(move || session::resume(store, &id, now)).await
+    }
+
+    async fn forget_session(&self, id: &SessionId) -> Result<(), StoreError> {
+        session::forget(&self.0, id)
+    }
+
+    async fn expire_sessions(&self, now: SystemTime) -> Result<LeftOvers, StoreError> {
+        let store = self.clone();
+        blocking(move || session::abandoned(&store.0, now, true)).await
+    }
+
     async fn link(&self, key: &Key, target: &Key, _: &Headers) -> Result<bool, StoreError> {
         self.link_now(key, target)
     }
@@ -476,61 +504,8 @@ impl Store for LocalStore {
     }
 }
 
-/// Runs work that may block on a thread for that.
-pub(super) async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
-        Err(e) => match e.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(e) => Err(StoreError::Io { operation: "running", what: "a task".to_owned(), source: e.into() }),
-        },
-    }
-}
-
 fn failed(operation: &'static str, path: &Path, e: io::Error) -> StoreError {
     StoreError::Io { operation, what: path.display().to_string(), source: e.into() }
-}
-
-/// The bytes in `range` of a file.
-pub(super) fn read_range(file: &File, range: Range<u64>) -> io::Result<Bytes> {
-    let length = usize::try_from(range.end - range.start).map_err(|_| io::ErrorKind::OutOfMemory)?;
-    let mut bytes = vec![0; length];
-    file.read_exact_at(&mut bytes, range.start)?;
-    Ok(bytes.into())
-}
-
-/// The digest of the bytes in `range` of a file, read on a thread for blocking work. A file that is shorter than it was said
-/// to be has the digest of what there is.
-pub(super) async fn digest_range(
-    file: File,
-    range: Range<u64>,
-    mut hasher: Hasher,
-    what: String,
-    seen: impl Fn(u64) + Send + 'static,
-) -> Result<Digest, StoreError> {
-    /// Half of what a processor's second cache holds: what is read is hashed from there.
-    const PIECE: usize = 512 << 10;
-    blocking(move || {
-        let mut buffer = vec![0; PIECE.min(usize::try_from(range.end - range.start).unwrap_or(PIECE)).max(1)];
-        let mut at = range.start;
-        while at < range.end {
-            let most = buffer.len().min(usize::try_from(range.end - at).unwrap_or(usize::MAX));
-            match file.read_at(&mut buffer[..most], at) {
-                Ok(0) => break,
-                Ok(read) => {
-                    hasher.update(&buffer[..read]);
-                    seen(read as u64);
-                    at += read as u64;
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(StoreError::Io { operation: "reading", what, source: e.into() }),
-            }
-        }
-        Ok(hasher.finish())
-    })
-    .await
 }
 
 fn entry(metadata: &fs::Metadata, target: Option<Key>) -> Entry {

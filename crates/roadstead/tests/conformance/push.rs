@@ -145,6 +145,74 @@ fn pushing_manifests() {
     }
 }
 
+/// *Pushing Manifests*: at least ten tags at once, each said in `OCI-Tag`; too many are refused whole.
+#[test]
+fn pushing_a_manifest_with_tags() {
+    for registry in Registry::each() {
+        let manifest = registry.image("app", "");
+        let digest = Algorithm::Sha512.digest(manifest.as_bytes());
+        let query = |count: usize| (0..count).map(|n| format!("tag=v{n:02}")).collect::<Vec<_>>().join("&");
+        registry.put("app", &format!("{digest}?{}", query(65)), IMAGE, &manifest).refused(414, "MANIFEST_INVALID");
+        registry.put("app", &format!("{digest}?tag=good&tag=-"), IMAGE, &manifest).refused(400, "MANIFEST_INVALID");
+        registry.get("/v2/app/tags/list", &[]).is(404);
+        let created = registry.put("app", &format!("{digest}?{}", query(64)), IMAGE, &manifest).is(201);
+        let said: Vec<&str> = created.headers("oci-tag").into_iter().flat_map(|line| line.split(", ")).collect();
+        let expected: Vec<String> = (0..64).map(|n| format!("v{n:02}")).collect();
+        assert_eq!(said, expected, "{}", registry.name);
+        for tag in ["v00", "v63"] {
+            let got = registry.get(&format!("/v2/app/manifests/{tag}"), &[]).is(200);
+            assert_eq!((got.body, got.status), (manifest.clone(), 200), "{}", registry.name);
+        }
+    }
+}
+
+/// *Push*: what may not be passed on needs not be there, and of everything else what lacks is named.
+#[test]
+fn pushing_manifests_whose_content_is_absent() {
+    for registry in Registry::each() {
+        let absent = Algorithm::Sha256.digest(b"absent");
+        let image = registry.image("app", "");
+        let layer = |media_type: &str| {
+            let more = format!(r#""layers":[{{"mediaType":"{media_type}","digest":"{absent}","size":6}},"#);
+            image.replace(r#""layers":["#, &more)
+        };
+        for kept_back in [
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        ] {
+            registry.put("app", "foreign", IMAGE, &layer(kept_back)).is(201);
+        }
+        let lacking = registry.put("app", "1", IMAGE, &layer("application/vnd.oci.image.layer.v1.tar")).is(400);
+        assert!(lacking.body.contains(&absent.to_string()), "{}: {}", registry.name, lacking.body);
+        lacking.refused(400, "MANIFEST_BLOB_UNKNOWN");
+        let entry = format!(r#"{{"mediaType":"{IMAGE}","digest":"{absent}","size":6}}"#);
+        let index = |entries: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{entries}]}}"#);
+        registry.put("app", "1", INDEX, &index(&entry)).refused(400, "MANIFEST_BLOB_UNKNOWN");
+        registry.get("/v2/app/manifests/1", &[]).is(404);
+        let empty = index("");
+        registry.put("app", "empty", INDEX, &empty).is(201);
+        let digest = Algorithm::Sha256.digest(empty.as_bytes());
+        let nested = format!(r#"{{"mediaType":"{INDEX}","digest":"{digest}","size":{}}}"#, empty.len());
+        registry.put("app", "nested", INDEX, &index(&nested)).is(201);
+    }
+}
+
+/// *POST then PUT*: the location holds a UUID, and is a new one each time.
+#[test]
+fn a_session_of_its_own() {
+    for registry in Registry::each() {
+        let ids: std::collections::BTreeSet<String> = (0..10)
+            .map(|_| {
+                let begun = registry.ask("POST", UPLOADS, &[], b"").is(202);
+                let id = begun.header("location").rsplit_once('/').unwrap().1.to_owned();
+                assert_eq!(id.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{id}");
+                id
+            })
+            .collect();
+        assert_eq!(ids.len(), 10, "{}", registry.name);
+    }
+}
+
 #[test]
 fn pushing_manifests_with_subject() {
     for registry in Registry::each() {

@@ -3,7 +3,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use roadstead::oci::{Algorithm, Digest};
+use roadstead::oci::{Algorithm, Digest, ErrorCode};
 use roadstead::server::{PushOptions, ServeOptions, Server};
 use roadstead::store::{LocalStore, MemoryStore, Naming, Store};
 use roadstead::tree::Tree;
@@ -55,11 +55,37 @@ impl Registry {
         Self::each_with(&PushOptions { delete: true, ..PushOptions::default() })
     }
 
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// What lies in the folder of the first one, its temporary files and locks aside.
+    pub(crate) fn files(&self) -> Vec<std::path::PathBuf> {
+        fn below(folder: &std::path::Path, found: &mut Vec<std::path::PathBuf>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() && !path.is_symlink() && !path.ends_with("tmp") && !path.ends_with("locks") {
+                    below(&path, found);
+                } else {
+                    found.push(path);
+                }
+            }
+        }
+        let mut found = Vec::new();
+        if let Some(folder) = &self.folder {
+            below(folder.path(), &mut found);
+        }
+        found.sort();
+        found
+    }
+
     /// What comes back for these bytes until the server ends the connection.
     pub(crate) fn raw(&self, request: &[u8]) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        stream.write_all(request).unwrap();
+        let mut stream = self.connect();
+        // One that is refused before its end may be reset.
+        let _ = stream.write_all(request);
         let mut answer = Vec::new();
         // A reset after the answer is an end, too.
         let _ = stream.read_to_end(&mut answer);
@@ -81,6 +107,10 @@ impl Registry {
         let status = head[9..12].parse().unwrap();
         let what = format!("{}: {method} {path}: {text}", self.name);
         Answer { status, head: head.to_owned(), body: body.to_owned(), what }
+    }
+
+    pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask("GET", path, headers, b"")
     }
 
     /// Pushes a blob, and returns its digest.
@@ -119,12 +149,21 @@ impl Answer {
         self
     }
 
+    /// The code of an answer that has to be an error as *Error Codes* says.
+    #[track_caller]
+    pub(crate) fn code(&self) -> String {
+        assert_eq!(self.header("content-type"), "application/json", "{}", self.what);
+        let body: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_else(|_| panic!("{}", self.what));
+        let code = body["errors"][0]["code"].as_str().unwrap_or_else(|| panic!("{}", self.what)).to_owned();
+        assert!(ErrorCode::ALL.iter().any(|known| known.as_str() == code), "{}", self.what);
+        code
+    }
+
     /// Is refused with a code of the specification.
     #[track_caller]
     pub(crate) fn refused(self, status: u16, code: &str) {
         let answer = self.is(status);
-        let body: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
-        assert_eq!(body["errors"][0]["code"], code, "{}", answer.what);
+        assert_eq!(answer.code(), code, "{}", answer.what);
     }
 
     #[track_caller]

@@ -32,25 +32,42 @@ pub(crate) fn push(authority: &str, repository: &str, tag: &str, image: &Image) 
     Ok(())
 }
 
-struct Answer {
+/// What a registry answers.
+pub(crate) struct Answer {
     request: String,
     status: u16,
     head: String,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn expect(self, status: u16) -> Result<Self, String> {
+    /// The answer itself, if that is its status.
+    ///
+    /// # Errors
+    ///
+    /// The request and what came back.
+    pub(crate) fn expect(self, status: u16) -> Result<Self, String> {
         if self.status == status { Ok(self) } else { Err(format!("{}: {} {}", self.request, self.status, self.body)) }
     }
 
-    fn header(&self, name: &str) -> Option<String> {
+    pub(crate) fn header(&self, name: &str) -> Option<String> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         lines.into_iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.to_owned())
     }
 }
 
-fn request(authority: &str, method: &str, path: &str, content_type: &str, body: &[u8]) -> Result<Answer, String> {
+/// Makes one request on a connection of its own.
+///
+/// # Errors
+///
+/// If the connection broke before an answer came.
+pub(crate) fn request(
+    authority: &str,
+    method: &str,
+    path: &str,
+    content_type: &str,
+    body: &[u8],
+) -> Result<Answer, String> {
     let length = body.len();
     let typed = if content_type.is_empty() { String::new() } else { format!("Content-Type: {content_type}\r\n") };
     let head = format!(

@@ -1,22 +1,41 @@
 //! Uploads between the requests that bring them.
+//!
+//! What is open here is a cache of what the store keeps: a server that finds an upload in neither has never had it, or it is
+//! over.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
 use super::answer::Problem;
-use crate::oci::{ErrorCode, Repository};
-use crate::store::Upload;
-use crate::tree::TreeError;
+use crate::oci::{Algorithm, ErrorCode, Repository};
+use crate::store::{SessionId, Upload};
+use crate::tree::{Tree, TreeError};
+
+/// What the time is, by a clock that never jumps and by the one that files are dated by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Now {
+    pub(super) steady: Instant,
+    pub(super) dated: SystemTime,
+}
+
+impl Now {
+    pub(super) fn read() -> Self {
+        Self { steady: Instant::now(), dated: SystemTime::now() }
+    }
+}
 
 /// The uploads that are open, by their names.
 pub(super) struct Uploads {
+    tree: Tree,
     ttl: Duration,
     limit: usize,
-    open: Mutex<HashMap<String, Session>>,
+    open: Mutex<HashMap<SessionId, Session>>,
+    /// Held by whoever looks for an upload that was begun elsewhere, so that two who ask for one get the same.
+    resuming: tokio::sync::Mutex<()>,
 }
 
 /// An upload, and whose it is.
@@ -48,12 +67,28 @@ impl Open {
                 self.offset += length;
                 Ok(())
             }
-            Err(error) => {
-                // How much of it was written nobody knows.
-                self.upload = None;
-                Err(TreeError::from(error).into())
-            }
+            Err(error) => Err(self.fail(error.into())),
         }
+    }
+
+    /// Waits until what has come outlives this process.
+    pub(super) async fn settle(&mut self) -> Result<(), Problem> {
+        let upload = self.upload.as_mut().ok_or_else(Self::gone)?;
+        match upload.settle().await {
+            Ok(()) => Ok(()),
+            Err(error) => Err(self.fail(error.into())),
+        }
+    }
+
+    /// How much of it was written nobody knows.
+    fn fail(&mut self, error: TreeError) -> Problem {
+        self.upload = None;
+        error.into()
+    }
+
+    /// Whether nothing can be written to it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.upload.is_none()
     }
 
     pub(super) fn take(&mut self) -> Result<(Box<dyn Upload>, u64), Problem> {
@@ -62,71 +97,180 @@ impl Open {
 }
 
 impl Session {
+    fn new(repository: Repository, upload: Box<dyn Upload>, offset: u64, touched: Instant) -> Self {
+        let state = Arc::new(tokio::sync::Mutex::new(Open { upload: Some(upload), offset }));
+        Self { repository, touched, state }
+    }
+
     /// Waits until no other request writes to it.
     pub(super) async fn open(self) -> Result<OwnedMutexGuard<Open>, Problem> {
         let open = self.state.lock_owned().await;
-        if open.upload.is_some() { Ok(open) } else { Err(Open::gone()) }
+        if open.is_over() { Err(Open::gone()) } else { Ok(open) }
     }
 }
 
 impl Uploads {
-    pub(super) fn new(ttl: Duration, limit: usize) -> Self {
-        Self { ttl, limit, open: Mutex::default() }
+    pub(super) fn new(tree: Tree, ttl: Duration, limit: usize) -> Self {
+        Self { tree, ttl, limit, open: Mutex::default(), resuming: tokio::sync::Mutex::default() }
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<String, Session>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<SessionId, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens an upload, and returns its name: a UUID that nobody guesses.
-    pub(super) fn begin(&self, repository: &Repository, upload: Box<dyn Upload>) -> Result<String, Problem> {
-        let id = uuid().map_err(Problem::failed)?;
-        let state = Arc::new(tokio::sync::Mutex::new(Open { upload: Some(upload), offset: 0 }));
-        let session = Session { repository: repository.clone(), touched: Instant::now(), state };
-        let mut open = self.held();
-        if open.len() >= self.limit {
-            return Err(Problem::busy("as many uploads as there may be are open"));
+    fn full() -> Problem {
+        Problem::busy("as many uploads as there may be are open")
+    }
+
+    /// Opens an upload, and returns its name.
+    pub(super) async fn begin(&self, repository: &Repository, algorithm: Algorithm) -> Result<SessionId, Problem> {
+        if self.held().len() >= self.limit {
+            return Err(Self::full());
         }
-        open.insert(id.clone(), session);
+        let id = random_id().map_err(Problem::failed)?;
+        let kept = crate::store::Session { repository: repository.clone(), ttl: self.ttl };
+        let upload = self.tree.begin_session(&id, kept, algorithm).await?;
+        let session = Session::new(repository.clone(), upload, 0, Instant::now());
+        // Others may have come meanwhile.
+        let is_full = {
+            let mut open = self.held();
+            let is_full = open.len() >= self.limit;
+            if !is_full {
+                open.insert(id.clone(), session);
+            }
+            is_full
+        };
+        if is_full {
+            self.tree.forget_session(&id).await?;
+            return Err(Self::full());
+        }
         Ok(id)
     }
 
-    pub(super) fn get(&self, id: &str, repository: &Repository) -> Result<Session, Problem> {
+    /// The upload with a name, also if it was begun by a server that is dead.
+    pub(super) async fn get(&self, id: &SessionId, repository: &Repository, now: Now) -> Result<Session, Problem> {
+        if let Some(session) = self.look_up(id, repository, now)? {
+            return Ok(session);
+        }
+        let _turn = self.resuming.lock().await;
+        if let Some(session) = self.look_up(id, repository, now)? {
+            return Ok(session);
+        }
+        let resumed = self.tree.resume_session(id, now.dated).await?;
+        let resumed = resumed.filter(|resumed| resumed.session.repository == *repository);
+        let resumed = resumed.ok_or_else(|| unknown(id.as_str()))?;
+        let session = Session::new(repository.clone(), resumed.upload, resumed.offset, now.steady);
         let mut open = self.held();
-        let session = open.get_mut(id).filter(|session| session.repository == *repository);
-        let session =
-            session.ok_or_else(|| Problem::new(ErrorCode::BlobUploadUnknown, format!("there is no upload {id:?}")))?;
-        session.touched = Instant::now();
-        Ok(session.clone())
+        if open.len() >= self.limit {
+            return Err(Self::full());
+        }
+        open.insert(id.clone(), session.clone());
+        Ok(session)
     }
 
-    pub(super) fn remove(&self, id: &str) {
+    fn look_up(&self, id: &SessionId, repository: &Repository, now: Now) -> Result<Option<Session>, Problem> {
+        let mut open = self.held();
+        let Some(session) = open.get_mut(id) else { return Ok(None) };
+        if session.repository != *repository {
+            return Err(unknown(id.as_str()));
+        }
+        session.touched = now.steady;
+        Ok(Some(session.clone()))
+    }
+
+    /// Takes an upload out that is about to be finished. Says whether nobody ended it meanwhile.
+    pub(super) fn claim(&self, id: &SessionId) -> Result<(), Problem> {
+        self.held().remove(id).map(drop).ok_or_else(Open::gone)
+    }
+
+    /// Ends an upload, and gives back what space it still takes.
+    pub(super) async fn remove(&self, id: &SessionId) -> Result<(), Problem> {
         let removed = self.held().remove(id);
-        // Its file goes outside the lock.
+        // Its file is closed outside the lock.
         drop(removed);
+        Ok(self.tree.forget_session(id).await?)
     }
 
     /// Gives up what has lain still for too long, and isn't being written to.
-    pub(super) fn expire(&self) {
-        let expired: Vec<Session> = {
+    pub(super) async fn expire(&self, now: Now) {
+        let expired: Vec<(SessionId, Session)> = {
             let mut open = self.held();
-            let old = |session: &Session| session.touched.elapsed() > self.ttl && session.state.try_lock().is_ok();
-            let ids: Vec<String> = open.iter().filter(|(_, s)| old(s)).map(|(id, _)| id.clone()).collect();
-            ids.iter().filter_map(|id| open.remove(id)).collect()
+            let lies_still = |session: &Session| now.steady.saturating_duration_since(session.touched);
+            let old = |session: &Session| lies_still(session) > self.ttl && session.state.try_lock().is_ok();
+            open.extract_if(|_, session| old(session)).collect()
         };
-        if !expired.is_empty() {
-            tracing::info!(count = expired.len(), "gave up uploads that nobody went on with");
+        let mut count = expired.len() as u64;
+        for (id, session) in expired {
+            drop(session);
+            if let Err(error) = self.tree.forget_session(&id).await {
+                tracing::warn!(error = &error as &dyn std::error::Error, "can't give up an upload");
+            }
+        }
+        match self.tree.expire_sessions(now.dated).await {
+            Ok(left) => count += left.files,
+            Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "can't give up old uploads"),
+        }
+        if count > 0 {
+            tracing::info!(count, "gave up uploads that nobody went on with");
         }
     }
 }
 
-/// A random UUID, version 4.
-fn uuid() -> Result<String, &'static str> {
+/// There is no such upload.
+pub(super) fn unknown(id: &str) -> Problem {
+    Problem::new(ErrorCode::BlobUploadUnknown, format!("there is no upload {id:?}"))
+}
+
+fn random_id() -> Result<SessionId, &'static str> {
     let mut bytes = [0_u8; 16];
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
     random.fill(&mut bytes).map_err(|_| "the system gives no random bytes")?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]))
+    Ok(SessionId::from_random(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::LocalStore;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn after(now: Now, time: Duration) -> Now {
+        Now { steady: now.steady + time, dated: now.dated + time }
+    }
+
+    #[tokio::test]
+    async fn uploads_expire_wherever_they_were_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = || std::fs::read_dir(folder.path().join(".roadstead/uploads")).unwrap().count();
+        let tree = Tree::create(Arc::new(LocalStore::create(folder.path()).unwrap())).await.unwrap();
+        let app = "app".parse().unwrap();
+        let uploads = || Uploads::new(tree.clone(), TTL, 10);
+        let (dead, living) = (uploads(), uploads());
+        dead.begin(&app, Algorithm::Sha256).await.ok().unwrap();
+        let kept = dead.begin(&app, Algorithm::Sha256).await.ok().unwrap();
+        drop(dead);
+        let own = living.begin(&app, Algorithm::Sha256).await.ok().unwrap();
+        assert_eq!(files(), 6);
+
+        let now = Now::read();
+        let soon = after(now, TTL / 2);
+        living.expire(soon).await;
+        assert_eq!(files(), 6);
+        living.get(&kept, &app, soon).await.ok().unwrap();
+        // Later by more than the ttl than anything but what was asked about meanwhile.
+        let later = after(now, TTL + Duration::from_secs(1));
+        living.expire(later).await;
+        assert_eq!(files(), 2);
+        assert!(living.get(&own, &app, later).await.is_err());
+        let session = living.get(&kept, &app, later).await.ok().unwrap();
+        // Nobody takes it away from a request that is busy with it.
+        let open = session.open().await.ok().unwrap();
+        let much_later = after(later, 2 * TTL);
+        living.expire(much_later).await;
+        assert_eq!(files(), 2);
+        drop(open);
+        living.expire(much_later).await;
+        assert_eq!(files(), 0);
+    }
 }

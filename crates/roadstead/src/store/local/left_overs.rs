@@ -1,9 +1,10 @@
-//! What killed processes left: temporary files, and folders that became empty or never had anything in them.
+//! What killed processes left: temporary files, uploads that nobody went on with, and folders that became empty or never had anything in them.
 
 use std::fs;
 use std::path::Path;
+use std::time::SystemTime;
 
-use super::{Inner, LeftOvers, PRIVATE, StoreError, failed, leads_through_link, scratch};
+use super::{Inner, LeftOvers, PRIVATE, StoreError, failed, leads_through_link, scratch, session};
 
 /// Where folders come and go with keys.
 const FOLDERS: [&str; 4] = ["v2", "content", ".roadstead/left-out", ".roadstead/holders"];
@@ -15,6 +16,8 @@ pub(super) fn find(store: &Inner, remove: bool) -> Result<LeftOvers, StoreError>
     if remove && files > 0 {
         scratch::clear_left_overs(&tmp).map_err(|e| failed("deleting", &tmp, e))?;
     }
+    let abandoned = session::abandoned(store, SystemTime::now(), remove)?;
+    let (files, bytes) = (files + abandoned.files, bytes + abandoned.bytes);
     let mut folders = 0;
     for top in FOLDERS {
         let top = store.root.join(top);

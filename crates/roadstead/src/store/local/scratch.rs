@@ -88,7 +88,7 @@ impl Own {
     }
 }
 
-fn make_private(folder: &Path) -> io::Result<()> {
+pub(super) fn make_private(folder: &Path) -> io::Result<()> {
     if leads_through_link(folder) {
         return Err(io::ErrorKind::NotADirectory.into());
     }
@@ -96,7 +96,7 @@ fn make_private(folder: &Path) -> io::Result<()> {
 }
 
 /// Whether `file` is still what `path` names.
-fn is_at(file: &File, path: &Path) -> bool {
+pub(super) fn is_at(file: &File, path: &Path) -> bool {
     let (Ok(held), Ok(named)) = (file.metadata(), fs::metadata(path)) else {
         return false;
     };

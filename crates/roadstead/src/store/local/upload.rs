@@ -3,13 +3,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
 use super::flush::Pending;
+use super::session::Kept;
 use super::{Headers, Key, LocalStore, StoreError, Upload, failed};
 use crate::oci::{Algorithm, Digest, Hasher};
 
@@ -30,22 +31,44 @@ impl Drop for Temporary {
     }
 }
 
+/// What an upload is as long as it has no name.
+pub(super) enum Place {
+    /// A file that goes with the upload.
+    Temporary(Temporary),
+    /// One that stays for whoever goes on.
+    Session(Kept),
+}
+
+impl Place {
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(temporary) => &temporary.0,
+            Self::Session(kept) => kept.path(),
+        }
+    }
+}
+
 /// What the writing thread works on.
-struct Writer {
-    file: File,
-    hasher: Hasher,
-    written: u64,
-    temporary: Temporary,
+pub(super) struct Writer {
+    pub(super) file: File,
+    /// Has gone over all that was written.
+    pub(super) hasher: Hasher,
+    /// How many bytes the file has.
+    pub(super) written: u64,
+    pub(super) place: Place,
 }
 
 impl Writer {
-    fn write(&mut self, buffers: &[Bytes]) -> io::Result<()> {
+    fn write(&mut self, buffers: &[Bytes], store: &LocalStore) -> io::Result<()> {
         for bytes in buffers {
             self.hasher.update(bytes);
             self.file.write_all(bytes)?;
             self.written += bytes.len() as u64;
         }
-        Ok(())
+        match &mut self.place {
+            Place::Temporary(_) => Ok(()),
+            Place::Session(kept) => kept.grown(store, &self.file, self.written, &self.hasher),
+        }
     }
 }
 
@@ -71,8 +94,12 @@ pub(super) fn begin(store: LocalStore, hasher: Hasher) -> Result<Box<dyn Upload>
         .mode(0o444)
         .open(&temporary.0)
         .map_err(|e| failed("writing", &temporary.0, e))?;
-    let state = State::Idle(Box::new(Writer { file, hasher, written: 0, temporary }));
-    Ok(Box::new(LocalUpload { store, state, buffers: Vec::new(), buffered: 0 }))
+    Ok(go_on(store, Writer { file, hasher, written: 0, place: Place::Temporary(temporary) }))
+}
+
+/// An upload of which some may be written already.
+pub(super) fn go_on(store: LocalStore, writer: Writer) -> Box<dyn Upload> {
+    Box::new(LocalUpload { store, state: State::Idle(Box::new(writer)), buffers: Vec::new(), buffered: 0 })
 }
 
 impl LocalUpload {
@@ -99,9 +126,9 @@ impl LocalUpload {
         let mut writer = self.writer().await?;
         let buffers = std::mem::take(&mut self.buffers);
         self.buffered = 0;
-        let root = self.store.0.root.clone();
+        let store = self.store.clone();
         self.state = State::Writing(tokio::task::spawn_blocking(move || {
-            writer.write(&buffers).map_err(|e| failed("writing to", &root, e))?;
+            writer.write(&buffers, &store).map_err(|e| failed("writing to", &store.0.root, e))?;
             Ok(writer)
         }));
         Ok(())
@@ -114,6 +141,10 @@ impl Upload for LocalUpload {
         self.buffered += bytes.len();
         self.buffers.push(bytes);
         if self.buffered >= BUFFER || self.buffers.len() >= PIECES { self.flush().await } else { Ok(()) }
+    }
+
+    async fn settle(&mut self) -> Result<(), StoreError> {
+        self.digest().await.map(|_| ())
     }
 
     async fn digest(&mut self) -> Result<(Digest, u64), StoreError> {
@@ -129,7 +160,7 @@ impl Upload for LocalUpload {
     async fn digest_by(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
         self.digest().await?;
         let writer = self.writer().await?;
-        let path = writer.temporary.0.clone();
+        let path = writer.place.path().to_owned();
         let (end, what) = (writer.written, path.display().to_string());
         self.state = State::Idle(writer);
         let file = File::open(&path).map_err(|e| failed("reading", &path, e))?;
@@ -140,7 +171,11 @@ impl Upload for LocalUpload {
         if !self.buffers.is_empty() {
             self.flush().await?;
         }
-        let Writer { file, temporary, written, .. } = *self.writer().await?;
+        let Writer { file, place, written, .. } = *self.writer().await?;
+        let temporary = match place {
+            Place::Temporary(temporary) => temporary,
+            Place::Session(kept) => kept.end(&self.store.0)?,
+        };
         let path = self.store.path(key);
         // Said to whoever uploads, rather than to whoever syncs next.
         match std::fs::symlink_metadata(&path) {

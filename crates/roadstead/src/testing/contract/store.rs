@@ -61,6 +61,7 @@ pub async fn run_all(store: &Subject, contents: &dyn Fn() -> Vec<String>) {
         an_upload_continues_a_hash,
         an_upload_is_invisible_until_it_is_finished,
         an_upload_replaces_in_one_instant,
+        a_session_goes_on,
         a_link_names_the_same_bytes,
         links_lead_anywhere_in_the_store,
         a_link_moves_in_one_instant,

@@ -3,11 +3,13 @@
 //! Between its requests a push holds no lock, so what it has sent is protected by its age alone; every step makes the names
 //! young on which the next one relies.
 
+use std::time::SystemTime;
+
 use super::super::{Tree, TreeError, keys};
 use super::{TreeSink, WRITERS};
 use crate::image::Claim;
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag};
-use crate::store::{LockMode, Upload};
+use crate::store::{LeftOvers, LockMode, Resumed, Session, SessionId, Upload};
 
 /// What a manifest needs that its repository hasn't.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -170,5 +172,45 @@ impl Tree {
     /// If the store can't be written.
     pub async fn begin_push(&self, algorithm: Algorithm) -> Result<Box<dyn Upload>, TreeError> {
         Ok(self.0.store.begin_upload(algorithm.hasher()).await?)
+    }
+    /// Begins an upload that outlives this process, where the store keeps such.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    pub async fn begin_session(
+        &self,
+        id: &SessionId,
+        session: Session,
+        algorithm: Algorithm,
+    ) -> Result<Box<dyn Upload>, TreeError> {
+        Ok(self.0.store.begin_session(id, session, algorithm.hasher()).await?)
+    }
+
+    /// Goes on with an upload that was begun in a process that is dead; `None` if there is none to go on with.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read or written.
+    pub async fn resume_session(&self, id: &SessionId, now: SystemTime) -> Result<Option<Resumed>, TreeError> {
+        Ok(self.0.store.resume_session(id, now).await?)
+    }
+
+    /// Gives an upload up, and its space back.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    pub async fn forget_session(&self, id: &SessionId) -> Result<(), TreeError> {
+        Ok(self.0.store.forget_session(id).await?)
+    }
+
+    /// Gives up the uploads of dead processes that nobody went on with in time. Returns what that freed.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read or written.
+    pub async fn expire_sessions(&self, now: SystemTime) -> Result<LeftOvers, TreeError> {
+        Ok(self.0.store.expire_sessions(now).await?)
     }
 }

@@ -1,6 +1,9 @@
 //! Uploads: hashed, hidden until they are finished, and gone when they are dropped.
 
+use std::time::{Duration, SystemTime};
+
 use super::*;
+use crate::store::{Resumed, Session, SessionId};
 
 /// An upload's digest and length are those of what was written, at every point; finished and synced, it is the object.
 pub async fn an_upload_is_hashed_and_kept(store: &Subject) {
@@ -116,4 +119,62 @@ pub async fn an_upload_replaces_in_one_instant(store: &Subject) {
         }
     })
     .await;
+}
+
+/// A session goes on where it was, as often as its upload is dropped, or begins anew in a store that keeps none; one at a time
+/// works with it, and none once it is finished, forgotten or too old.
+pub async fn a_session_goes_on(store: &Subject) {
+    let repository = "contract/app".parse().unwrap_or_else(|error| panic!("{error}"));
+    let session = Session { repository, ttl: Duration::from_secs(60) };
+    let (now, content) = (SystemTime::now(), noise(7, 300_000));
+    let (first, rest) = content.split_at(100_000);
+    for algorithm in Algorithm::ALL {
+        let (id, other) = (SessionId::from_random(fastrand::u128(..).to_le_bytes()), SessionId::from_random([7; 16]));
+        let begun = store.begin_session(&id, session.clone(), algorithm.hasher()).await;
+        let mut upload = good(store, "begin_session", begun);
+        good(store, "write", upload.write(Bytes::copy_from_slice(first)).await);
+        good(store, "settle", upload.settle().await);
+        let resume = async |now| good(store, "resume_session", store.resume_session(&id, now).await);
+        assert!(resume(now).await.is_none(), "{}: resumed beside its owner", store.describe());
+        drop(upload);
+        let Some(resumed) = resume(now).await else { continue };
+        assert_eq!((&resumed.session, resumed.offset), (&session, 100_000), "{}", store.describe());
+        assert!(resume(now).await.is_none(), "{}: resumed twice", store.describe());
+        drop(resumed);
+        let later = now + Duration::from_secs(3600);
+        assert!(resume(later).await.is_none(), "{}: resumed after its time", store.describe());
+        let Some(Resumed { mut upload, .. }) = resume(now).await else {
+            panic!("{}: resumed once and no more", store.describe());
+        };
+        good(store, "expire_sessions", store.expire_sessions(later).await);
+        for piece in rest.chunks(70_000) {
+            good(store, "write", upload.write(Bytes::copy_from_slice(piece)).await);
+        }
+        let (digest, length) = good(store, "digest", upload.digest().await);
+        assert_eq!((digest, length), (algorithm.digest(&content), 300_000), "{}", store.describe());
+        let key = key(&format!("session/{algorithm}"));
+        good(store, "finish", upload.finish(&key, &Headers::default()).await);
+        good(store, "forget_session", store.forget_session(&id).await);
+        good(store, "sync", store.sync().await);
+        expect(store, &key, &content).await;
+        assert!(resume(now).await.is_none(), "{}: resumed after its end", store.describe());
+
+        for forget in [true, false] {
+            let begun = store.begin_session(&other, session.clone(), algorithm.hasher()).await;
+            let mut upload = good(store, "begin_session", begun);
+            good(store, "write", upload.write(Bytes::copy_from_slice(first)).await);
+            good(store, "settle", upload.settle().await);
+            drop(upload);
+            if forget {
+                good(store, "forget_session", store.forget_session(&other).await);
+                continue;
+            }
+            let freed = good(store, "expire_sessions", store.expire_sessions(now).await);
+            assert_eq!(freed.files, 0, "{}: expired before its time", store.describe());
+            let freed = good(store, "expire_sessions", store.expire_sessions(later).await);
+            assert_eq!((freed.files, freed.bytes), (1, 100_000), "{}: freed", store.describe());
+        }
+        let gone = good(store, "resume_session", store.resume_session(&other, now).await);
+        assert!(gone.is_none(), "{}: resumed after it was given up", store.describe());
+    }
 }

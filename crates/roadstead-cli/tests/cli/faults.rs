@@ -1,0 +1,221 @@
+//! What becomes of pushes when the disk is full, can't be written, or forgets what was not synced; and of memory when a thousand
+//! clients are slow.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use roadstead::oci::Algorithm;
+use roadstead::testing::{Image, ImageBuilder, noise};
+use roadstead_parts::{Crane, Nginx, Port, part, wait_until};
+
+use crate::support::{Place, peak_memory, push, request, wait};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A server over a file system that only it and its script see. The script goes on behind `read` when it is told to.
+struct Mounted {
+    place: Place,
+    script: Child,
+    authority: String,
+}
+
+impl Mounted {
+    fn start(script: &str) -> Self {
+        let (place, port) = (Place::new(), Port::free());
+        let authority = port.address().to_string();
+        let mut command = Command::new(part::installed("unshare"));
+        command.args(["--mount", "--propagation=private", "sh", "-euc", script, env!("CARGO_BIN_EXE_roadstead")]);
+        command.arg(&authority).current_dir(place.path()).stdin(Stdio::piped());
+        let script = command.stdout(Stdio::null()).spawn().unwrap();
+        let mounted = Self { place, script, authority };
+        assert!(wait_until(LIMIT, || port.answers()), "the server doesn't answer");
+        mounted
+    }
+
+    fn push(&self, tag: &str, image: &Image) -> Result<(), String> {
+        push(&self.authority, "app", tag, image)
+    }
+
+    /// Lets the script go on to its end.
+    fn finish(mut self) -> Place {
+        self.script.stdin.take().unwrap().write_all(b"\n").unwrap();
+        let status = wait(&mut self.script);
+        assert!(status.success(), "{status}");
+        self.place
+    }
+}
+
+fn image(text: &str) -> Image {
+    ImageBuilder::new().layer(text.to_owned()).build()
+}
+
+/// The server is killed, and of its file system stays what is on the disk: what a file system has not written yet, nor been told
+/// to, is in memory alone. Every push that was acknowledged is there, and plain nginx serves it.
+#[test]
+fn a_power_cut_loses_nothing_that_was_acknowledged() {
+    part::installed("mkfs.ext4");
+    // A journal that is written only when somebody syncs. The copy is taken while the file system is still mounted, and mounting
+    // that is what comes after a power cut.
+    let mounted = Mounted::start(
+        r#"
+        truncate -s 64M disk && mkfs.ext4 -q disk && mkdir before after
+        mount -o loop,commit=600 disk before
+        "$0" --tree before/registry serve --push --anonymous-push --listen "$1" &
+        read -r _
+        printf unsynced > before/unsynced
+        kill -KILL $!
+        cp --sparse=always disk cut
+        umount before
+        mount -o loop cut after
+        if test -s after/unsynced; then echo "nothing is ever lost here" >&2; exit 1; fi
+        cp -a after/registry registry
+        umount after
+        "#,
+    );
+    // By several at once, so that they share syncs.
+    let mut acknowledged: Vec<String> = std::thread::scope(|scope| {
+        let pushers: Vec<_> = (0..4)
+            .map(|pusher| {
+                let mounted = &mounted;
+                scope.spawn(move || {
+                    let pushed = (0..8).map(|number| format!("{pusher}-{number}"));
+                    pushed.inspect(|tag| mounted.push(tag, &image(tag)).unwrap()).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        pushers.into_iter().flat_map(|pusher| pusher.join().unwrap()).collect()
+    });
+    // The last word before the cut.
+    mounted.push("last", &image("last")).unwrap();
+    acknowledged.push("last".to_owned());
+    let place = mounted.finish();
+    place.run(&["verify"]).ok();
+    let port = Port::free();
+    let config = place.run(&["config", "nginx", "--listen", &port.address().to_string()]).ok();
+    let nginx = Nginx::start_http(config.text(), port);
+    let listed = Crane.crane(&["ls", "--insecure", &format!("{}/app", nginx.authority())]).unwrap().stdout;
+    for tag in acknowledged {
+        assert!(listed.lines().any(|line| line == tag), "{tag} is in no list: {listed}");
+        let reference = format!("{}/app:{tag}", nginx.authority());
+        Crane.crane(&["validate", "--insecure", "--remote", &reference]).unwrap_or_else(|e| panic!("{tag}: {e}"));
+    }
+}
+
+#[test]
+fn a_full_disk_refuses_and_gives_its_space_back() {
+    let mounted = Mounted::start(
+        r#"
+        mkdir registry && mount -t tmpfs -o size=8m tmpfs registry
+        "$0" serve --push --anonymous-push --allow-delete --listen "$1" &
+        read -r _
+        kill -TERM $! && wait $!
+        "$0" verify >&2
+        test -z "$(ls -A registry/.roadstead/uploads)"
+        cp -a registry kept && umount registry && rmdir registry && mv kept registry
+        "#,
+    );
+    mounted.push("before", &image("before")).unwrap();
+    let large = noise(1, 12 << 20);
+    let digest = Algorithm::Sha256.digest(&large);
+    let ask = |method: &str, path: &str, body: &[u8]| request(&mounted.authority, method, path, "", body);
+    for round in 0..3 {
+        let whole = ask("POST", &format!("/v2/app/blobs/uploads/?digest={digest}"), &large).unwrap();
+        whole.expect(500).unwrap();
+        let begun = ask("POST", "/v2/app/blobs/uploads/", b"").unwrap().expect(202).unwrap();
+        let at = begun.header("location").unwrap();
+        ask("PATCH", &at, &large).unwrap().expect(500).unwrap();
+        ask("GET", &at, b"").unwrap().expect(404).unwrap();
+        ask("GET", &format!("/v2/app/blobs/{digest}"), b"").unwrap().expect(404).unwrap();
+        // There is room again, as soon as the refused ones are gone.
+        mounted.push(&format!("after-{round}"), &image(&format!("after {round}"))).unwrap();
+    }
+    let place = mounted.finish();
+    assert_eq!(place.run(&["list", "--flat"]).ok().text(), "app:after-0\napp:after-1\napp:after-2\napp:before\n");
+}
+
+#[test]
+fn what_can_not_be_written_is_refused_at_the_start() {
+    let place = Place::new();
+    place.run(&["quickstart", "--check", "-q", "--listen", "127.0.0.1:0"]).ok();
+    let script = r#"mount -o bind registry registry && mount -o remount,bind,ro registry && exec "$0" "$@""#;
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(part::installed("unshare"));
+        command.args(["--mount", "--propagation=private", "sh", "-euc", script, env!("CARGO_BIN_EXE_roadstead")]);
+        command.args(arguments).current_dir(place.path()).stdin(Stdio::null());
+        command
+    };
+    let port = Port::free();
+    let listen = port.address().to_string();
+    let mut reading = run(&["serve", "--listen", &listen]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(wait_until(LIMIT, || port.answers()), "a tree that can't be written can be served");
+    reading.kill().unwrap();
+    reading.wait().unwrap();
+    let refused = crate::support::Ran::of(&mut run(&["serve", "--push", "--anonymous-push", "--listen", &listen]));
+    assert_ne!(refused.code(), 0, "{refused}");
+    for said in ["registry", "Read-only file system"] {
+        assert!(refused.stderr.contains(said), "{said:?} is not said\n{refused}");
+    }
+}
+
+/// A thousand clients that have each sent a part of a layer and no more: what they take is bounded, and others are served.
+#[test]
+fn a_thousand_slow_uploads_take_little_memory() {
+    const CLIENTS: usize = 1000;
+    /// Less than is written at once, so that all of it is held.
+    const SENT: usize = 100 << 10;
+    let place = Place::new();
+    let port = Port::free();
+    let authority = port.address().to_string();
+    let serve = ["serve", "--push", "--anonymous-push", "--max-pushes", "1001", "--listen", &authority];
+    let mut server = place.command(&serve).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    assert!(wait_until(LIMIT, || port.answers()), "the server doesn't answer");
+    let before = peak_memory(server.id()).unwrap();
+    let content = noise(1, SENT);
+    let clients: Vec<TcpStream> = (0..CLIENTS)
+        .map(|_| {
+            let begun = request(&authority, "POST", "/v2/app/blobs/uploads/", "", b"").unwrap().expect(202).unwrap();
+            let at = begun.header("location").unwrap();
+            let mut stream = TcpStream::connect(&authority).unwrap();
+            let mut head = format!("PATCH {at} HTTP/1.1\r\nhost: a\r\ncontent-length: 10000000\r\n");
+            head.write_str("expect: 100-continue\r\n\r\n").unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            let mut told = [0; 25];
+            stream.read_exact(&mut told).unwrap();
+            stream.write_all(&content).unwrap();
+            stream
+        })
+        .collect();
+    // All of it has arrived when the system holds nothing for the server any more.
+    let mine: Vec<u16> = clients.iter().map(|client| client.local_addr().unwrap().port()).collect();
+    assert!(wait_until(LIMIT, || unread(port.number(), &mine) == 0), "the server doesn't read");
+    push(&authority, "app", "1", &image("in between")).unwrap();
+    let took = peak_memory(server.id()).unwrap() - before;
+    assert!(took < 200 << 20, "{CLIENTS} clients took {} MiB", took >> 20);
+    drop(clients);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+/// How many bytes the system holds that were sent to a port from these, and are not read or not yet received.
+fn unread(to: u16, from: &[u16]) -> u64 {
+    let sockets = fs::read_to_string("/proc/net/tcp").unwrap();
+    let queued = |line: &str| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let port = |at: usize| u16::from_str_radix(fields.get(at)?.split_once(':')?.1, 16).ok();
+        let (local, remote) = (port(1)?, port(2)?);
+        let (sending, receiving) = fields.get(4)?.split_once(':')?;
+        let bytes = |hex: &str| u64::from_str_radix(hex, 16).ok();
+        if local == to && from.contains(&remote) {
+            bytes(receiving)
+        } else if remote == to && from.contains(&local) {
+            bytes(sending)
+        } else {
+            None
+        }
+    };
+    sockets.lines().filter_map(queued).sum()
+}

@@ -1,0 +1,244 @@
+//! Uploads that go on after the process that began them.
+//!
+//! A session is two files in `.roadstead/uploads/`: `<id>`, the bytes, on which whoever works with them holds a lock; and
+//! `<id>.json`, a [`Record`]. They lie there and not in a folder for a server's own state, since the bytes become content by a
+//! rename, which needs the same file system, and since a record without its bytes says nothing.
+//!
+//! What a record says of the hash was true of bytes that were synced before; what came later is read again, so that neither a
+//! kill nor a power cut can let a digest be right whose bytes aren't.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::OFlags;
+use serde::{Deserialize, Serialize};
+
+use super::open::is_absent;
+use super::scratch::{is_at, make_private};
+use super::upload::{Place, Temporary, Writer, go_on};
+use super::{
+    Inner, LeftOvers, LocalStore, PRIVATE, Resumed, Session, SessionId, StoreError, Upload, failed, leads_through_link,
+    open_no_links, open_regular, read,
+};
+use crate::oci::{Algorithm, Hasher};
+
+/// After so many bytes they are synced and the hash of them is recorded: what a kill makes us read again takes a fraction of
+/// a second, and few uploads are that large.
+const EVERY: u64 = 256 << 20;
+
+/// The most bytes of a record.
+const MAX_RECORD: u64 = 16 << 10;
+
+const ENDING: &str = ".json";
+
+/// What is known of a session beside its bytes.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    repository: String,
+    /// In seconds.
+    ttl: u64,
+    /// How many bytes the hash went over.
+    offset: u64,
+    hash: String,
+}
+
+impl Record {
+    /// `None` if there is none, or nothing that we would have written.
+    fn read(path: &Path) -> Result<Option<Self>, StoreError> {
+        let failed = |e| failed("reading", path, e);
+        let Some((file, _)) = open_regular(path).map_err(failed)? else { return Ok(None) };
+        let mut text = Vec::new();
+        file.take(MAX_RECORD).read_to_end(&mut text).map_err(failed)?;
+        Ok(serde_json::from_slice(&text).ok())
+    }
+
+    fn session(&self) -> Option<Session> {
+        Some(Session { repository: self.repository.parse().ok()?, ttl: Duration::from_secs(self.ttl) })
+    }
+}
+
+/// A session that this process works with.
+pub(super) struct Kept {
+    path: PathBuf,
+    session: Session,
+    /// How many bytes the record tells of.
+    recorded: u64,
+}
+
+impl Kept {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Records how far it is, if it grew much since that was done last.
+    pub(super) fn grown(&mut self, store: &LocalStore, file: &File, written: u64, hasher: &Hasher) -> io::Result<()> {
+        if written - self.recorded < EVERY {
+            return Ok(());
+        }
+        store.0.flusher.sync_file(file)?;
+        self.record(&store.0, written, hasher).map_err(io::Error::other)
+    }
+
+    fn record(&mut self, store: &Inner, offset: u64, hasher: &Hasher) -> Result<(), StoreError> {
+        let Session { repository, ttl } = &self.session;
+        let record = Record { repository: repository.to_string(), ttl: ttl.as_secs(), offset, hash: hasher.state() };
+        let path = with_record(&self.path);
+        let text = serde_json::to_vec(&record).map_err(|e| failed("writing", &path, e.into()))?;
+        let temporary = Temporary(store.scratch.path()?);
+        let written = fs::write(&temporary.0, text).and_then(|()| fs::rename(&temporary.0, &path));
+        written.map_err(|e| failed("writing", &path, e))?;
+        self.recorded = offset;
+        Ok(())
+    }
+
+    /// Makes it an upload like any other, which only this process can finish.
+    pub(super) fn end(self, store: &Inner) -> Result<Temporary, StoreError> {
+        let temporary = Temporary(store.scratch.path()?);
+        fs::rename(&self.path, &temporary.0).map_err(|e| failed("writing", &temporary.0, e))?;
+        let _ = fs::remove_file(with_record(&self.path));
+        Ok(temporary)
+    }
+}
+
+fn folder(store: &Inner) -> PathBuf {
+    store.root.join(PRIVATE).join("uploads")
+}
+
+fn with_record(path: &Path) -> PathBuf {
+    let mut path = path.to_owned().into_os_string();
+    path.push(ENDING);
+    path.into()
+}
+
+pub(super) fn begin(
+    store: LocalStore,
+    id: &SessionId,
+    session: Session,
+    hasher: Hasher,
+) -> Result<Box<dyn Upload>, StoreError> {
+    let folder = folder(&store.0);
+    make_private(&folder).map_err(|e| failed("writing", &folder, e))?;
+    let path = folder.join(id.as_str());
+    let failed = |e| failed("writing", &path, e);
+    let file = loop {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path).map_err(failed)?;
+        // Between the two lines somebody may have taken the new file for a dead one's, and removed it.
+        if file.try_lock().is_ok() && is_at(&file, &path) {
+            break file;
+        }
+    };
+    let mut kept = Kept { path, session, recorded: 0 };
+    if let Err(error) = kept.record(&store.0, 0, &hasher) {
+        let _ = fs::remove_file(&kept.path);
+        return Err(error);
+    }
+    Ok(go_on(store, Writer { file, hasher, written: 0, place: Place::Session(kept) }))
+}
+
+pub(super) fn resume(store: LocalStore, id: &SessionId, now: SystemTime) -> Result<Option<Resumed>, StoreError> {
+    let folder = folder(&store.0);
+    if leads_through_link(&folder) {
+        return Ok(None);
+    }
+    let path = folder.join(id.as_str());
+    let failed = |e| failed("reading", &path, e);
+    let Some(record) = Record::read(&with_record(&path))? else { return Ok(None) };
+    let Some(session) = record.session() else { return Ok(None) };
+    let Some((reading, metadata)) = open_regular(&path).map_err(failed)? else { return Ok(None) };
+    if lies_still(&metadata, now) > session.ttl {
+        return Ok(None);
+    }
+    let Some(file) = open_for_writing(&path, &reading).map_err(failed)? else { return Ok(None) };
+    // Its length is asked for once nobody else can write to it.
+    let written = file.metadata().map_err(failed)?.len();
+    let (recorded, mut hasher) = match Hasher::from_state(&record.hash) {
+        Some(hasher) if record.offset <= written => (record.offset, hasher),
+        Some(hasher) => (0, hasher.algorithm().hasher()),
+        None => (0, Algorithm::Sha256.hasher()),
+    };
+    read::hash_range(&reading, recorded..written, &mut hasher, |_| {}).map_err(failed)?;
+    let place = Place::Session(Kept { path, session: session.clone(), recorded });
+    let upload = go_on(store, Writer { file, hasher, written, place });
+    Ok(Some(Resumed { session, upload, offset: written }))
+}
+
+/// Opens what nobody may write to any more for one who goes on writing at its end; `None` if somebody else does.
+fn open_for_writing(path: &Path, reading: &File) -> io::Result<Option<File>> {
+    let mode = reading.metadata()?.permissions().mode();
+    reading.set_permissions(fs::Permissions::from_mode(mode | 0o200))?;
+    let opened = open_no_links(path, OFlags::WRONLY | OFlags::APPEND | OFlags::NONBLOCK);
+    reading.set_permissions(fs::Permissions::from_mode(mode & !0o222))?;
+    match opened {
+        Ok(file) => Ok((file.try_lock().is_ok() && is_at(&file, path)).then_some(file)),
+        Err(e) if is_absent(&e) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+pub(super) fn forget(store: &Inner, id: &SessionId) -> Result<(), StoreError> {
+    let folder = folder(store);
+    if leads_through_link(&folder) {
+        return Ok(());
+    }
+    let path = folder.join(id.as_str());
+    remove(&path).map_err(|e| failed("deleting", &path, e))
+}
+
+/// The bytes first: a record alone is nobody's.
+fn remove(path: &Path) -> io::Result<()> {
+    for path in [path, &with_record(path)] {
+        match fs::remove_file(path) {
+            Err(e) if !is_absent(&e) => return Err(e),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// For how long nothing was written to a file. One from the future was written a moment ago.
+fn lies_still(metadata: &fs::Metadata, now: SystemTime) -> Duration {
+    let modified = metadata.modified().unwrap_or(now);
+    now.duration_since(modified).unwrap_or_default()
+}
+
+/// The sessions of dead processes that nobody went on with for as long as they wait, and what is no session; removes them if
+/// asked to.
+pub(super) fn abandoned(store: &Inner, now: SystemTime, remove_them: bool) -> Result<LeftOvers, StoreError> {
+    let folder = folder(store);
+    let mut found = LeftOvers::default();
+    if leads_through_link(&folder) {
+        return Ok(found);
+    }
+    let failed = |e| failed("listing", &folder, e);
+    let entries = match fs::read_dir(&folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(found),
+        other => other.map_err(failed)?,
+    };
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if let Some(path) = path.to_str().and_then(|path| path.strip_suffix(ENDING)) {
+            // What it belonged to is content by now, or gone.
+            let path = Path::new(path);
+            if remove_them && fs::symlink_metadata(path).is_err_and(|e| is_absent(&e)) {
+                remove(path).map_err(failed)?;
+            }
+            continue;
+        }
+        let Some((reading, metadata)) = open_regular(&path).map_err(failed)? else { continue };
+        let ttl = Record::read(&with_record(&path))?.map_or(Duration::ZERO, |record| Duration::from_secs(record.ttl));
+        if lies_still(&metadata, now) < ttl {
+            continue;
+        }
+        // Nor those of another user, whose own server sees to them.
+        let Ok(Some(_dead)) = open_for_writing(&path, &reading) else { continue };
+        found.files += 1;
+        found.bytes += metadata.len();
+        if remove_them {
+            remove(&path).map_err(failed)?;
+        }
+    }
+    Ok(found)
+}
