@@ -25,6 +25,7 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
     if args.edge {
         site.form = Form::Edge;
     }
+    site.cors = args.cors;
     let mut published = Published::default();
     for attempt in 1.. {
         // Whatever the host can't take is said before anything is written.

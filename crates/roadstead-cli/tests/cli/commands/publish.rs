@@ -230,6 +230,23 @@ fn under_a_prefix_files_and_lists_say_the_names_that_clients_use() {
     assert!(v2.join("mirror/base/manifests/3.20").is_file());
 }
 
+#[test]
+fn pages_of_other_origins_may_read_a_site_that_says_so() {
+    let scene = Scene::filled();
+    let headers = || std::fs::read_to_string(scene.place.path().join("site/public/_headers")).unwrap();
+    let publish = ["publish", "site:site", "--host", "cloudflare-pages"];
+    scene.run(&publish).ok();
+    assert!(!headers().contains("Access-Control"));
+    scene.run(&[&publish[..], &["--cors"]].concat()).ok();
+    let everywhere = "\n/*\n  X-Content-Type-Options: nosniff\n  Access-Control-Allow-Origin: *\n";
+    assert!(headers().contains(everywhere), "{}", headers());
+    for to in ["elsewhere", "s3://bucket"] {
+        let refused = scene.run(&["publish", to, "--cors"]);
+        assert_eq!(refused.code(), 2, "{refused}");
+        assert!(refused.stderr.contains("--cors is for folders of plain files"), "{refused}");
+    }
+}
+
 /// What the hosts' pages tell to type is typed, as far as it is ours.
 #[test]
 fn the_pages_of_the_hosts_of_plain_files() {

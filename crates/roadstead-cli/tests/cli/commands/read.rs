@@ -377,11 +377,11 @@ fn options_that_a_host_has_no_use_for_are_refused() {
     "#]],
     );
     scene.check(
-        &["config", "netlify", "--cors"],
+        &["config", "gitlab-pages", "--cors", "-q"],
         expect![[r#"
-        $ roadstead config netlify --cors
+        $ roadstead config gitlab-pages --cors -q
         --- stderr
-        error: netlify can't take "yes" as --cors: it has none: add the headers to its configuration by hand
+        error: gitlab-pages can't take "yes" as --cors: it lets nobody set a header
         --- exit code 2
     "#]],
     );

@@ -25,13 +25,14 @@ impl Cell {
     pub(super) fn of(client: &dyn Client, kind: &Kind, servers: &[Server]) -> Self {
         let (name, expected) = (client.name(), expected(client.name(), kind.name));
         let mut cell = Self { client: name.to_owned(), kind: kind.name, expected, ran: false, surprises: Vec::new() };
-        let mut renamed = false;
+        let (mut renamed, mut tagged) = (false, false);
         for server in servers {
             for by in [By::Tag, By::Digest] {
                 let is_told = server.knows_algorithms || kind.image.digest().algorithm() == Algorithm::Sha256;
                 if by == By::Tag && !is_told {
                     continue;
                 }
+                tagged |= by == By::Tag;
                 let surprise = match (pull(client, kind, server, by), expected) {
                     (Ok(pulled), Expected::Works) if !pulled.renamed => {
                         cell.ran |= pulled.ran;
@@ -54,7 +55,8 @@ impl Cell {
                 cell.surprises.extend(said);
             }
         }
-        if matches!(expected, Expected::Renames { .. }) && !renamed && cell.surprises.is_empty() {
+        // What is asked for by a digest alone has no other name to be given.
+        if tagged && matches!(expected, Expected::Renames { .. }) && !renamed && cell.surprises.is_empty() {
             cell.surprises.push(format!("{name}, {}: called what it is, though it {expected:?}", kind.name));
         }
         cell
