@@ -297,6 +297,6 @@ fn whatever_is_published_leaves_out_what_is_private() {
         let names_it = archive.windows(8).any(|part| part == b"org/tool");
         assert_eq!(names_it, option == "--authenticated", "{option}");
     }
-    scene.run(&["remove", "-q", "org/tool"]).ok();
+    scene.run(&["remove", "-q", "--all-tags", "org/tool"]).ok();
     assert_eq!(cid(&["--without-private"]), without);
 }
