@@ -413,6 +413,18 @@ fn nobody_answers() {
             --- exit code 6
         "#]],
     );
+    let plain = Hostile::honest(&image);
+    snapshot(
+        &Words::of(&place, &[("image", &image)]),
+        &place.run(&["doctor", &format!("https://{}/app:1.0", plain.authority())]),
+        expect![[r#"
+            $ roadstead doctor https://127.0.0.1:PORT/app:1.0
+            --- stderr
+            error: https://127.0.0.1:PORT: GET /v2/ gets no answer: the host speaks no TLS at this port
+              hint: Give the host TLS; or ask for http:// here, and tell clients that it has none (`insecure-registries` for docker, `--tls-verify=false` for podman and skopeo).
+            --- exit code 6
+        "#]],
+    );
     let certificates = Certificates::issue(&["IP:127.0.0.1"]);
     let registry = Generation::V2.registry().tls(&certificates).start();
     let url = format!("https://{}/app:1.0", registry.authority());

@@ -231,6 +231,22 @@ fn under_a_prefix_files_and_lists_say_the_names_that_clients_use() {
 }
 
 #[test]
+fn a_tree_with_nothing_in_it() {
+    let scene = Scene::filled();
+    for image in ["base", "org/tool"] {
+        scene.run(&["remove", "-q", "--all-tags", image]).ok();
+    }
+    for host in roadstead::host::HOSTS.iter().filter(|host| host.public().is_some()) {
+        for command in [&["publish", "site:site", "--force", "--host"][..], &["config"]] {
+            let said = scene.run(&[command, &[host.name()]].concat()).ok();
+            assert!(said.stderr.contains("nothing can be pulled from it: the tree has no image"), "{said}");
+        }
+    }
+    let flavoured = scene.run(&["config", "github-pages", "--flavour", "schema1", "-o", "flavoured"]).ok();
+    assert!(flavoured.stderr.contains("flavoured: nothing can be pulled from it"), "{flavoured}");
+}
+
+#[test]
 fn pages_of_other_origins_may_read_a_site_that_says_so() {
     let scene = Scene::filled();
     let headers = || std::fs::read_to_string(scene.place.path().join("site/public/_headers")).unwrap();

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use roadstead::oci::Algorithm;
 use roadstead_parts::{Client, Failure};
 
-use super::expected::{Expected, expected};
+use super::expected::{Expected, expected, without_digests};
 use super::kinds::Kind;
-use super::{By, Server};
+use super::{By, Says, Server};
 
 /// What one client made of one kind.
 pub(super) struct Cell {
@@ -28,11 +28,17 @@ impl Cell {
         let (mut renamed, mut tagged) = (false, false);
         for server in servers {
             for by in [By::Tag, By::Digest] {
-                let is_told = server.knows_algorithms || kind.image.digest().algorithm() == Algorithm::Sha256;
+                let is_sha256 = kind.image.digest().algorithm() == Algorithm::Sha256;
+                let is_told = server.says == Says::Tags || is_sha256;
                 if by == By::Tag && !is_told {
                     continue;
                 }
                 tagged |= by == By::Tag;
+                let expected = match without_digests(name) {
+                    Some(other) if server.says == Says::Nothing && !is_sha256 => other,
+                    _ => expected,
+                };
+                cell.expected = expected;
                 let surprise = match (pull(client, kind, server, by), expected) {
                     (Ok(pulled), Expected::Works) if !pulled.renamed => {
                         cell.ran |= pulled.ran;
