@@ -1,6 +1,7 @@
 //! What a site is to be, on the command line.
 
 use crate::exit;
+use crate::output::Output;
 use roadstead::oci::Repository;
 use roadstead::site::{Elsewhere, Raised, Site, Survey};
 use roadstead::tree::{Private, Tree};
@@ -102,6 +103,13 @@ fn named(tree: &Tree, held: &[Repository]) -> String {
         (format!("{} repositories", held.len()), "are")
     };
     format!("{count} of {} {are} private ({}, by {})", tree.store().describe(), names.join(", "), Private::PLACE)
+}
+
+/// Says so if there is nothing that could be pulled, which may be meant.
+pub(crate) fn note_if_empty(site: &Site, output: &Output) {
+    if site.survey.repositories.is_empty() {
+        output.note("nothing can be pulled from it: the tree has no image, or none that is to be shown");
+    }
 }
 
 /// Sites of plain files: what is where, and what the host takes.

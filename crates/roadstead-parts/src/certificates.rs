@@ -52,6 +52,46 @@ impl Certificates {
         Self { trusted, server }
     }
 
+    /// The same, but the server's certificate has been valid long ago, for a month.
+    pub fn expired(names: &[&str]) -> Self {
+        let own = Self::issue(names);
+        let folder = Folder::new();
+        // Of all that OpenSSL issues certificates with, only this takes a day on which they begin.
+        let settings = folder.write(
+            "ca.conf",
+            format!(
+                "[ca]\ndefault_ca = own\n[own]\ndir = {}\ndatabase = $dir/issued\nserial = $dir/serial\n\
+                 new_certs_dir = $dir\ndefault_md = sha256\npolicy = any\ncopy_extensions = copy\n\
+                 [any]\ncommonName = supplied\n",
+                folder.path().display()
+            ),
+        );
+        folder.write("issued", "");
+        folder.write("serial", "1000\n");
+        let run = |invocation: Invocation| invocation.run().unwrap_or_else(|failure| panic!("{failure}"));
+        let openssl = || Invocation::new(part::installed("openssl"));
+        let request = folder.join("server.csr");
+        let names = format!("subjectAltName={}", names.join(","));
+        run(openssl()
+            .args(["req", "-new", "-subj", "/CN=Test server", "-addext", &names, "-key"])
+            .arg(own.key())
+            .arg("-out")
+            .arg(&request));
+        run(openssl()
+            .args(["ca", "-batch", "-notext", "-startdate", "20200101000000Z", "-enddate", "20200201000000Z"])
+            .arg("-config")
+            .arg(settings)
+            .arg("-cert")
+            .arg(own.authority())
+            .arg("-keyfile")
+            .arg(own.server.join("ca.key"))
+            .arg("-in")
+            .arg(request)
+            .arg("-out")
+            .arg(own.certificate()));
+        own
+    }
+
     /// The authority's certificate.
     pub fn authority(&self) -> PathBuf {
         self.trusted.join("ca.crt")

@@ -100,13 +100,21 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
     let site = if host.public().is_some() {
         let tree = super::open(global).await?;
         let without = args.private.check(&tree, &name).await?;
-        Site { form, cors: args.cors, ..args.site.survey(&tree, &without, args.name_prefix).await? }
+        let site = args.site.survey(&tree, &without, args.name_prefix).await?;
+        crate::site_args::note_if_empty(&site, output);
+        Site { form, cors: args.cors, ..site }
     } else {
         let serves = host.group() == host::Group::Shell && shell.around == Around::Serve;
         match there(host, global).await? {
             // It asks the same again when it starts, and leaves out what becomes private later.
             Some(tree) if serves => drop(args.private.check(&tree, &name).await?),
             Some(tree) => args.private.check_all(&tree, &name).await?,
+            None if args.server_root.is_none() && host.headerless().is_none() => {
+                output.note(&format!(
+                    "there is no registry tree at {} yet: `roadstead add IMAGE` makes one",
+                    global.tree
+                ));
+            }
             None => {}
         }
         if serves {
@@ -215,6 +223,12 @@ fn root(server_root: Option<String>, host: &dyn host::Host, global: &Global) -> 
 /// Writes all files or, if one is in the way, none.
 fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyhow::Result<()> {
     let folder = files.len() > 1 || to.is_dir();
+    anyhow::ensure!(
+        !folder || to.is_dir() || to.symlink_metadata().is_err(),
+        "{} is no folder, and there are {} files to be written: name one, or a folder that isn't there yet",
+        to.display(),
+        files.len()
+    );
     let place = |file: &ConfigFile| if folder { to.join(&file.name) } else { to.to_owned() };
     if !force {
         for file in files {

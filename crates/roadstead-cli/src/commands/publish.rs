@@ -93,6 +93,10 @@ pub(crate) struct Publish {
     #[arg(long)]
     edge: bool,
 
+    /// With site:DIR: let pages of other origins, such as a registry's user interface, read the answers
+    #[arg(long)]
+    cors: bool,
+
     /// With site:DIR, ipfs: and car: put this in front of every repository's name
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<Repository>,
@@ -186,6 +190,7 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
             let only_for_sites = [
                 ("--host", args.host.is_some()),
                 ("--edge", args.edge),
+                ("--cors", args.cors),
                 ("--name-prefix", args.name_prefix.is_some()),
                 ("--force", args.force),
             ];
@@ -210,8 +215,8 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
 }
 
 async fn to_ipfs(args: &Publish, to: ipfs::Place<'_>, global: &Global, output: &Output) -> anyhow::Result<()> {
-    if args.host.is_some() || args.edge || args.force {
-        return Err(exit::usage("--host, --edge and --force are for site:DIR"));
+    if args.host.is_some() || args.edge || args.cors || args.force {
+        return Err(exit::usage("--host, --edge, --cors and --force are for site:DIR"));
     }
     args.site.refuse_for("IPFS")?;
     ipfs::run(args, to, global, output).await

@@ -191,6 +191,7 @@ fn nothing_is_written_that_has_no_place() {
     let foreign = place.run(&[&SITE[..5], &["mine"]].concat());
     assert_eq!((foreign.code(), files(&place.path().join("mine")).len()), (8, 1), "{foreign}");
     assert!(foreign.stderr.contains("mine is not empty, and was not made by roadstead"), "{foreign}");
+    assert!(!place.path().join("mine.key.json").exists(), "a key of no site");
     for (arguments, code, text) in [
         (&["config", "github-pages", "--flavour", "schema1"][..], 2, "-o FOLDER"),
         (&["config", "nginx", "--flavour", "schema1", "-o", "x"], 1, "nginx sends the right headers"),
@@ -216,7 +217,7 @@ fn nothing_is_written_that_has_no_place() {
     let refused = big.run(&SITE);
     assert_eq!(refused.code(), 1, "{refused}");
     assert!(refused.stderr.contains("github-pages takes files of 105 MB at most"), "{refused}");
-    assert!(!big.path().join("site").exists());
+    assert!(!big.path().join("site").exists() && !big.path().join("site.key.json").exists());
     big.run(&["config", "ipfs", "--flavour", "schema1", "-o", "site"]).ok();
 }
 

@@ -30,8 +30,17 @@ enum By {
 struct Server {
     name: &'static str,
     authority: String,
-    /// Whether it knows of a tag that it stands for another digest than SHA-256's.
-    knows_algorithms: bool,
+    says: Says,
+}
+
+/// What a server says digests of, without which clients take a SHA-256 of the bytes for the digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Says {
+    Nothing,
+    /// What a digest names.
+    Digests,
+    /// What a tag names, too.
+    Tags,
 }
 
 /// Everything that serves one tree.
@@ -59,13 +68,13 @@ impl Servers {
     }
 
     fn list(&self) -> [Server; 4] {
-        let server = |name, authority| Server { name, authority, knows_algorithms: true };
+        let server = |name, authority| Server { name, authority, says: Says::Tags };
         let upstream = server("serve --upstream", self.upstream.1.clone());
         [
             server("serve", self.serve.1.clone()),
             server("nginx (conf.d)", self.site.authority()),
             server("nginx (standalone)", self.standalone.authority()),
-            Server { knows_algorithms: false, ..upstream },
+            Server { says: Says::Digests, ..upstream },
         ]
     }
 }

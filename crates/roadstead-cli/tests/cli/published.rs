@@ -120,6 +120,40 @@ fn published_and_pulled_from_minio() {
     published_and_pulled(BucketServer::Minio);
 }
 
+/// What is private doesn't get into a bucket, and goes from one on request.
+#[test]
+fn a_bucket_gets_nothing_that_is_private() {
+    let (one, two) = (image("one"), image("two"));
+    let scene = Scene::new(BucketServer::Versitygw, &[("base:1", &one), ("secret/app:1", &two)]);
+    scene.run(&["private", "secret/**"]).ok();
+    for more in [&[][..], &["--dry-run"], &["--delete"], &["--repository", "secret/app"]] {
+        let refused = scene.run(&[&["publish", BUCKET], more].concat());
+        assert_eq!(refused.code(), 1, "{refused}");
+        assert!(refused.stderr.contains("secret/app, by .roadstead/private"), "{refused}");
+        assert!(refused.stderr.contains("s3://images/tree would show them to anybody"), "{refused}");
+    }
+    assert_eq!(scene.run(&["--tree", BUCKET, "list"]).code(), 3, "something was written");
+
+    let listed = || scene.run(&["--tree", BUCKET, "list", "--flat"]).ok().text().to_owned();
+    scene.run(&["publish", BUCKET, "--without-private"]).ok();
+    assert_eq!(listed(), "base:1\n");
+    let keys = |text: &str| scene.buckets.calls().iter().filter(|(_, key)| key.contains(text)).count();
+    assert!(keys("base") > 0 && keys("secret") == 0, "{:?}", scene.buckets.calls());
+    let (served, authority) = scene.serve();
+    Crane.pull(&format!("{authority}/base:1")).unwrap();
+    assert!(Crane.pull(&format!("{authority}/secret/app:1")).is_err());
+    drop(served);
+
+    scene.run(&["publish", BUCKET, "--authenticated"]).ok();
+    assert_eq!(listed(), "base:1\nsecret/app:1\n");
+    // What the destination has and the tree doesn't show stays, unless that is said.
+    scene.run(&["publish", BUCKET, "--without-private"]).ok();
+    assert_eq!(listed(), "base:1\nsecret/app:1\n");
+    let away = ["publish", BUCKET, "--without-private", "--delete", "--repository", "secret/**", "--exclusive"];
+    scene.run(&away).ok();
+    assert_eq!(listed(), "base:1\n");
+}
+
 /// Killed after so many calls, as the server's log counts them, and then once more.
 #[test]
 fn a_publication_that_is_killed_leaves_a_registry_and_goes_on() {

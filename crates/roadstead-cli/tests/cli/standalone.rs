@@ -4,7 +4,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
 use roadstead::testing::{Image, ImageBuilder};
-use roadstead_parts::{Client as _, Crane, Folder, Invocation, Isolation, Nginx, Port, Served, Skopeo, part};
+use roadstead_parts::{
+    Certificates, Client, Containerd, Crane, Folder, Invocation, Isolation, Nginx, Oras, Port, Served, Skopeo, part,
+};
 
 use crate::support::{Hostile, Place};
 
@@ -146,6 +148,70 @@ fn a_server_in_front_that_asks_who_is_there() {
     for unknown in [&["--creds", "somebody:else"][..], &["--no-creds"]] {
         let refused = inspect(unknown).unwrap_err().to_string();
         assert!(refused.contains("unauthorized") || refused.contains("401"), "{refused}");
+    }
+    drop(behind);
+}
+
+/// The server with TLS that `nginx.md` puts the paths into, pulled from by clients that verify whom they speak to.
+#[test]
+fn inside_a_server_with_tls() {
+    let (place, image) = filled();
+    let (port, certificates, into) = (Port::free(), Certificates::issue(&["IP:127.0.0.1"]), Folder::new());
+    let folder = into.path().display().to_string();
+    place.run(&["config", "nginx", "--snippet", "-o", &folder]).ok();
+    let document = include_str!("../../../../docs/hosts/nginx.md");
+    let server = document.split("```nginx\nhttp {").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let server = server.trim_end().strip_suffix('}').unwrap();
+    let server = server
+        .replace("/etc/nginx/roadstead", &folder)
+        .replace("listen 443 ", &format!("listen {} ", port.address()))
+        .replace("/etc/nginx/cert.pem", &certificates.certificate().display().to_string())
+        .replace("/etc/nginx/key.pem", &certificates.key().display().to_string())
+        .replace("location / { … }", "location / { return 200 mine; }");
+    let nginx = Nginx::start_http(&server, port);
+    let (authority, trusted) = (nginx.authority(), certificates.trusted().display().to_string());
+    let digest = image.digest().to_string();
+    let inspected = Skopeo.skopeo(&["inspect", "--cert-dir", &trusted, &format!("docker://{authority}/app:1.0")]);
+    assert!(inspected.unwrap().stdout.contains(&digest));
+    let authority_file = certificates.authority().display().to_string();
+    let reference = format!("{authority}/app:1.0");
+    let resolved = Oras.oras(&["resolve", "--ca-file", &authority_file, &reference]).unwrap().stdout;
+    assert_eq!(resolved.trim(), digest);
+    let kubernetes = Containerd::shared().cri();
+    let verifies = format!("[host.\"https://{authority}\"]\nca = {authority_file:?}\n");
+    kubernetes.configure(&authority, &verifies);
+    assert!(kubernetes.pull(&reference).unwrap().digests.contains(&digest));
+    let url = format!("https://{reference}");
+    place.run(&["doctor", &url, "--cert-dir", &trusted]).ok();
+    assert_eq!(nginx.log(), "");
+}
+
+/// What `nginx.md` says of other paths than `/v2/`: containerd can be told, and nobody else.
+#[test]
+fn below_another_path() {
+    let (place, image) = filled();
+    let (behind, front) = (Port::free(), Port::free());
+    let listen = behind.address().to_string();
+    let answers = place.run(&["config", "nginx", "--listen", &listen]).ok().text().to_owned();
+    let document = include_str!("../../../../docs/hosts/nginx.md");
+    let chapter = document.split("## Another path than /v2/").nth(1).unwrap();
+    let printed = |language: &str| {
+        let block = chapter.split(&format!("```{language}\n")).nth(1).and_then(|rest| rest.split("```").next());
+        let block = block.unwrap().replace("127.0.0.1:5000", &listen);
+        block.replace("127.0.0.1:5002", &front.address().to_string())
+    };
+    let (server, hosts) = (printed("nginx"), printed("toml").replace("https://registry.example", "http://REGISTRY"));
+    let nginx = Nginx::start_http(&format!("{answers}\n{server}"), front);
+    let authority = nginx.authority();
+    let kubernetes = Containerd::shared().cri();
+    kubernetes.configure(&authority, &hosts.replace("REGISTRY", &authority));
+    let reference = format!("{authority}/app:1.0");
+    let pulled = kubernetes.pull(&reference).unwrap();
+    assert!(pulled.digests.contains(&image.digest().to_string()), "{pulled:?}");
+    for client in [&Skopeo as &dyn Client, &Crane, &Oras] {
+        for reference in [&reference, &format!("{authority}/registry/app:1.0")] {
+            assert!(client.pull(reference).is_err(), "{} pulls {reference}", client.name());
+        }
     }
     drop(behind);
 }

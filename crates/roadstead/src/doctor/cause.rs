@@ -39,6 +39,8 @@ causes! {
     Unreachable = "unreachable",
     /// TLS fails.
     Tls = "tls",
+    /// The host is asked with TLS, and speaks none.
+    NoTls = "no-tls",
     /// Nothing comes within the time limit.
     Stalled = "stalled",
     /// Whatever answers knows no path of a registry.

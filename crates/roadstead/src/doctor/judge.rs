@@ -418,6 +418,7 @@ pub(super) fn no_answer(question: &Question, why: &NoAnswer) -> Finding {
     let (cause, says) = match why {
         NoAnswer::Unreachable(why) => (Cause::Unreachable, format!("{question} gets no answer: {why}")),
         NoAnswer::Tls(why) => (Cause::Tls, format!("{question}: TLS fails: {why}")),
+        NoAnswer::NoTls => (Cause::NoTls, format!("{question} gets no answer: the host speaks no TLS at this port")),
         NoAnswer::Stalled(seconds) => (Cause::Stalled, format!("{question} gets no answer within {seconds} s")),
         NoAnswer::Loop => (Cause::RedirectLoop, format!("{question} is redirected in a circle, or without end")),
         NoAnswer::Redirect(problem) => (Cause::RedirectRefused, format!("{question} is redirected {problem}")),

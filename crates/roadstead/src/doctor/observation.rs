@@ -70,6 +70,8 @@ pub enum NoAnswer {
     Unreachable(String),
     /// TLS failed.
     Tls(String),
+    /// TLS was asked for, and something else spoken.
+    NoTls,
     /// Nothing came for so many seconds.
     Stalled(u64),
     /// Redirects went round in a circle, or on and on.

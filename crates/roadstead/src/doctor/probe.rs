@@ -133,6 +133,7 @@ fn why(error: &HttpError) -> NoAnswer {
     }
     match error {
         HttpError::Stalled { seconds, .. } => NoAnswer::Stalled(*seconds),
+        _ if error.speaks_no_tls() => NoAnswer::NoTls,
         _ if error.is_tls() => NoAnswer::Tls(bottom.to_string()),
         HttpError::Unreachable { .. } => NoAnswer::Unreachable(bottom.to_string()),
         HttpError::Redirect { problem, .. } => NoAnswer::Redirect(problem.clone()),

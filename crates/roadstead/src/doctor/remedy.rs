@@ -110,6 +110,10 @@ const fn anywhere(cause: Cause) -> Option<&'static str> {
             "Give the host a certificate that everybody trusts, with all certificates between it and its authority; or hand \
                        clients the authority's (`--cert-dir` here, `certs.d` for docker and podman)."
         }
+        Cause::NoTls => {
+            "Give the host TLS; or ask for http:// here, and tell clients that it has none (`insecure-registries` for docker, \
+                       `--tls-verify=false` for podman and skopeo)."
+        }
         Cause::Stalled => "Find out what keeps the host from answering; --timeout waits longer.",
         Cause::NotARegistry => "Serve the folder `v2` of a tree as /v2/, at the root of the host.",
         Cause::Login => {

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::budget::{Budget, Limits};
 use super::by_name::{self, Overlap, PathRule};
 use super::{ConfigFile, Group, Host, Unsupported, plain};
-use crate::site::{Form, METHOD_NOT_ALLOWED, Measure, Site};
+use crate::site::{self, Form, METHOD_NOT_ALLOWED, Measure, Site};
 
 /// Azure Static Web Apps.
 pub(super) struct StaticWebApps;
@@ -55,10 +55,14 @@ impl Host for StaticWebApps {
             }
         }
         plain::check_files(&limits, "no redirect of this host can send blobs elsewhere")?;
-        let configuration = json!({
+        let mut configuration = json!({
             "routes": routes(by_name::rules(site, Overlap::First)?),
             "responseOverrides": { "404": { "rewrite": "/404.html", "statusCode": 404 } },
         });
+        if site.cors {
+            let headers = plain::cors(site).map(|(name, value)| (site::spelled(&name), Json::from(value)));
+            configuration["globalHeaders"] = Json::Object(headers.collect());
+        }
         let text = format!("{configuration}\n");
         let way_out =
             "a host whose rules are patterns, such as cloudflare-pages or firebase, takes any number of names";

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::budget::Limits;
-use super::{ConfigFile, Group, Host, Unsupported, plain};
+use super::{ConfigFile, Group, Host, Unsupported, bucket, plain};
 use crate::oci::{MediaType, Reference};
 use crate::site::{Form, Site};
 use crate::tree::{FOR_EVER, SHORTLY};
@@ -93,6 +93,9 @@ impl Host for AzureBlob {
 
 fn script(site: &Site) -> String {
     let mut text = SCRIPT.to_owned();
+    if site.cors {
+        text += &cors();
+    }
     // A name may hold the words of the API, so the last two components decide.
     text += &found("Blobs", "/blobs/[^/]+$", "application/octet-stream", FOR_EVER);
     // By digest and then by tag, indexes last: what names something comes after it.
@@ -113,6 +116,23 @@ fn script(site: &Site) -> String {
     text += &found("Other lists, and what says that here is a registry", lists, "application/json", SHORTLY);
     text += "printf '404.html\\n' | upload application/json no-cache\n";
     text
+}
+
+/// Lets pages of other origins read. The service has one list of rules for all of an account's blobs.
+fn cors() -> String {
+    let bucket::Cors { origins, methods, headers, exposed } = bucket::cors();
+    let list = |words: Vec<&str>| words.iter().map(|word| format!(" '{word}'")).collect::<String>();
+    format!(
+        "# Pages of other origins may read. This takes the place of the rules that the account has.\n\
+         az storage cors clear --account-name \"$ACCOUNT\" --services b\n\
+         az storage cors add --account-name \"$ACCOUNT\" --services b --origins{} --methods{} \\\n    \
+         --allowed-headers{} --exposed-headers{} --max-age {}\n\n",
+        list(origins),
+        list(methods),
+        list(headers),
+        list(exposed),
+        bucket::CORS_SECONDS
+    )
 }
 
 /// The lines that upload what is found by its path.

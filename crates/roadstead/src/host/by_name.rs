@@ -6,7 +6,7 @@
 use super::Unsupported;
 use super::plain::{self, Header, HeaderRule, Paths};
 use crate::oci::{Algorithm, MediaType, Reference};
-use crate::site::{self, Elsewhere, Named, Piece, Site};
+use crate::site::{self, CORS, Elsewhere, Named, Piece, Site};
 
 /// Which paths a rule is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,9 @@ pub(super) fn rules(site: &Site, overlap: Overlap) -> Result<Vec<PathRule>, Unsu
     let everywhere = said(&general, &Paths::All);
     let headers = |paths: Paths<'_>| {
         let mut headers = said(&general, &paths);
-        headers.retain(|header| overlap == Overlap::First || !everywhere.contains(header));
+        let is_cors = |(name, _): &(String, String)| CORS.iter().any(|(cors, _)| site::spelled(cors) == *name);
+        // What lets other origins read is long, and every host says it once for all paths.
+        headers.retain(|header| !is_cors(header) && (overlap == Overlap::First || !everywhere.contains(header)));
         headers
     };
     let mut rules = vec![

@@ -464,7 +464,7 @@ fn template_with(text: &mut Text, template: &str) {
 }
 
 /// `sha512sum` is no function of Caddy 2.6: the type of what has such a digest is what it says, if that is a type that
-/// the tree knows, and its digest stays unsaid.
+/// the tree knows, and its digest stays unsaid. So does that of a signed manifest of schema 1, which is one of what was signed.
 const MANIFEST: &str = r#"~"<- $text := include (placeholder "http.matchers.file.relative") ->"~
 ~"<- $digest := printf "sha256:%s" (sha256sum $text) ->"~
 ~"<- $types := listFiles "/content/manifests/application" ->"~
@@ -479,7 +479,9 @@ const MANIFEST: &str = r#"~"<- $text := include (placeholder "http.matchers.file
 ~"<- else ->"~
 ~"<- $says := fromJson $text ->"~
 ~"<- $type = trimPrefix "application/" (toString (get $says "mediaType")) ->"~
-~"<- if not (has $type $types) ->"~
+~"<- if hasKey $says "fsLayers" ->"~
+~"<- $type = printf "vnd.docker.distribution.manifest.v1+%s" (ternary "prettyjws" "json" (hasKey $says "signatures")) ->"~
+~"<- else if not (has $type $types) ->"~
 ~"<- $type = ternary "vnd.oci.image.index.v1+json" "vnd.oci.image.manifest.v1+json" (hasKey $says "manifests") ->"~
 ~"<- end ->"~
 ~"<- end ->"~

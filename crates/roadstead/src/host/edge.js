@@ -8,6 +8,12 @@ const RULES = /*RULES*/;
 
 const METHOD_NOT_ALLOWED = /*METHOD_NOT_ALLOWED*/;
 
+// The answer to a browser that asks what a page of another origin may send.
+const PREFLIGHT = /*PREFLIGHT*/;
+
+// What an answer says besides that something is elsewhere.
+const REDIRECTED = /*REDIRECTED*/;
+
 const BAD_REQUEST = /*BAD_REQUEST*/;
 
 // Tags whose digest is not the SHA-256 of the bytes that they name.
@@ -26,6 +32,7 @@ export async function answer(request, file) {
   }
   if (path !== "/v2" && !path.startsWith("/v2/")) return undefined;
   if (/[\0-\x1f\x7f]/.test(path)) return fixed(request, BAD_REQUEST);
+  if (request.method === "OPTIONS" && PREFLIGHT) return fixed(request, PREFLIGHT);
   if (request.method !== "GET" && request.method !== "HEAD") return fixed(request, METHOD_NOT_ALLOWED);
   for (const rule of RULES) {
     const match = rule.path.exec(path);
@@ -79,11 +86,11 @@ function redirect(pieces, { name, tag, digest }) {
   const [algorithm, hex] = reference.split(":");
   const values = { name, reference, algorithm, hex };
   const location = pieces.map((piece) => (typeof piece === "string" ? piece : values[piece.of])).join("");
-  return new Response(null, { status: 307, headers: { Location: location } });
+  return new Response(null, { status: 307, headers: { ...REDIRECTED, Location: location } });
 }
 
 function fixed(request, { status, headers, body }) {
-  return send(request, status, fill(headers, {}), body);
+  return send(request, status, fill(headers, {}), body || null);
 }
 
 function send(request, status, headers, body, size) {

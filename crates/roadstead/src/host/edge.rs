@@ -9,7 +9,9 @@ use serde_json::{Value as Json, json};
 use super::script::COMMON;
 use super::{ConfigFile, plain, script};
 use crate::oci::{Algorithm, MediaType, Reference};
-use crate::site::{BAD_REQUEST, BEHIND_THE_END, Elsewhere, METHOD_NOT_ALLOWED, PathPattern, Piece, RULES, Rule, Site};
+use crate::site::{
+    self, BAD_REQUEST, BEHIND_THE_END, Elsewhere, METHOD_NOT_ALLOWED, PREFLIGHT, PathPattern, Piece, RULES, Rule, Site,
+};
 
 /// What all of them have in common.
 const SCRIPT: &str = include_str!("edge.js");
@@ -26,6 +28,8 @@ pub(super) fn script(site: &Site, name: &str, host: &str) -> ConfigFile {
     for (place, value) in [
         ("/*RULES*/", rules(site)),
         ("/*METHOD_NOT_ALLOWED*/", pretty(&script::answer(site, &METHOD_NOT_ALLOWED))),
+        ("/*PREFLIGHT*/", pretty(&if site.cors { script::answer(site, &PREFLIGHT) } else { Json::Null })),
+        ("/*REDIRECTED*/", pretty(&redirected(site))),
         ("/*BAD_REQUEST*/", pretty(&script::answer(site, &BAD_REQUEST))),
         ("/*DIGESTS*/", pretty(&digests(site))),
         ("/*BEHIND_THE_END*/", json!(BEHIND_THE_END).to_string()),
@@ -86,6 +90,12 @@ fn pieces(place: &Elsewhere) -> Json {
         Piece::Hex => json!({ "of": "hex" }),
     };
     place.pieces().iter().map(piece).collect()
+}
+
+/// What an answer says besides that something is elsewhere.
+fn redirected(site: &Site) -> Json {
+    let headers = plain::cors(site).map(|(name, value)| (site::spelled(&name), Json::from(value)));
+    Json::Object(headers.collect())
 }
 
 /// The digests that the bytes don't tell.

@@ -37,10 +37,7 @@ fn only_a_site(host: &'static str, site: &Site) -> Result<(), Unsupported> {
     let problem =
         "names can't be changed on the way; put the images into the tree under the names that they shall have";
     plain::refuse_for(host, site)?;
-    if site.cors {
-        let problem = "it sends no headers";
-        return Err(Unsupported::Value { host, what: "--cors", value: "yes".to_owned(), problem });
-    }
+    no_headers(host, site)?;
     match (&site.name_prefix, site.form) {
         (Some(prefix), _) => {
             Err(Unsupported::Value { host, what: "a prefix of names", value: prefix.to_string(), problem })
@@ -48,6 +45,13 @@ fn only_a_site(host: &'static str, site: &Site) -> Result<(), Unsupported> {
         (None, Form::Site) => Ok(()),
         (None, form) => Err(Unsupported::Form { host, form }),
     }
+}
+
+/// Refuses what would be a header.
+fn no_headers(host: &'static str, site: &Site) -> Result<(), Unsupported> {
+    let problem = "it lets nobody set a header";
+    let value = || "yes".to_owned();
+    if site.cors { Err(Unsupported::Value { host, what: "--cors", value: value(), problem }) } else { Ok(()) }
 }
 
 /// The answer to every miss: which kind it is can't be told, and a host without one may answer with a page and 200.
@@ -147,6 +151,7 @@ impl Host for GitlabPages {
         if site.form != Form::Site {
             return Err(Unsupported::Form { host: GITLAB, form: site.form });
         }
+        no_headers(GITLAB, site)?;
         let limits = Limits { host: GITLAB, budgets: self.budgets(), site };
         plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
         let mut files = with_example(".gitlab-ci.yml", include_str!("gitlab-pages.yml"), None);

@@ -24,7 +24,9 @@ use super::budget::Limits;
 use super::plain::{self, Header, Paths};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::oci::{ErrorCode, Reference};
-use crate::site::{self, Body, EMPTY_INDEX, Elsewhere, Form, Named, PathPattern, Piece, RULES, Site, Value};
+use crate::site::{
+    self, Body, CORS, EMPTY_INDEX, Elsewhere, Form, Named, PREFLIGHT, PathPattern, Piece, RULES, Site, Value,
+};
 use crate::tree::FOR_EVER;
 
 /// Apache by `.htaccess` alone.
@@ -62,7 +64,7 @@ impl Host for Htaccess {
             return Err(Unsupported::Form { host: NAME, form: site.form });
         }
         plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
-        let text = [FIRST.to_owned(), rewrites(site), variables(site), headers(), errors()].concat();
+        let text = [FIRST.to_owned(), rewrites(site), variables(site), headers(site), errors()].concat();
         Ok(vec![
             ConfigFile {
                 name: "public/v2/.htaccess".to_owned(),
@@ -105,15 +107,18 @@ RemoveOutputFilter .shtml .shtm .stm .html .htm .js .css .xml .txt
 </IfModule>
 "#;
 
+/// What a browser asks before it sends what a page of another origin wants to.
+const PREFLIGHT_RULE: &str = "RewriteCond %{REQUEST_METHOD} =OPTIONS\nRewriteRule ^ - [R=204,L]\n";
+
 fn rewrites(site: &Site) -> String {
     let mut text = r#"
 RewriteEngine On
-RewriteCond %{REQUEST_METHOD} !^(GET|HEAD)$
+PREFLIGHTRewriteCond %{REQUEST_METHOD} !^(GET|HEAD)$
 RewriteRule ^ - [R=405,L]
 RewriteRule (^|/)\. - [R=404,L]
 RewriteRule ^index\.html$ - [R=404,NS,L]
 "#
-    .to_owned();
+    .replace("PREFLIGHT", if site.cors { PREFLIGHT_RULE } else { "" });
     let digest = "(sha256|sha512):([0-9a-f]+)";
     let mut elsewhere = |from: String, place: &Elsewhere, reference: &str| {
         // A percent sign would stand for something that a condition has matched.
@@ -166,6 +171,8 @@ fn variables(site: &Site) -> String {
     let mut text = "\nSetEnvIf Request_URI ^ no-gzip=1 no-brotli=1\n".to_owned();
     let mut rules = plain::header_rules(site);
     for rule in &mut rules {
+        // What is said of every answer needs no variable.
+        rule.headers.retain(|(name, _)| !CORS.iter().any(|(cors, _)| cors == name));
         if matches!(rule.paths, Paths::Blobs(_) | Paths::Digests(_)) {
             rule.headers.retain(|(name, _)| *name != CACHE_CONTROL);
             rule.headers.push((CACHE_CONTROL, Header::Text(FOR_EVER.to_owned())));
@@ -205,8 +212,17 @@ Header onsuccess unset Last-Modified
 "#;
 
 /// The headers of what is there.
-fn headers() -> String {
+fn headers(site: &Site) -> String {
     let mut text = ONLY_ONE.to_owned();
+    for (name, value) in plain::cors(site) {
+        let _ = writeln!(text, "Header always set {} \"{value}\"", site::spelled(&name));
+    }
+    for (name, value) in PREFLIGHT.headers.iter().filter(|_| site.cors) {
+        if let Value::Fixed(value) = value {
+            let name = site::spelled(name);
+            let _ = writeln!(text, "Header always set {name} \"{value}\" \"expr=%{{REQUEST_METHOD}} == 'OPTIONS'\"");
+        }
+    }
     let found = PathPattern::Blob.rule().found.iter().flat_map(|found| &found.headers).map(|(name, _)| name);
     for name in found.filter(|name| ![http::header::ETAG, http::header::ACCEPT_RANGES].contains(name)) {
         let (spelled, variable) = (site::spelled(name), variable(name.as_str()));

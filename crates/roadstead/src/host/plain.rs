@@ -13,7 +13,7 @@ use super::Unsupported;
 use super::budget::Limits;
 use crate::oci::{Algorithm, ErrorCode, MediaType, Reference, Repository};
 use crate::site::{
-    Answer, Capture, Content, Elsewhere, Extent, Measure, Named, PathPattern, Piece, RULES, Raised, Site, Value,
+    Answer, CORS, Capture, Content, Elsewhere, Extent, Measure, Named, PathPattern, Piece, RULES, Raised, Site, Value,
 };
 
 /// Paths that a rule is about.
@@ -63,7 +63,9 @@ pub(super) struct HeaderRule<'a> {
 /// year.
 pub(super) fn header_rules(site: &Site) -> Vec<HeaderRule<'_>> {
     let types = Types::of(site);
-    let mut rules = vec![rule(Paths::All, &PathPattern::Page.rule().missing, Only::Nosniff)];
+    let mut everywhere = rule(Paths::All, &PathPattern::Page.rule().missing, Only::Nosniff);
+    everywhere.headers.extend(cors(site).map(|(name, value)| (name, Header::Text(value.to_owned()))));
+    let mut rules = vec![everywhere];
     for of in RULES.iter() {
         let pattern = of.pattern;
         let answer = match (&of.found, pattern) {
@@ -99,6 +101,12 @@ pub(super) fn header_rules(site: &Site) -> Vec<HeaderRule<'_>> {
     });
     rules.extend(exceptions);
     rules
+}
+
+/// What lets pages of other origins read, on every answer, if the site has that.
+pub(super) fn cors(site: &Site) -> impl Iterator<Item = (HeaderName, &'static str)> {
+    let headers = CORS.into_iter().filter(|_| site.cors);
+    headers.filter_map(|(name, value)| if let Value::Fixed(text) = value { Some((name, text)) } else { None })
 }
 
 /// Takes out of each rule what the one before that covers it says already, and then the rules that say nothing.
@@ -347,13 +355,9 @@ pub(super) fn refuse_for(host: &'static str, site: &Site) -> Result<(), Unsuppor
     }
 }
 
-/// Holds the files of a site against what the host takes, and refuses what none of these hosts has.
+/// Holds the files of a site against what the host takes.
 pub(super) fn check_files(limits: &Limits<'_>, blobs_elsewhere: &'static str) -> Result<(), Unsupported> {
-    let Site { survey, blobs_at, manifests_at, cors, .. } = limits.site;
-    if *cors {
-        let problem = "it has none: add the headers to its configuration by hand";
-        return Err(Unsupported::Value { host: limits.host, what: "--cors", value: "yes".to_owned(), problem });
-    }
+    let Site { survey, blobs_at, manifests_at, .. } = limits.site;
     let mut files = survey.lists.clone();
     let mut add = |extent: &Extent| files = files.and(extent);
     if manifests_at.is_none() {

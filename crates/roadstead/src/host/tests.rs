@@ -442,7 +442,10 @@ fn what_a_host_can_not_do_is_not_left_out_silently() {
     for host in HOSTS.iter().copied() {
         let (name, site, is_plain) = (host.name(), acceptable(host), host.public().is_some());
         let cors = Site { cors: true, ..site.clone() };
-        assert_eq!(host.render(&cors).is_err(), is_plain || host.headerless().is_some(), "{name}");
+        match host.render(&cors) {
+            Ok(files) => assert_ne!(Ok(files), host.render(&site), "{name} says nothing of it"),
+            Err(_) => assert!(host.headerless().is_some(), "{name} can't"),
+        }
         let blobs = Elsewhere::blobs("https://blobs.example").ok();
         let manifests = Elsewhere::manifests("https://manifests.example").ok();
         for (option, site) in [
@@ -457,6 +460,19 @@ fn what_a_host_can_not_do_is_not_left_out_silently() {
             }
         }
     }
+}
+
+#[test]
+fn pages_of_other_origins_are_told_what_they_may_send() {
+    let site = Site { cors: true, ..site(&[("app", "1", INDEX)]) };
+    let configuration: serde_json::Value =
+        serde_json::from_str(&text("vercel", &site, ".vercel/output/config.json")).unwrap();
+    let asked = &configuration["routes"][0];
+    assert_eq!((&asked["methods"], &asked["status"]), (&serde_json::json!(["OPTIONS"]), &204.into()), "{asked}");
+    assert_eq!(asked["headers"]["Access-Control-Allow-Methods"], "GET, HEAD", "{asked}");
+    assert_eq!(asked["headers"]["Access-Control-Allow-Origin"], "*", "{asked}");
+    let routes = text("azure-static-web-apps", &site, "public/staticwebapp.config.json");
+    assert_eq!(routes.matches("Access-Control-Allow-Origin").count(), 1, "it has 20 KB: {routes}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use super::budget::{Budget, Limits};
 use super::plain::{self, Header};
 use super::{ConfigFile, Group, Host, Unsupported};
-use crate::site::{self, Answer, Body, Elsewhere, Form, METHOD_NOT_ALLOWED, Measure, Piece, Site, Value};
+use crate::site::{self, Answer, Body, Elsewhere, Form, METHOD_NOT_ALLOWED, Measure, PREFLIGHT, Piece, Site, Value};
 
 /// Vercel.
 pub(super) struct Vercel;
@@ -74,12 +74,19 @@ impl Host for Vercel {
 }
 
 fn routes(site: &Site) -> Vec<Json> {
-    let mut routes = vec![json!({
-        "src": "^/v2(?:/.*)?$",
-        "methods": ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"],
-        "status": METHOD_NOT_ALLOWED.status.as_u16(),
-        "headers": fixed(&METHOD_NOT_ALLOWED),
-    })];
+    let refused = |methods: &[&str], answer: &Answer| {
+        json!({
+            "src": "^/v2(?:/.*)?$",
+            "methods": methods,
+            "status": answer.status.as_u16(),
+            "headers": fixed(site, answer),
+        })
+    };
+    let mut routes = Vec::new();
+    if site.cors {
+        routes.push(refused(&["OPTIONS"], &PREFLIGHT));
+    }
+    routes.push(refused(&["POST", "PUT", "PATCH", "DELETE", "OPTIONS"], &METHOD_NOT_ALLOWED));
     let digest = "(sha256|sha512):([0-9a-f]+)";
     let mut elsewhere = |src: String, place: &Elsewhere, reference: &str| {
         let location = place.written(|piece| match piece {
@@ -89,7 +96,10 @@ fn routes(site: &Site) -> Vec<Json> {
             Piece::Algorithm => "$2".to_owned(),
             Piece::Hex => "$3".to_owned(),
         });
-        routes.push(json!({ "src": src, "status": 307, "headers": { "Location": location } }));
+        let mut headers: Map<_, _> =
+            plain::cors(site).map(|(name, value)| (site::spelled(&name), Json::from(value))).collect();
+        headers.insert("Location".to_owned(), location.into());
+        routes.push(json!({ "src": src, "status": 307, "headers": headers }));
     };
     if let Some(place) = &site.blobs_at {
         elsewhere(format!("^/v2/(.+)/blobs/{digest}$"), place, "$2:$3");
@@ -116,10 +126,10 @@ fn routes(site: &Site) -> Vec<Json> {
 }
 
 /// The headers of an answer that is always the same.
-fn fixed(answer: &Answer) -> Json {
+fn fixed(site: &Site, answer: &Answer) -> Json {
     debug_assert!(matches!(answer.body, Body::Fixed(_)));
-    let said = answer.headers.iter().filter_map(|(name, value)| match value {
-        Value::Fixed(text) => Some((site::spelled(name), Json::from(*text))),
+    let said = site.headers(answer).filter_map(|(name, value)| match value {
+        Value::Fixed(text) => Some((site::spelled(&name), Json::from(text))),
         _ => None,
     });
     Json::Object(said.collect())

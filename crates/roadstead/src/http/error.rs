@@ -154,6 +154,18 @@ impl HttpError {
         }
     }
 
+    /// Whether TLS was asked for, and what answered speaks something else.
+    pub(crate) fn speaks_no_tls(&self) -> bool {
+        match self {
+            Self::Unreachable { source, .. } => {
+                let tls = source.downcast_ref().and_then(ConnectionError::tls);
+                matches!(tls, Some(rustls::Error::InvalidMessage(_)))
+            }
+            Self::Token { source, .. } => source.speaks_no_tls(),
+            _ => false,
+        }
+    }
+
     /// Whether the same may well succeed a moment later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {

@@ -49,7 +49,8 @@ const KEYS_IN_A_LIST: u64 = 1000;
 pub struct PlanOptions {
     /// Only repositories that match one of these; all if there are none.
     pub repositories: Vec<Pattern>,
-    /// Repositories that are passed over, whatever the destination has of them.
+    /// Repositories of which nothing is published, as if the tree didn't have them. What the destination has of them stays, unless
+    /// `delete` and a pattern say otherwise.
     pub without: Private,
     /// Whether what the tree doesn't have is deleted: in repositories that the tree has and, if there are patterns, in all that
     /// match.
@@ -124,8 +125,7 @@ impl Plan {
     pub async fn compare(tree: &Tree, to: Option<&Tree>, options: &PlanOptions) -> Result<Self, PublishError> {
         let chosen = |repository: &Repository| {
             let named = |pattern: &Pattern| pattern.matches(repository.as_str());
-            (options.repositories.is_empty() || options.repositories.iter().any(named))
-                && !options.without.contains(repository)
+            options.repositories.is_empty() || options.repositories.iter().any(named)
         };
         let mut plan = Self::default();
         let (mut shares, mut catalog) = (Shares::default(), None);
@@ -146,6 +146,7 @@ impl Plan {
                 catalog = *sum;
             }
             let (mine, theirs) = (repository_of(mine), repository_of(theirs));
+            let mine = mine.filter(|keys| !options.without.contains(&keys.repository));
             if let Some(keys) = &theirs {
                 shares.note(&keys.repository, keys.blobs());
                 if keys.has_manifests() {

@@ -120,6 +120,7 @@ fn no_answer_is_told_apart() {
     for (why, cause) in [
         (NoAnswer::Unreachable("refused".to_owned()), Cause::Unreachable),
         (NoAnswer::Tls("expired".to_owned()), Cause::Tls),
+        (NoAnswer::NoTls, Cause::NoTls),
         (NoAnswer::Stalled(3), Cause::Stalled),
         (NoAnswer::Loop, Cause::RedirectLoop),
         (NoAnswer::Redirect("nowhere".to_owned()), Cause::RedirectRefused),

@@ -140,7 +140,9 @@ pub(crate) fn cases(fixture: &Fixture) -> Vec<Case> {
         }
     }
     // Every type and algorithm, escaped colons, children of an index.
-    for (tag, image) in [("index", &fixture.index), ("long", &fixture.sha512), ("odd", &fixture.odd)] {
+    for (tag, image) in
+        [("index", &fixture.index), ("long", &fixture.sha512), ("old", &fixture.signed), ("odd", &fixture.odd)]
+    {
         cases.push(manifest(format!("/v2/app/manifests/{tag}"), image, SHORT));
         for manifested in image.manifests() {
             let child = Image { manifest: manifested.clone(), ..image.clone() };

@@ -25,6 +25,8 @@ pub(crate) struct Fixture {
     pub(crate) image: Image,
     pub(crate) index: Image,
     pub(crate) sha512: Image,
+    /// Of Docker's schema 1: its digest is not that of its bytes.
+    pub(crate) signed: Image,
     /// Of a type that no specification has.
     pub(crate) odd: Image,
     /// Refers to `image`.
@@ -45,6 +47,7 @@ impl Fixture {
             IndexBuilder::new().format(Format::Docker).image(ImageBuilder::new().format(Format::Docker).build());
         let artifact = ImageBuilder::new().artifact_type("application/x.test").subject(&image.descriptor()).build();
         let sha512 = ImageBuilder::new().algorithm(Algorithm::Sha512).greeting("long").build();
+        let signed = ImageBuilder::new().format(Format::Schema1Signed).greeting("signed").name("app").build();
         let odd = ImageBuilder::new().greeting("odd").build();
         let text = String::from_utf8(odd.manifest.bytes().to_vec()).unwrap();
         let text = text.replace(odd.manifest.media_type().as_str(), "application/vnd.example.odd.v1+json");
@@ -58,6 +61,7 @@ impl Fixture {
             image,
             index: index.build(),
             sha512,
+            signed,
             odd,
             artifact,
             source: MemorySource::new(),
@@ -67,6 +71,7 @@ impl Fixture {
         }
         fixture.add("app", &["index"], &fixture.index);
         fixture.add("app", &["long"], &fixture.sha512);
+        fixture.add("app", &["old"], &fixture.signed);
         fixture.add("app", &["odd"], &fixture.odd);
         fixture.add("app", &[], &fixture.artifact);
         std::fs::write(fixture.folder.path().join("index.html"), "<p>hello").unwrap();

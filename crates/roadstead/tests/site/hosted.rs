@@ -21,7 +21,7 @@ use roadstead_parts::{
 };
 
 use crate::cases::cases;
-use crate::client::{Address, get};
+use crate::client::{Address, Answer, exchange, get};
 use crate::conformance::{ask, run};
 use crate::fixture::Fixture;
 
@@ -88,6 +88,9 @@ impl Hosted {
                 _ => format!("/{key}"),
             };
             let answer = get(&address, &path);
+            if let Some(what) = self.unread(&answer) {
+                wrong(&path, what);
+            }
             let elsewhere = matches!(file, Shown::Blob(..)) && self.site.blobs_at.is_some();
             if elsewhere {
                 let location = answer.header("location").unwrap_or_default();
@@ -147,12 +150,35 @@ impl Hosted {
             if answer.status != expected {
                 wrong(&path, format!("status {} instead of {expected}", answer.status));
             }
+            if let Some(what) = self.unread(&answer).filter(|_| path.starts_with("/v2/")) {
+                wrong(&path, what);
+            }
             let caching = answer.header("cache-control").unwrap_or_default();
             if caching.contains("immutable") {
                 wrong(&path, format!("a miss is kept for ever: {caching}"));
             }
         }
         assert!(problems.is_empty(), "{}:\n{}", self.host.name(), problems.into_iter().collect::<Vec<_>>().join("\n"));
+    }
+
+    /// What keeps pages of other origins from reading an answer that they may read.
+    fn unread(&self, answer: &Answer) -> Option<String> {
+        let origin = answer.header("access-control-allow-origin");
+        let exposed = answer.header("access-control-expose-headers").unwrap_or_default();
+        let may = origin.as_deref() == Some("*") && exposed.contains("Docker-Content-Digest");
+        (self.site.cors && !may).then(|| format!("origins {origin:?} may read it, and {exposed:?} of its headers"))
+    }
+
+    /// A browser that asks first is told what it may send.
+    fn is_asked(&self, emulated: &Emulated) {
+        let ask = "OPTIONS /v2/app/manifests/latest HTTP/1.1\r\nHost: registry\r\nOrigin: https://ui.example\r\n\
+                   Access-Control-Request-Method: GET\r\nConnection: close\r\n\r\n";
+        let answer = exchange(&Address::Tcp(emulated.authority().parse().unwrap()), ask);
+        assert_eq!(answer.status, 204, "{answer:?}");
+        assert_eq!(answer.header("access-control-allow-methods").as_deref(), Some("GET, HEAD"), "{answer:?}");
+        let allowed = answer.header("access-control-allow-headers").unwrap_or_default();
+        assert!(allowed.contains("Accept"), "{answer:?}");
+        assert_eq!(self.unread(&answer), None);
     }
 
     /// Pulls with real clients, by tag and by digest.
@@ -212,7 +238,7 @@ const HTACCESS: Says = Says { no_referrers: true, ..RULES };
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn cloudflare_pages() {
-    let hosted = Hosted::new("cloudflare-pages", |_, _| {});
+    let hosted = Hosted::new("cloudflare-pages", |_, site| site.cors = true);
     let emulated = hosted.emulate(Emulator::CloudflarePages);
     hosted.check(&emulated, RULES);
     // The emulator, unlike the host, says no length, without which this one resolves no tag.
@@ -228,7 +254,7 @@ fn cloudflare_pages_with_blobs_elsewhere() {
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn cloudflare_workers() {
-    let hosted = Hosted::new("cloudflare-workers", |_, _| {});
+    let hosted = Hosted::new("cloudflare-workers", |_, site| site.cors = true);
     let emulated = hosted.emulate(Emulator::CloudflareWorkers);
     hosted.check(&emulated, RULES);
     hosted.pull(&emulated, &[]);
@@ -237,9 +263,10 @@ fn cloudflare_workers() {
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn cloudflare_workers_with_a_script() {
-    let hosted = Hosted::new("cloudflare-workers", |_, site| site.form = Form::Edge);
+    let hosted = Hosted::new("cloudflare-workers", |_, site| (site.form, site.cors) = (Form::Edge, true));
     let emulated = hosted.emulate(Emulator::CloudflareWorkers);
     hosted.check(&emulated, SCRIPT);
+    hosted.is_asked(&emulated);
     hosted.pull(&emulated, &[]);
 }
 
@@ -252,7 +279,7 @@ fn cloudflare_workers_with_a_script_and_blobs_elsewhere() {
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn firebase() {
-    let hosted = Hosted::new("firebase", |_, _| {});
+    let hosted = Hosted::new("firebase", |_, site| site.cors = true);
     let emulated = hosted.emulate(Emulator::Firebase);
     hosted.check(&emulated, TYPES);
     hosted.pull(&emulated, &[]);
@@ -267,7 +294,7 @@ fn firebase_with_blobs_elsewhere() {
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn azure_static_web_apps() {
-    let hosted = Hosted::new("azure-static-web-apps", |_, _| {});
+    let hosted = Hosted::new("azure-static-web-apps", |_, site| site.cors = true);
     let emulated = hosted.emulate(Emulator::StaticWebApps);
     hosted.check(&emulated, TYPES);
     hosted.pull(&emulated, &[]);
@@ -276,7 +303,7 @@ fn azure_static_web_apps() {
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn static_web_server() {
-    let hosted = Hosted::new("static-web-server", |_, _| {});
+    let hosted = Hosted::new("static-web-server", |_, site| site.cors = true);
     let emulated = hosted.emulate(Emulator::StaticWebServer);
     hosted.check(&emulated, TYPES);
     hosted.pull(&emulated, &[]);
@@ -290,7 +317,7 @@ fn static_web_server_with_blobs_elsewhere() {
 
 #[test]
 fn h2o() {
-    let hosted = Hosted::new("h2o", |_, _| {});
+    let hosted = Hosted::new("h2o", |_, site| site.cors = true);
     let emulated = hosted.emulate(Emulator::H2o);
     hosted.check(&emulated, TYPES);
     hosted.pull(&emulated, &[]);
@@ -326,7 +353,7 @@ fn hybrid(host: &str, emulator: Emulator, form: Form, says: Says) {
     let hosted = Hosted::new(host, |fixture, site| {
         let (server, url) = over_tls(fixture);
         site.blobs_at = Some(Elsewhere::blobs(&url).unwrap());
-        site.form = form;
+        (site.form, site.cors) = (form, true);
         blobs = Some(server);
     });
     let in_site = hosted.folder.join("site").join(hosted.host.public().unwrap()).join("v2/app/blobs");

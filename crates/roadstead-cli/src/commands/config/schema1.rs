@@ -9,7 +9,7 @@ use clap::ValueEnum;
 use roadstead::host::{Headerless, Host};
 use roadstead::image::SigningKey;
 use roadstead::oci::Platform;
-use roadstead::publish::Schema1Site;
+use roadstead::publish::{PlainFolder, Schema1Site};
 use roadstead::tree::TreeSource;
 
 use crate::args::Global;
@@ -64,7 +64,8 @@ impl Schema1Args {
         })?;
         let tree = crate::commands::open_tree(&global.tree, &global.bucket).await?;
         let without = private.check(&tree, host.name()).await?;
-        let (source, key) = (TreeSource::new(tree).without(without), self.key(folder, output)?);
+        let source = TreeSource::new(tree).without(without);
+        let (key, made) = self.key(folder)?;
         let own = Platform::new("linux", std::env::consts::ARCH, None, None);
         let platform = self.platform.as_ref().unwrap_or(&own);
         let site = Schema1Site::plan(&source, platform, &key).await?;
@@ -72,7 +73,15 @@ impl Schema1Args {
         for left_out in site.left_out() {
             output.note(&format!("{}:{} is left out: {}", left_out.repository, left_out.tag, left_out.reason));
         }
+        // Neither is written before it is certain that the site has a place.
+        PlainFolder::create(folder)?;
+        if let Some(path) = made {
+            keep(&key, &path, output)?;
+        }
         let done = site.write(folder, headerless.beside, force).await?;
+        if done.tags == 0 {
+            output.note(&format!("{}: nothing can be pulled from it, since no tag has such a form", folder.display()));
+        }
         output.note(&format!(
             "{}: {} tag{} for {platform}, {}; {} files written, {} unchanged, {} removed",
             folder.display(),
@@ -86,29 +95,34 @@ impl Schema1Args {
         Ok(())
     }
 
-    /// The key of the site: beside the folder, never in what is served.
-    fn key(&self, folder: &Path, output: &Output) -> anyhow::Result<SigningKey> {
+    /// The key of the site, and where it belongs if it was made just now: beside the folder, never in what is served.
+    fn key(&self, folder: &Path) -> anyhow::Result<(SigningKey, Option<PathBuf>)> {
         let beside = || Some(folder.with_file_name(format!("{}.key.json", folder.file_name()?.to_str()?)));
         let path = self.signing_key.clone().or_else(beside);
         let path =
             path.ok_or_else(|| exit::usage("the folder's name makes no name for a key: give one with --signing-key"))?;
         match std::fs::read_to_string(&path) {
-            Ok(text) => SigningKey::from_jwk(&text).with_context(|| format!("{} can't be used", path.display())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let key = SigningKey::generate();
-                let mut options = std::fs::OpenOptions::new();
-                let made = options.write(true).create_new(true).mode(0o600).open(&path);
-                let written = made.and_then(|mut file| file.write_all(key.to_jwk().as_bytes()));
-                written.with_context(|| format!("{} can't be written", path.display()))?;
-                output.note(&format!(
-                    "made {}: with the same key the same images make the same site; it is not for publishing",
-                    path.display()
-                ));
-                Ok(key)
+            Ok(text) => {
+                let key = SigningKey::from_jwk(&text).with_context(|| format!("{} can't be used", path.display()))?;
+                Ok((key, None))
             }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((SigningKey::generate(), Some(path))),
             Err(error) => Err(error).with_context(|| format!("{} can't be read", path.display())),
         }
     }
+}
+
+/// Writes a key that was made, for nobody else to read.
+fn keep(key: &SigningKey, path: &Path, output: &Output) -> anyhow::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    let made = options.write(true).create_new(true).mode(0o600).open(path);
+    let written = made.and_then(|mut file| file.write_all(key.to_jwk().as_bytes()));
+    written.with_context(|| format!("{} can't be written", path.display()))?;
+    output.note(&format!(
+        "made {}: with the same key the same images make the same site; it is not for publishing",
+        path.display()
+    ));
+    Ok(())
 }
 
 /// Refuses what the host has no room for, before anything is written.

@@ -25,6 +25,8 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
     if args.edge {
         site.form = Form::Edge;
     }
+    site.cors = args.cors;
+    crate::site_args::note_if_empty(&site, output);
     let mut published = Published::default();
     for attempt in 1.. {
         // Whatever the host can't take is said before anything is written.

@@ -1,5 +1,5 @@
 use roadstead::testing::{Reply, noise};
-use roadstead_parts::{Certificates, Generation};
+use roadstead_parts::{Certificates, Generation, Skopeo};
 
 use super::*;
 use crate::support::Hostile;
@@ -413,6 +413,18 @@ fn nobody_answers() {
             --- exit code 6
         "#]],
     );
+    let plain = Hostile::honest(&image);
+    snapshot(
+        &Words::of(&place, &[("image", &image)]),
+        &place.run(&["doctor", &format!("https://{}/app:1.0", plain.authority())]),
+        expect![[r#"
+            $ roadstead doctor https://127.0.0.1:PORT/app:1.0
+            --- stderr
+            error: https://127.0.0.1:PORT: GET /v2/ gets no answer: the host speaks no TLS at this port
+              hint: Give the host TLS; or ask for http:// here, and tell clients that it has none (`insecure-registries` for docker, `--tls-verify=false` for podman and skopeo).
+            --- exit code 6
+        "#]],
+    );
     let certificates = Certificates::issue(&["IP:127.0.0.1"]);
     let registry = Generation::V2.registry().tls(&certificates).start();
     let url = format!("https://{}/app:1.0", registry.authority());
@@ -430,6 +442,28 @@ fn nobody_answers() {
     let trusted = certificates.trusted().to_str().unwrap();
     let ran = place.run(&["doctor", &url, "--cert-dir", trusted]);
     assert_eq!(ran.code(), 9, "it has no such image\n{ran}");
+}
+
+/// What is wrong with a certificate is said, whoever issued it; no client of these pulls from any of them.
+#[test]
+fn certificates_that_nobody_should_trust() {
+    let place = Place::new();
+    for (certificates, trusts, says) in [
+        (Certificates::issue(&["IP:127.0.0.1"]), false, "UnknownIssuer"),
+        (Certificates::issue(&["DNS:other.example"]), true, "certificate not valid for name"),
+        (Certificates::expired(&["IP:127.0.0.1"]), true, "certificate expired"),
+    ] {
+        let registry = Generation::V2.registry().tls(&certificates).start();
+        let (url, trusted) = (format!("{}/app:1.0", registry.url()), certificates.trusted().to_str().unwrap());
+        let trust: &[&str] = if trusts { &["--cert-dir", trusted] } else { &[] };
+        let ran = place.run(&[&["doctor", &url], trust].concat());
+        assert_eq!(ran.code(), 6, "{ran}");
+        assert!(ran.stderr.contains("TLS fails: ") && ran.stderr.contains(says), "{says} is not said\n{ran}");
+        let image = format!("docker://{}/app:1.0", registry.authority());
+        let cert_dir = if trusts { trusted.to_owned() } else { place.path().display().to_string() };
+        let refused = Skopeo.skopeo(&["inspect", "--cert-dir", &cert_dir, &image]).unwrap_err().to_string();
+        assert!(refused.contains("x509: "), "{refused}");
+    }
 }
 
 #[test]

@@ -236,3 +236,67 @@ fn a_list_that_is_none_stops_everything_that_would_show_the_tree() {
     }
     assert!(!scene.place.path().join("site").exists());
 }
+
+/// Every destination of `publish` goes by it, and writes nothing before it was told what becomes of what is private.
+#[test]
+fn whatever_is_published_leaves_out_what_is_private() {
+    let scene = Scene::filled();
+    scene.run(&["private", "org/*"]).ok();
+    let there = || {
+        let entries = std::fs::read_dir(scene.place.path()).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let before = there();
+    let sites = roadstead::host::HOSTS.iter().filter(|host| host.public().is_some());
+    let sites = sites.map(|host| vec!["publish", "site:site", "--host", host.name()]);
+    let others = [vec!["publish", "elsewhere"], vec!["publish", "car:x.car"], vec!["publish", "ipfs:", "--dry-run"]];
+    for publish in sites.chain(others) {
+        let refused = scene.run(&publish);
+        assert_eq!(refused.code(), 1, "{refused}");
+        for part in ["one repository of ", "org/tool, by .roadstead/private", "--without-private", "--authenticated"] {
+            assert!(refused.stderr.contains(part), "{part} is not said\n{refused}");
+        }
+        assert_eq!(there(), before, "{refused}");
+        let both = scene.run(&[&publish[..], &["--without-private", "--authenticated"]].concat());
+        assert_eq!(both.code(), 2, "{both}");
+    }
+
+    let hosts = roadstead::host::HOSTS.iter().filter_map(|host| Some((host.name(), host.public()?)));
+    for (host, public) in hosts {
+        let to = format!("site:{host}");
+        scene.run(&["publish", &to, "--host", host, "--without-private"]).ok();
+        let v2 = scene.place.path().join(host).join(public).join("v2");
+        assert!(v2.join("base").exists() && !v2.join("org").exists(), "{host}");
+        assert_eq!(std::fs::read_to_string(v2.join("_catalog")).unwrap(), r#"{"repositories":["base"]}"#, "{host}");
+        scene.run(&["publish", &to, "--host", host, "--authenticated"]).ok();
+        assert!(v2.join("org/tool/manifests/1").exists(), "{host}");
+        // And what became private meanwhile goes.
+        scene.run(&["publish", &to, "--host", host, "--without-private"]).ok();
+        assert!(!v2.join("org").exists(), "{host}");
+    }
+
+    scene.run(&["publish", "elsewhere", "--without-private"]).ok();
+    let listed = |tree: &str| scene.run(&["--tree", tree, "list", "--flat"]).ok().text().to_owned();
+    assert_eq!(listed("elsewhere"), "base:3.20\n");
+    let catalog = scene.place.path().join("elsewhere/v2/_catalog");
+    assert_eq!(std::fs::read_to_string(catalog).unwrap(), r#"{"repositories":["base"]}"#);
+    scene.run(&["publish", "elsewhere", "--authenticated"]).ok();
+    assert_eq!(listed("elsewhere"), "base:3.20\norg/tool:1\norg/tool:2\n");
+
+    // What has no private repositories has another name than what has them, and what was removed the same as what was left out.
+    let cid =
+        |more: &[&str]| scene.run(&[&["publish", "ipfs:", "--dry-run"], more].concat()).ok().text().trim().to_owned();
+    let (without, whole) = (cid(&["--without-private"]), cid(&["--authenticated"]));
+    assert_ne!(without, whole);
+    for (option, named) in [("--without-private", &without), ("--authenticated", &whole)] {
+        let written = scene.run(&["--format", "json", "publish", "car:x.car", option]).ok();
+        assert!(written.text().contains(named.as_str()), "{option}: {written}");
+        let archive = std::fs::read(scene.place.path().join("x.car")).unwrap();
+        let names_it = archive.windows(8).any(|part| part == b"org/tool");
+        assert_eq!(names_it, option == "--authenticated", "{option}");
+    }
+    scene.run(&["remove", "-q", "--all-tags", "org/tool"]).ok();
+    assert_eq!(cid(&["--without-private"]), without);
+}

@@ -230,6 +230,39 @@ fn under_a_prefix_files_and_lists_say_the_names_that_clients_use() {
     assert!(v2.join("mirror/base/manifests/3.20").is_file());
 }
 
+#[test]
+fn a_tree_with_nothing_in_it() {
+    let scene = Scene::filled();
+    for image in ["base", "org/tool"] {
+        scene.run(&["remove", "-q", "--all-tags", image]).ok();
+    }
+    for host in roadstead::host::HOSTS.iter().filter(|host| host.public().is_some()) {
+        for command in [&["publish", "site:site", "--force", "--host"][..], &["config"]] {
+            let said = scene.run(&[command, &[host.name()]].concat()).ok();
+            assert!(said.stderr.contains("nothing can be pulled from it: the tree has no image"), "{said}");
+        }
+    }
+    let flavoured = scene.run(&["config", "github-pages", "--flavour", "schema1", "-o", "flavoured"]).ok();
+    assert!(flavoured.stderr.contains("flavoured: nothing can be pulled from it"), "{flavoured}");
+}
+
+#[test]
+fn pages_of_other_origins_may_read_a_site_that_says_so() {
+    let scene = Scene::filled();
+    let headers = || std::fs::read_to_string(scene.place.path().join("site/public/_headers")).unwrap();
+    let publish = ["publish", "site:site", "--host", "cloudflare-pages"];
+    scene.run(&publish).ok();
+    assert!(!headers().contains("Access-Control"));
+    scene.run(&[&publish[..], &["--cors"]].concat()).ok();
+    let everywhere = "\n/*\n  X-Content-Type-Options: nosniff\n  Access-Control-Allow-Origin: *\n";
+    assert!(headers().contains(everywhere), "{}", headers());
+    for to in ["elsewhere", "s3://bucket"] {
+        let refused = scene.run(&["publish", to, "--cors"]);
+        assert_eq!(refused.code(), 2, "{refused}");
+        assert!(refused.stderr.contains("--cors is for folders of plain files"), "{refused}");
+    }
+}
+
 /// What the hosts' pages tell to type is typed, as far as it is ours.
 #[test]
 fn the_pages_of_the_hosts_of_plain_files() {

@@ -336,6 +336,19 @@ fn configurations() {
     "#]],
     );
     assert_eq!(std::fs::read(scene.place.path().join("roadstead.conf")).unwrap(), site.stdout);
+    let before = std::fs::read(scene.place.path().join("roadstead.conf")).unwrap();
+    for force in [&[][..], &["--force"]] {
+        let several = scene.run(&[&["config", "nginx", "--snippet", "-o", "roadstead.conf"], force].concat());
+        assert!(several.code() == 1 && several.stderr.contains("roadstead.conf is no folder"), "{several}");
+    }
+    let no_folder = scene.run(&["config", "nginx", "-o", "absent/roadstead.conf"]);
+    assert!(
+        no_folder.code() == 1 && no_folder.stderr.contains("absent/roadstead.conf can't be written"),
+        "{no_folder}"
+    );
+    assert_eq!(std::fs::read(scene.place.path().join("roadstead.conf")).unwrap(), before);
+    let elsewhere = scene.run(&["--tree", "absent", "config", "nginx"]).ok();
+    assert!(elsewhere.stderr.contains("there is no registry tree at absent yet"), "{elsewhere}");
     let near = scene.run(&["config", "ngnix"]);
     assert_eq!(near.code(), 2);
     assert!(near.to_string().contains("a similar value exists: 'nginx'"), "{near}");
@@ -377,11 +390,11 @@ fn options_that_a_host_has_no_use_for_are_refused() {
     "#]],
     );
     scene.check(
-        &["config", "netlify", "--cors"],
+        &["config", "gitlab-pages", "--cors", "-q"],
         expect![[r#"
-        $ roadstead config netlify --cors
+        $ roadstead config gitlab-pages --cors -q
         --- stderr
-        error: netlify can't take "yes" as --cors: it has none: add the headers to its configuration by hand
+        error: gitlab-pages can't take "yes" as --cors: it lets nobody set a header
         --- exit code 2
     "#]],
     );

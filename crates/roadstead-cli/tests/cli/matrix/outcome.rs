@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use roadstead::oci::Algorithm;
 use roadstead_parts::{Client, Failure};
 
-use super::expected::{Expected, expected};
+use super::expected::{Expected, expected, without_digests};
 use super::kinds::Kind;
-use super::{By, Server};
+use super::{By, Says, Server};
 
 /// What one client made of one kind.
 pub(super) struct Cell {
@@ -25,13 +25,20 @@ impl Cell {
     pub(super) fn of(client: &dyn Client, kind: &Kind, servers: &[Server]) -> Self {
         let (name, expected) = (client.name(), expected(client.name(), kind.name));
         let mut cell = Self { client: name.to_owned(), kind: kind.name, expected, ran: false, surprises: Vec::new() };
-        let mut renamed = false;
+        let (mut renamed, mut tagged) = (false, false);
         for server in servers {
             for by in [By::Tag, By::Digest] {
-                let is_told = server.knows_algorithms || kind.image.digest().algorithm() == Algorithm::Sha256;
+                let is_sha256 = kind.image.digest().algorithm() == Algorithm::Sha256;
+                let is_told = server.says == Says::Tags || is_sha256;
                 if by == By::Tag && !is_told {
                     continue;
                 }
+                tagged |= by == By::Tag;
+                let expected = match without_digests(name) {
+                    Some(other) if server.says == Says::Nothing && !is_sha256 => other,
+                    _ => expected,
+                };
+                cell.expected = expected;
                 let surprise = match (pull(client, kind, server, by), expected) {
                     (Ok(pulled), Expected::Works) if !pulled.renamed => {
                         cell.ran |= pulled.ran;
@@ -54,7 +61,8 @@ impl Cell {
                 cell.surprises.extend(said);
             }
         }
-        if matches!(expected, Expected::Renames { .. }) && !renamed && cell.surprises.is_empty() {
+        // What is asked for by a digest alone has no other name to be given.
+        if tagged && matches!(expected, Expected::Renames { .. }) && !renamed && cell.surprises.is_empty() {
             cell.surprises.push(format!("{name}, {}: called what it is, though it {expected:?}", kind.name));
         }
         cell

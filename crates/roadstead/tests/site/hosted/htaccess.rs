@@ -19,12 +19,14 @@ const ENDINGS: [&str; 8] = ["run.php", "run.PHTML.1", "run.cgi", "0", "page.shtm
 fn apache_htaccess() {
     let hosted = Hosted::new("apache-htaccess", |fixture, site| {
         fixture.add("org/team/tool", &ENDINGS, &fixture.image);
+        site.cors = true;
         site.survey = fixture.runtime.block_on(Survey::of(&fixture.tree)).unwrap();
     });
     let public = hosted.folder.join("site/public");
     assert!(!public.join("v2/org/team/tool/manifests/run.php").exists(), "there is a program to run");
     let emulated = hosted.emulate(Emulator::SharedHosting);
     hosted.check(&emulated, HTACCESS);
+    hosted.is_asked(&emulated);
     hosted.pull(&emulated, &[]);
     complains_of_nothing_but(&emulated, &[]);
 }

@@ -51,7 +51,7 @@ fn the_vendor_reads_the_rules_as_they_are_meant() {
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 fn the_emulator_serves_what_the_tree_has() {
-    let hosted = Hosted::new("netlify", |_, _| {});
+    let hosted = Hosted::new("netlify", |_, site| site.cors = true);
     let emulated = hosted.emulate(Emulator::Netlify);
     hosted.check(&emulated, Says { types: false, digests: false, tag_digests: false, no_referrers: false });
 }

@@ -57,7 +57,7 @@ fn stand_in(name: &str, text: &str) -> Folder {
 
 #[test]
 fn azure_gets_every_file_with_its_type_and_what_it_names_before() {
-    let hosted = Hosted::new("azure-blob", |_, _| {});
+    let hosted = Hosted::new("azure-blob", |_, site| site.cors = true);
     let (site, az) = (hosted.folder.join("site"), stand_in("az", AZ));
     let upload = Invocation::new(part::installed("env")).arg("--chdir").arg(&site).args(["sh", "upload.sh"]);
     let upload = upload.path_prefix(az.path()).env("ACCOUNT", "images").env("NOTES", az.path());
@@ -66,6 +66,13 @@ fn azure_gets_every_file_with_its_type_and_what_it_names_before() {
     assert!(!left.iter().any(|name| name.to_string_lossy().starts_with(".upload")), "{left:?}");
     let calls = fs::read_to_string(az.join("calls")).unwrap();
     assert!(calls.contains("--static-website --index-document index.html --404-document 404.html"), "{calls}");
+
+    let (cleared, added) = ("storage cors clear --account-name images --services b", "storage cors add ");
+    let cors = calls.lines().find(|call| call.starts_with(added)).unwrap_or_else(|| panic!("{calls}"));
+    assert!(calls.find(cleared).unwrap() < calls.find(added).unwrap(), "{calls}");
+    for part in ["--account-name images --services b", "--origins * ", "--methods GET HEAD ", "Docker-Content-Digest"] {
+        assert!(cors.contains(part), "{part} is missing: {cors}");
+    }
 
     // The last upload of a path counts; there is one of each.
     let text = fs::read_to_string(az.join("uploaded")).unwrap();

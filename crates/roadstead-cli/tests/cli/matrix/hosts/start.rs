@@ -9,6 +9,7 @@ use roadstead_parts::{
     WebServer, part,
 };
 
+use super::super::Says;
 use crate::support::{Place, Ran};
 
 /// A host that serves the tree of a place, as long as this lives.
@@ -30,22 +31,37 @@ pub(super) struct Deploy {
     pub(super) by: &'static str,
     /// Why some client can't pull what it pulls elsewhere. Without it, every client has to.
     pub(super) but: Option<&'static str>,
+    /// Which digests it says. Where not those of tags, nobody knows that a tag stands for a sha512 digest.
+    pub(super) says: Says,
     /// Starts it over the tree of a place.
     pub(super) start: fn(&Place) -> Deployed,
 }
 
 /// Those that are there wherever the tests are.
 pub(super) const START: &[Deploy] = &[
-    Deploy { name: "serve", by: "itself", but: None, start: serve },
-    Deploy { name: "nginx", by: "itself", but: None, start: nginx },
-    Deploy { name: "caddy", by: "itself", but: None, start: |place| web_server(place, "caddy") },
-    Deploy { name: "apache", by: "itself", but: None, start: |place| web_server(place, "apache") },
-    Deploy { name: "lighttpd", by: "itself", but: None, start: |place| web_server(place, "lighttpd") },
-    Deploy { name: "h2o", by: "itself", but: None, start: |place| plain(place, "h2o", Emulator::H2o, &[]) },
+    Deploy { name: "serve", by: "itself", but: None, says: Says::Tags, start: serve },
+    Deploy { name: "nginx", by: "itself", but: None, says: Says::Tags, start: nginx },
+    Deploy { name: "caddy", by: "itself", but: None, says: Says::Digests, start: |place| web_server(place, "caddy") },
+    Deploy { name: "apache", by: "itself", but: None, says: Says::Tags, start: |place| web_server(place, "apache") },
+    Deploy {
+        name: "lighttpd",
+        by: "itself",
+        but: None,
+        says: Says::Tags,
+        start: |place| web_server(place, "lighttpd"),
+    },
+    Deploy {
+        name: "h2o",
+        by: "itself",
+        but: None,
+        says: Says::Nothing,
+        start: |place| plain(place, "h2o", Emulator::H2o, &[]),
+    },
     Deploy {
         name: "apache-htaccess",
         by: "Apache",
         but: None,
+        says: Says::Digests,
         start: |place| plain(place, "apache-htaccess", Emulator::SharedHosting, &[]),
     },
 ];
@@ -56,44 +72,57 @@ pub(super) const EMULATED: &[Deploy] = &[
         name: "static-web-server",
         by: "itself",
         but: None,
+        says: Says::Nothing,
         start: |place| plain(place, "static-web-server", Emulator::StaticWebServer, &[]),
     },
     Deploy {
         name: "cloudflare-pages",
         by: "`wrangler pages dev`",
         but: Some("the emulator, unlike the service, says no length, without which oras resolves no tag"),
+        says: Says::Digests,
         start: |place| plain(place, "cloudflare-pages", Emulator::CloudflarePages, &[]),
     },
     Deploy {
         name: "cloudflare-workers",
         by: "`wrangler dev`",
         but: None,
+        says: Says::Digests,
         start: |place| plain(place, "cloudflare-workers", Emulator::CloudflareWorkers, &[]),
     },
     Deploy {
         name: "netlify",
         by: "`netlify dev`",
         but: Some("the emulator, unlike the service, can't replace a `Content-Type`"),
+        says: Says::Nothing,
         start: |place| plain(place, "netlify", Emulator::Netlify, &[]),
     },
     Deploy {
         name: "firebase",
         by: "`firebase emulators:start`",
         but: None,
+        says: Says::Nothing,
         start: |place| plain(place, "firebase", Emulator::Firebase, &[]),
     },
     Deploy {
         name: "azure-static-web-apps",
         by: "`swa start`",
         but: None,
+        says: Says::Nothing,
         start: |place| plain(place, "azure-static-web-apps", Emulator::StaticWebApps, &[]),
     },
-    Deploy { name: "r2", by: "Miniflare", but: None, start: r2 },
-    Deploy { name: "s3", by: "versitygw, nginx in front for the bucket's name", but: None, start: s3 },
+    Deploy { name: "r2", by: "Miniflare", but: None, says: Says::Tags, start: r2 },
+    Deploy {
+        name: "s3",
+        by: "versitygw, nginx in front for the bucket's name",
+        but: None,
+        says: Says::Nothing,
+        start: s3,
+    },
     Deploy {
         name: "github-pages",
         by: "`python3 -m http.server`",
         but: Some("nobody says media types; with `--flavour schema1` podman, skopeo and Docker 20.10 pull"),
+        says: Says::Nothing,
         start: |place| {
             let server = PlainServer::start(&place.tree());
             Deployed::new(server.authority(), server)
@@ -103,6 +132,7 @@ pub(super) const EMULATED: &[Deploy] = &[
         name: "gitlab-pages",
         by: "`netlify dev`, which reads the same `_redirects`; manifests at nginx",
         but: None,
+        says: Says::Tags,
         start: |place| {
             let manifests = nginx(place);
             let url = format!("http://{}", manifests.authority);
@@ -116,6 +146,7 @@ pub(super) const EMULATED: &[Deploy] = &[
         but: Some(
             "media types are guessed from the bytes; with `--flavour schema1` podman, skopeo and Docker 20.10 pull",
         ),
+        says: Says::Nothing,
         start: ipfs,
     },
 ];
