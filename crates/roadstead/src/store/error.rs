@@ -91,4 +91,15 @@ impl StoreError {
             _ => false,
         }
     }
+
+    /// Whether the service takes no more for the moment, and didn't for as long as it was asked.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(
+            source.downcast_ref(),
+            Some(bucket::BucketError::Refused { status, .. })
+                if matches!(*status, http::StatusCode::TOO_MANY_REQUESTS | http::StatusCode::SERVICE_UNAVAILABLE)
+        )
+    }
 }

@@ -15,11 +15,12 @@
 
 mod beside;
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -41,6 +42,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// For how long a remover keeps new writers out while it waits for those who are there.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How many questions are asked at once.
+const AT_ONCE: usize = 16;
 
 /// The most bytes of an announcement: a few hundred names.
 const MAX_ANNOUNCEMENT: u64 = 1 << 20;
@@ -218,6 +222,30 @@ impl Tree {
         let removals = beside.announce().await?;
         self.note_removals(removals);
         Ok(Some(removals))
+    }
+
+    /// Repositories that have a list of tags, and in which writers are at work who announced themselves.
+    pub(super) async fn listed_by_others(&self) -> Result<Vec<Repository>, TreeError> {
+        let store = &self.0.store;
+        if store.reach() == Reach::Everybody {
+            return Ok(Vec::new());
+        }
+        let listed: Vec<Listed> = store.list(&keys::writers()).try_collect().await?;
+        let said = stream::iter(listed).map(|listed| async move {
+            let Listed::Object(key) = listed else { return Ok(Vec::new()) };
+            let Some(object) = store.get(&key, None).await? else { return Ok(Vec::new()) };
+            let bytes = object.body.into_bytes(MAX_ANNOUNCEMENT, &key).await?;
+            let said: Announcement = serde_json::from_slice(&bytes).unwrap_or_default();
+            Ok::<_, StoreError>(said.repositories)
+        });
+        let said: Vec<Vec<String>> = said.buffered(AT_ONCE).try_collect().await?;
+        let named: BTreeSet<Repository> = said.into_iter().flatten().filter_map(|name| name.parse().ok()).collect();
+        let listed = stream::iter(named).map(|repository| async move {
+            let there = store.head(&keys::tags_list(&repository)).await?;
+            Ok::<_, TreeError>(there.map(|_| repository))
+        });
+        let listed: Vec<Option<Repository>> = listed.buffered(AT_ONCE).try_collect().await?;
+        Ok(listed.into_iter().flatten().collect())
     }
 
     /// Says that the writer is done.

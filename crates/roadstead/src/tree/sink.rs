@@ -74,9 +74,12 @@ impl Tree {
 
     /// Says that a repository holds a blob, in a store with copies.
     pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
-        let hint = keys::hint(repository, digest);
-        let _ = self.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
-        Ok(())
+        let (store, hint) = (&self.0.store, keys::hint(repository, digest));
+        match store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await {
+            // Others say so just now, more often than the service takes.
+            Err(error) if error.is_throttled() && store.head(&hint).await?.is_some() => Ok(()),
+            put => Ok(put.map(drop)?),
+        }
     }
 
     fn collision(&self, key: &Key) -> TreeError {
@@ -269,8 +272,14 @@ impl TreeSink {
     }
 
     async fn keep_now(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), TreeError> {
-        upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await?;
-        match self.tree.0.store.naming() {
+        let (store, key) = (&self.tree.0.store, self.blob_key(&digest));
+        match upload.finish(&key, &blob_headers(&digest)).await {
+            // Others send the same, more often than the service takes.
+            Err(error)
+                if error.is_throttled() && store.head(&key).await?.is_some_and(|entry| entry.size == size) => {}
+            finished => finished?,
+        }
+        match store.naming() {
             Naming::Links => {
                 self.tree.0.unsynced.held().insert(digest, size);
                 self.queue().blobs.insert(digest);
@@ -311,7 +320,7 @@ impl TreeSink {
             }
             Naming::Copies => {
                 if !self.tree.holds(&name, manifest.bytes()).await? {
-                    let _ = store.put(&name, manifest.bytes().clone(), &headers, Condition::Always).await?;
+                    self.tree.put_same(&name, manifest.bytes(), &headers).await?;
                 }
             }
         }
