@@ -159,6 +159,7 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
             PublishError::Damaged { .. } | PublishError::Incomplete { .. } => Some(INVALID),
             PublishError::Foreign(_)
             | PublishError::Changed { .. }
+            | PublishError::Overtaken { .. }
             | PublishError::Unwritable { .. }
             | PublishError::Sink(_) => Some(UNWRITABLE),
             _ => None,
@@ -186,7 +187,7 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
         | TreeError::DamagedList { .. }
         | TreeError::Private { .. }
         | TreeError::Incomplete { .. } => Some(INVALID),
-        TreeError::Store(_) | TreeError::Unlocked(_) => Some(UNWRITABLE),
+        TreeError::Store(_) | TreeError::Busy { .. } => Some(UNWRITABLE),
         _ => None,
     }
 }

@@ -74,6 +74,12 @@ pub enum PublishError {
     /// Tags name something else at the destination, and may not move.
     #[error("tags name something else there, and may not move: {}", .0.join(", "))]
     Clobber(Vec<String>),
+    /// Something was removed from the destination after it was compared.
+    #[error("something was removed from {place} after it had been compared")]
+    Overtaken {
+        /// The destination.
+        place: String,
+    },
     /// Bytes in the tree are not what their name says.
     #[error("the blob {digest} is damaged: its bytes have another digest; `roadstead verify` says what else is")]
     Damaged {

@@ -15,6 +15,7 @@
 pub mod bucket;
 mod error;
 mod key;
+mod lease;
 pub mod local;
 pub mod memory;
 mod task_locks;
@@ -35,6 +36,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 pub use bucket::BucketStore;
 pub use error::StoreError;
 pub use key::{Key, KeyError};
+pub use lease::{LEASE, Lease};
 pub use local::LocalStore;
 pub(crate) use local::open_regular;
 pub use memory::MemoryStore;
@@ -562,6 +564,31 @@ pub trait Store: Send + Sync {
     /// Whom [locks](Self::lock) keep away.
     fn reach(&self) -> Reach {
         Reach::Everybody
+    }
+
+    /// Whether [leases](Self::lease) end: whether the store itself refuses what comes too late, as far as is known.
+    fn is_fenced(&self) -> bool {
+        false
+    }
+
+    /// Puts a small object that says who is at work, and gives the store as that worker may use it: see [`Lease`]. `None` if the
+    /// condition did not hold.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unfenced`] if the store has no leases; if it can't be written.
+    async fn lease(&self, _key: &Key, _bytes: Bytes, _when: Condition) -> Result<Option<Lease>, StoreError> {
+        Err(StoreError::Unfenced { what: self.describe(), how: "knows no leases" })
+    }
+
+    /// Tries whether leases do end, and says what time it is for the store: that by which it tells when objects were
+    /// [written](Self::modified).
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unfenced`] if they don't.
+    async fn try_lease(&self) -> Result<SystemTime, StoreError> {
+        Err(StoreError::Unfenced { what: self.describe(), how: "knows no leases" })
     }
 
     /// Waits for the lock `name`, among all whom [`reach`](Self::reach) names.

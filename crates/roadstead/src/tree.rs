@@ -23,6 +23,7 @@
 //! Everything that is derived (lists, catalogue, referrers) can be made again from the links and bytes.
 
 mod diff;
+mod fence;
 mod graph;
 mod holding;
 pub mod keys;
@@ -44,9 +45,13 @@ mod walk;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use crate::oci::{
     Descriptor, Digest, MAX_CONFIG_SIZE, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType,
@@ -117,8 +122,14 @@ pub struct Tree(Arc<Inner>);
 struct Inner {
     store: Arc<dyn Store>,
     /// Blobs that this process has finished and whose names the store holds back until its next sync.
-    unsynced: sink::Unsynced,
-    unlisted: sink::Unlisted,
+    unsynced: Arc<sink::Unsynced>,
+    unlisted: Arc<sink::Unlisted>,
+    /// Whom others see at work in the store, if somebody is.
+    beside: Option<fence::Beside>,
+    /// How often a removal had begun or ended when that was last looked at.
+    removals: Arc<AtomicU64>,
+    /// What time it was for the store when it proved that it refuses what is late, and when that was.
+    fenced: OnceCell<(SystemTime, Instant)>,
 }
 
 /// What a reference leads to.
@@ -199,9 +210,14 @@ pub enum TreeError {
         /// What is referred to.
         subject: Digest,
     },
-    /// Nothing can be removed while others may be writing, and nothing keeps them away.
-    #[error("{0} has no locks, so whatever is removed from it may be what somebody else is just about to name")]
-    Unlocked(String),
+    /// Nothing can be removed from a repository while somebody else is at work there.
+    #[error("somebody else is writing to {repository}, or removing something from it, as {sign} says")]
+    Busy {
+        /// The repository.
+        repository: Repository,
+        /// Where that is said.
+        sign: String,
+    },
     /// There is no such repository, tag or manifest.
     #[error("{0} is not in the tree")]
     Unknown(String),
@@ -223,9 +239,26 @@ pub enum TreeError {
     },
 }
 
+/// The most bytes that are read of what says the format.
+const MAX_FORMAT: u64 = 64 << 10;
+
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Format {
     format: u64,
+    /// How often a removal beside writers began or ended.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    removals: u64,
+    /// The one that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    removing: Option<fence::Removing>,
+    /// What later versions say.
+    #[serde(flatten)]
+    other: serde_json::Map<String, serde_json::Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "that is how serde asks")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Tree {
@@ -248,7 +281,7 @@ impl Tree {
     pub async fn create(store: Arc<dyn Store>) -> Result<Self, TreeError> {
         let tree = Self::at(store);
         if !tree.format().await? {
-            let format = serde_json::to_vec(&Format { format: FORMAT })
+            let format = serde_json::to_vec(&serde_json::json!({ "format": FORMAT }))
                 .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
             // The format last: a folder with one is a whole tree, if an empty one.
             let naming = tree.0.store.naming();
@@ -267,7 +300,21 @@ impl Tree {
     }
 
     fn at(store: Arc<dyn Store>) -> Self {
-        Self(Arc::new(Inner { store, unsynced: sink::Unsynced::default(), unlisted: sink::Unlisted::default() }))
+        let (unsynced, unlisted, removals) = (Arc::default(), Arc::default(), Arc::default());
+        Self(Arc::new(Inner { store, unsynced, unlisted, beside: None, removals, fenced: OnceCell::new() }))
+    }
+
+    /// The same tree, as somebody changes it whom others see at work.
+    fn over(&self, beside: &fence::Beside) -> Self {
+        let Inner { unsynced, unlisted, removals, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            store: Arc::new(beside.clone()),
+            unsynced: unsynced.clone(),
+            unlisted: unlisted.clone(),
+            beside: Some(beside.clone()),
+            removals: removals.clone(),
+            fenced: OnceCell::new(),
+        }))
     }
 
     /// Whether there is a tree, of a format that this version knows.
@@ -281,8 +328,8 @@ impl Tree {
             other => other?,
         };
         let Some(object) = object else { return Ok(false) };
-        let bytes = object.body.into_bytes(1 << 10, &key).await?;
-        let Ok(Format { format }) = serde_json::from_slice(&bytes) else {
+        let bytes = object.body.into_bytes(MAX_FORMAT, &key).await?;
+        let Ok(Format { format, removals, .. }) = serde_json::from_slice(&bytes) else {
             return Err(TreeError::Format(format!("{}/{key}", store.describe())));
         };
         if format == 0 {
@@ -291,6 +338,7 @@ impl Tree {
         if format > FORMAT {
             return Err(TreeError::Newer { place: store.describe(), found: format });
         }
+        self.note_removals(removals);
         Ok(true)
     }
 

@@ -80,8 +80,18 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             _ => None,
         };
     }
-    if let Some(StoreError::Unconditional { .. }) = error.downcast_ref() {
-        return Some("if nothing else writes to the bucket, say so with --exclusive".to_owned());
+    match error.downcast_ref() {
+        Some(StoreError::Unconditional { .. }) => {
+            return Some("if nothing else writes to the bucket, say so with --exclusive".to_owned());
+        }
+        Some(StoreError::Unfenced { .. }) => {
+            return Some(
+                "make sure that nothing writes to the tree as long as this takes, and say so with --exclusive"
+                    .to_owned(),
+            );
+        }
+        Some(StoreError::Fenced { .. }) => return Some("run it again: what has come is not sent twice".to_owned()),
+        _ => {}
     }
     if let Some(PublishError::Incomplete { .. }) = error.downcast_ref() {
         return Some("`roadstead verify` says what else is lost".to_owned());
@@ -91,8 +101,10 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
             Some("make one with `roadstead add IMAGE`, or name another one with --tree DIR".to_owned())
         }
         TreeError::Newer { .. } => Some("install the newest version of roadstead".to_owned()),
-        TreeError::Unlocked(_) => Some(
-            "make sure that nothing writes to the tree as long as this takes, and say so with --exclusive".to_owned(),
+        TreeError::Busy { .. } => Some(
+            "run it again when that is done; who was killed is taken for dead seventeen minutes after its last word, and \
+             --exclusive says that there is nobody"
+                .to_owned(),
         ),
         TreeError::Unknown(_) => Some("`roadstead list` shows what there is".to_owned()),
         _ => None,

@@ -101,10 +101,7 @@ fn published_and_pulled(server: BucketServer) {
     assert_eq!(unreachable.code(), 6, "{unreachable}");
 
     scene.run(&["remove", "org/tool:1"]).ok();
-    let refused = scene.run(&["publish", BUCKET, "--delete", "--repository", "org/tool"]);
-    assert_eq!(refused.code(), 8, "{refused}");
-    assert!(refused.stderr.contains("--exclusive"), "{refused}");
-    scene.run(&["publish", BUCKET, "--delete", "--repository", "org/tool", "--exclusive"]).ok();
+    scene.run(&["publish", BUCKET, "--delete", "--repository", "org/tool"]).ok();
     let listed = scene.run(&["--tree", BUCKET, "list", "--flat"]).ok();
     assert_eq!(listed.text(), "base:1\nbase:2\nbase:3\norg/large:1\n");
 }

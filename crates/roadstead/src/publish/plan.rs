@@ -133,6 +133,14 @@ pub struct Work {
     pub steps: Vec<Step>,
 }
 
+impl Work {
+    /// Whether something is to come, and not only to go.
+    #[must_use]
+    pub fn adds(&self) -> bool {
+        self.steps.iter().any(|step| !step.deletes())
+    }
+}
+
 /// What a manifest needs.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Needs {

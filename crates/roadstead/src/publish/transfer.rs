@@ -18,7 +18,7 @@ use super::PublishError;
 use super::plan::{self, Facts, Needs, Shares, Step, Work};
 use crate::image::{BlobOutcome, Event, Events, PutError, RepositorySource, Source as _};
 use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
-use crate::store::Md5;
+use crate::store::{Md5, Reach};
 use crate::tree::{
     Holding, Pattern, Private, Publishing, Surveyed, Tree, TreeError, TreeSource, list_of_repositories, place,
 };
@@ -68,6 +68,10 @@ pub struct Plan {
     pub problems: Vec<PublishError>,
     /// How many repositories of the tree were compared.
     pub compared: u64,
+    /// How many removals the destination had seen before it was compared, if writers announce themselves there.
+    removals: Option<u64>,
+    /// Whether they do.
+    announced: bool,
 }
 
 /// How many requests a bucket is asked, by kind.
@@ -127,7 +131,9 @@ impl Plan {
             let named = |pattern: &Pattern| pattern.matches(repository.as_str());
             options.repositories.is_empty() || options.repositories.iter().any(named)
         };
-        let mut plan = Self::default();
+        let announced = to.is_none_or(|to| to.store().reach() == Reach::Process);
+        let removals = to.filter(|_| announced).map(Tree::removals);
+        let mut plan = Self { removals, announced, ..Self::default() };
         let (mut shares, mut catalog) = (Shares::default(), None);
         let (mut named, mut ours) = (BTreeSet::new(), BTreeSet::new());
         let mut from: Survey<'_> = tree.survey().peekable();
@@ -282,6 +288,10 @@ impl Plan {
                     Step::DeleteBlob { .. } => add(0, 2, 0, 2),
                 }
             }
+            if self.announced && works.iter().any(Work::adds) {
+                // The announcement, a look at the gate, and that it is over.
+                add(1, 2, 0, 1);
+            }
             let writes = u64::from(steps().any(|step| matches!(step, Step::Catalog)));
             let reads = u64::from(steps().any(|step| matches!(step, Step::Catalog | Step::TagsList { .. })));
             add(writes, reads, 0, 0);
@@ -295,7 +305,7 @@ impl Plan {
         let transfer = Transfer { source: TreeSource::new(tree.clone()), to, options };
         let mut errors = Vec::new();
         for works in self.works.chunks(REPOSITORIES_AT_ONCE) {
-            errors.extend(transfer.send(works).await);
+            errors.extend(transfer.send(works, self.removals).await);
         }
         // Nothing goes before everything has come.
         if errors.is_empty() {
@@ -385,11 +395,33 @@ struct Sending<'a> {
 }
 
 impl Transfer<'_> {
-    /// Sends what some repositories lack.
-    async fn send(&self, works: &[Work]) -> Vec<PublishError> {
+    /// Sends what some repositories lack, while nothing is removed from them.
+    async fn send(&self, works: &[Work], removals: Option<u64>) -> Vec<PublishError> {
+        let works: Vec<&Work> = works.iter().filter(|work| work.adds()).collect();
+        if works.is_empty() {
+            return Vec::new();
+        }
+        let to = self.to.beside(works.iter().map(|work| work.repository.clone()).collect());
+        match to.announce().await {
+            // What was there when it was compared may be gone.
+            Ok(Some(now)) if removals.is_some_and(|removals| removals != now) => {
+                let mut errors = vec![PublishError::Overtaken { place: to.store().describe() }];
+                errors.extend(to.withdraw().await.err().map(Into::into));
+                errors
+            }
+            Ok(_) => {
+                let mut errors = self.send_to(&to, works).await;
+                errors.extend(to.withdraw().await.err().map(Into::into));
+                errors
+            }
+            Err(error) => vec![error.into()],
+        }
+    }
+
+    async fn send_to(&self, to: &Tree, works: Vec<&Work>) -> Vec<PublishError> {
         let (mut sending, mut errors) = (Vec::new(), Vec::new());
-        for work in works.iter().filter(|work| work.steps.iter().any(|step| !step.deletes())) {
-            match self.to.publishing(&work.repository).await {
+        for work in works {
+            match to.publishing(&work.repository).await {
                 Ok(to) => {
                     let from = self.source.repository(&work.repository);
                     sending.push(Some(Sending { work, from, to }));
@@ -444,7 +476,7 @@ impl Transfer<'_> {
                 Err(error) => errors.push(error),
             }
         }
-        if let Err(error) = self.to.bring_lists_up_to_date(&listed).await {
+        if let Err(error) = to.bring_lists_up_to_date(&listed).await {
             errors.push(error.into());
         }
         errors

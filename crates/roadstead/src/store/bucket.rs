@@ -9,6 +9,7 @@
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
 //! copy     objects made of others by the service
+//! lease    requests that the service refuses when they come too late
 //! ```
 //!
 //! # What a bucket is good for
@@ -20,7 +21,8 @@
 //! # What it is not good for
 //!
 //! There are no locks: [`reach`](Store::reach) says so, unless the caller vouches for being alone
-//! ([`BucketOptions::alone`]). A lease that expires would be a lock only as long as nobody's clock, network or laptop sleeps.
+//! ([`BucketOptions::alone`]). A lease that its holder watches would be a lock only as long as nobody's clock, network or laptop
+//! sleeps; so the [leases](super::Lease) of a bucket are watched by the service, which refuses old signatures.
 //!
 //! # Integrity
 //!
@@ -29,6 +31,7 @@
 
 mod client;
 mod copy;
+mod lease;
 mod listing;
 mod place;
 mod reading;
@@ -51,12 +54,12 @@ use futures::stream::BoxStream;
 
 use super::task_locks::TaskLocks;
 use super::{
-    Aim, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Named, Naming, Object, Reach, Store,
+    Aim, Body, Condition, Entry, Headers, Key, Lease, Listed, LockGuard, LockMode, Named, Naming, Object, Reach, Store,
     StoreError, Upload, Version, Written,
 };
 use crate::http::{BoxError, Client, HttpError, Response, Secret};
 use crate::oci::{Algorithm, Hasher};
-use client::{Call, Calls, Failed};
+use client::{Call, Calls, Dated, Failed};
 use place::Base;
 pub use place::{Addressing, BucketUrl, BucketUrlError};
 
@@ -169,9 +172,9 @@ fn said(code: &str, message: &str) -> String {
     }
 }
 
-/// A store in a bucket. Clones share it.
+/// A store in a bucket. Clones share it. What is changed through one with a date is signed as of then.
 #[derive(Clone)]
-pub struct BucketStore(Arc<Inner>);
+pub struct BucketStore(Arc<Inner>, Option<Dated>);
 
 struct Inner {
     at: BucketUrl,
@@ -211,7 +214,7 @@ impl BucketStore {
         let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
         let (alone, locks) = (options.alone, TaskLocks::default());
         let (copy_limit, vouches_for_nothing) = (COPY_LIMIT, AtomicBool::new(false));
-        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing })))
+        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing }), None))
     }
 
     /// The store in a bucket, which is tried if it holds no tree yet: whether a write may depend on what is there.
@@ -263,6 +266,9 @@ impl BucketStore {
         let what = if key.is_empty() { self.describe() } else { format!("{}/{key}", self.0.at) };
         if is_collision(&error) {
             return StoreError::Collision { what };
+        }
+        if self.1.is_some() && matches!(&error, BucketError::Refused { code, .. } if code == lease::TOO_OLD) {
+            return StoreError::Late { what };
         }
         StoreError::Io { operation, what, source: error.into() }
     }
@@ -338,6 +344,65 @@ impl BucketStore {
     /// Whether to write a key again, since nothing is in the way that was said to be.
     async fn is_misled(&self, key: &Key, failed: &Failed, failures: &mut u32) -> Result<bool, StoreError> {
         Ok(is_collision(&failed.error) && !self.is_obstructed(key).await? && self.0.calls.pause(failures).await)
+    }
+
+    /// Writes a small object. Returns the answer to that, if the condition held and one came.
+    async fn put_noted(
+        &self,
+        key: &Key,
+        bytes: Bytes,
+        headers: &Headers,
+        condition: Condition,
+    ) -> Result<Option<Option<Response>>, StoreError> {
+        let object = self.0.at.object(key);
+        let mut call =
+            Call::new(Method::PUT, Some(&object), "s3:PutObject").headers(self.written(headers)).body(bytes.clone());
+        call = call.dated(self.1.as_ref());
+        let mut _turn = None;
+        if self.0.alone {
+            if condition != Condition::Always {
+                _turn = Some(self.0.locks.lock("put", LockMode::Exclusive).await);
+                if !self.allows(key, &condition).await? {
+                    return Ok(None);
+                }
+            }
+        } else {
+            call = match &condition {
+                Condition::Always => call,
+                Condition::Absent => call.header(IF_NONE_MATCH, "*"),
+                Condition::Unchanged(version) => call.header(IF_MATCH, &version.0),
+            };
+        }
+        let conditional = !self.0.alone && condition != Condition::Always;
+        let mut failures = 0;
+        loop {
+            let failed = match self.0.calls.send(&call).await {
+                Ok(answer) => return Ok(Some(Some(answer.response))),
+                Err(failed) => failed,
+            };
+            if self.is_misled(key, &failed, &mut failures).await? {
+                continue;
+            }
+            match failed.status() {
+                Some(StatusCode::PRECONDITION_FAILED) if conditional => {}
+                Some(StatusCode::NOT_FOUND) if conditional && is_absent(&failed) => {}
+                Some(StatusCode::NOT_IMPLEMENTED) if conditional => return Err(self.unconditional("does not know")),
+                // Another write to the key is under way, and nobody knows yet what will come of it. (Or that is how the service
+                // says that the condition doesn't hold.)
+                Some(StatusCode::CONFLICT) if conditional && !is_collision(&failed.error) => {
+                    if self.allows(key, &condition).await? {
+                        if self.0.calls.pause(&mut failures).await {
+                            continue;
+                        }
+                        return Err(self.failed("writing", key.as_str(), failed.error));
+                    }
+                }
+                _ => return Err(self.failed("writing", key.as_str(), failed.error)),
+            }
+            // What doesn't hold any more may be this writer's own doing, in an attempt whose answer was lost.
+            let own = (failed.doubtful || failures > 0) && self.holds(key, &bytes).await?;
+            return Ok(own.then_some(None));
+        }
     }
 }
 
@@ -421,59 +486,16 @@ impl Store for BucketStore {
         headers: &Headers,
         condition: Condition,
     ) -> Result<Written, StoreError> {
-        let object = self.0.at.object(key);
-        let mut call =
-            Call::new(Method::PUT, Some(&object), "s3:PutObject").headers(self.written(headers)).body(bytes.clone());
-        let mut _turn = None;
-        if self.0.alone {
-            if condition != Condition::Always {
-                _turn = Some(self.0.locks.lock("put", LockMode::Exclusive).await);
-                if !self.allows(key, &condition).await? {
-                    return Ok(Written::Refused);
-                }
-            }
-        } else {
-            call = match &condition {
-                Condition::Always => call,
-                Condition::Absent => call.header(IF_NONE_MATCH, "*"),
-                Condition::Unchanged(version) => call.header(IF_MATCH, &version.0),
-            };
-        }
-        let conditional = !self.0.alone && condition != Condition::Always;
-        let mut failures = 0;
-        loop {
-            let Err(failed) = self.0.calls.send(&call).await else { return Ok(Written::Done) };
-            if self.is_misled(key, &failed, &mut failures).await? {
-                continue;
-            }
-            match failed.status() {
-                Some(StatusCode::PRECONDITION_FAILED) if conditional => {}
-                Some(StatusCode::NOT_FOUND) if conditional && is_absent(&failed) => {}
-                Some(StatusCode::NOT_IMPLEMENTED) if conditional => return Err(self.unconditional("does not know")),
-                // Another write to the key is under way, and nobody knows yet what will come of it. (Or that is how the service
-                // says that the condition doesn't hold.)
-                Some(StatusCode::CONFLICT) if conditional && !is_collision(&failed.error) => {
-                    if self.allows(key, &condition).await? {
-                        if self.0.calls.pause(&mut failures).await {
-                            continue;
-                        }
-                        return Err(self.failed("writing", key.as_str(), failed.error));
-                    }
-                }
-                _ => return Err(self.failed("writing", key.as_str(), failed.error)),
-            }
-            // What doesn't hold any more may be this writer's own doing, in an attempt whose answer was lost.
-            let own = (failed.doubtful || failures > 0) && self.holds(key, &bytes).await?;
-            return Ok(if own { Written::Done } else { Written::Refused });
-        }
+        let put = self.put_noted(key, bytes, headers, condition).await?;
+        Ok(if put.is_some() { Written::Done } else { Written::Refused })
     }
 
     async fn begin_upload(&self, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
-        Ok(upload::begin(self.clone(), hasher, None))
+        Ok(upload::begin(self.undated(), hasher, None))
     }
 
     async fn begin_upload_to(&self, hasher: Hasher, aim: Aim) -> Result<Box<dyn Upload>, StoreError> {
-        Ok(upload::begin(self.clone(), hasher, Some(aim)))
+        Ok(upload::begin(self.undated(), hasher, Some(aim)))
     }
 
     async fn link(&self, key: &Key, target: &Key, headers: &Headers) -> Result<bool, StoreError> {
@@ -490,7 +512,7 @@ impl Store for BucketStore {
         algorithm: Algorithm,
         size: Option<u64>,
     ) -> Result<Option<Box<dyn Upload>>, StoreError> {
-        copy::begin(self, from, algorithm, size).await
+        copy::begin(&self.undated(), from, algorithm, size).await
     }
 
     async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
@@ -499,7 +521,12 @@ impl Store for BucketStore {
             return Ok(false);
         }
         let object = self.0.at.object(key);
-        match self.0.calls.send(&Call::new(Method::DELETE, Some(&object), "s3:DeleteObject")).await {
+        match self
+            .0
+            .calls
+            .send(&Call::new(Method::DELETE, Some(&object), "s3:DeleteObject").dated(self.1.as_ref()))
+            .await
+        {
             Ok(_) => Ok(true),
             Err(failed) if is_absent(&failed) => Ok(false),
             Err(failed) => Err(self.failed("deleting", key.as_str(), failed.error)),
@@ -520,6 +547,18 @@ impl Store for BucketStore {
 
     fn reach(&self) -> Reach {
         if self.0.alone { Reach::Everybody } else { Reach::Process }
+    }
+
+    fn is_fenced(&self) -> bool {
+        !self.0.alone && self.0.calls.credentials.is_some()
+    }
+
+    async fn lease(&self, key: &Key, bytes: Bytes, when: Condition) -> Result<Option<Lease>, StoreError> {
+        lease::take(self, key, bytes, when).await
+    }
+
+    async fn try_lease(&self) -> Result<SystemTime, StoreError> {
+        lease::probe(self).await
     }
 
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {

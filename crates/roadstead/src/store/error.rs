@@ -45,6 +45,28 @@ pub enum StoreError {
         /// What it does with them: `ignores`, `does not know`.
         how: &'static str,
     },
+    /// What was to be done under a [lease](super::Lease) arrived after its end.
+    #[error("{what} was left as it is, since the request came too late")]
+    Late {
+        /// The path or URL.
+        what: String,
+    },
+    /// A lease was ended by somebody else.
+    #[error(
+        "another writer took this one for dead, of whom {what} had not heard for a quarter of an hour, and it may write nothing more"
+    )]
+    Fenced {
+        /// The store.
+        what: String,
+    },
+    /// The store has no [leases](super::Lease) that end, so nothing can be removed beside others.
+    #[error("{what} {how}, so whatever is removed from it may be what somebody else is just about to name")]
+    Unfenced {
+        /// The store.
+        what: String,
+        /// What it does instead.
+        how: &'static str,
+    },
     /// The store can't hold a tree.
     #[error("{what}: {problem}")]
     Unsuitable {
@@ -68,5 +90,16 @@ impl StoreError {
             }
             _ => false,
         }
+    }
+
+    /// Whether the service takes no more for the moment, and didn't for as long as it was asked.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        let Self::Io { source, .. } = self else { return false };
+        matches!(
+            source.downcast_ref(),
+            Some(bucket::BucketError::Refused { status, .. })
+                if matches!(*status, http::StatusCode::TOO_MANY_REQUESTS | http::StatusCode::SERVICE_UNAVAILABLE)
+        )
     }
 }

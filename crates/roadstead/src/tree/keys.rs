@@ -117,7 +117,7 @@ pub(crate) fn temporary() -> Key {
 /// Whether something private is what a tree has there.
 #[must_use]
 pub(crate) fn is_private(key: &Key) -> bool {
-    ["format", "left-out", "locks", "tmp", "holders", "uploads", "probe", "private"].contains(&key.name())
+    ["format", "left-out", "locks", "tmp", "holders", "uploads", "probe", "private", "writers"].contains(&key.name())
 }
 
 /// The list of what is not for everybody.
@@ -157,6 +157,18 @@ pub(crate) fn all_hints() -> Key {
 #[must_use]
 pub(crate) fn format() -> Key {
     key(".roadstead/format")
+}
+
+/// Where writers say that they are at work, in a store whose locks don't reach them all.
+#[must_use]
+pub(crate) fn writers() -> Key {
+    key(".roadstead/writers")
+}
+
+/// One of them.
+#[must_use]
+pub(crate) fn writer(word: &str) -> Key {
+    key(format!(".roadstead/writers/{word}"))
 }
 
 /// What was left out of an index on purpose.

@@ -66,6 +66,9 @@ pub(super) enum Change<'a> {
 /// asks every manifest.
 pub(super) type Walked = OnceCell<BTreeMap<Digest, BTreeSet<Digest>>>;
 
+/// How often a list is written again that a service doesn't take, since too many write it.
+const ROUNDS: usize = 20;
+
 /// How many manifests are read at once to learn what they refer to.
 const READ_AT_ONCE: usize = 16;
 
@@ -121,17 +124,23 @@ impl Tree {
             locks.push(self.lock_stripe(stripe).await?);
         }
         let mut stale: Vec<&Repository> = repositories.iter().collect();
+        let mut rounds = 0;
         loop {
             let looked: Vec<_> = stale.into_iter().map(|repository| self.stale_list(repository, tags)).collect();
             let looked: Vec<_> = stream::iter(looked).buffered(READ_AT_ONCE).try_collect().await?;
             let (changed, lists): (Vec<_>, Vec<_>) = looked.into_iter().flatten().unzip();
-            let written = self.change_catalog(repositories, true, lists).await?;
-            stale = { changed.into_iter().zip(written) }
-                .filter_map(|(repository, written)| (written == Written::Refused).then_some(repository))
-                .collect();
+            stale = match self.change_catalog(repositories, true, lists, rounds > 0).await {
+                Ok(written) => { changed.into_iter().zip(written) }
+                    .filter_map(|(repository, written)| (written == Written::Refused).then_some(repository))
+                    .collect(),
+                // So many write that the service refuses most; what another one wrote may do for this one, too.
+                Err(TreeError::Store(error)) if error.is_throttled() && rounds < ROUNDS => repositories.iter().collect(),
+                Err(error) => return Err(error),
+            };
             if stale.is_empty() {
                 return Ok(());
             }
+            rounds += 1;
         }
     }
 
@@ -242,17 +251,21 @@ impl Tree {
     /// Takes a repository's lists away.
     pub(super) async fn delete_lists(&self, repository: &Repository) -> Result<(), TreeError> {
         let _lock = self.lock_lists(repository).await?;
-        self.change_catalog(&BTreeSet::from([repository.clone()]), false, Vec::new()).await?;
+        self.change_catalog(&BTreeSet::from([repository.clone()]), false, Vec::new(), false).await?;
         self.0.store.delete(&keys::tags_list(repository)).await?;
         Ok(())
     }
 
     /// Writes `lists`, and then the catalogue with or without some repositories. Returns what became of the former.
+    ///
+    /// Where others write it at the same time (`contended` if that is known), it gets what these are about to write as well: of
+    /// thirty that wait for their turn, one does it for all.
     async fn change_catalog(
         &self,
         repositories: &BTreeSet<Repository>,
         present: bool,
         lists: Vec<Small>,
+        mut contended: bool,
     ) -> Result<Vec<Written>, TreeError> {
         let store = &self.0.store;
         let key = keys::catalog();
@@ -277,6 +290,9 @@ impl Tree {
                 }
             }
             let unchanged = right && names == named;
+            if !unchanged && present && contended {
+                names.extend(self.listed_by_others().await?.iter().map(ToString::to_string));
+            }
             if !unchanged {
                 let bytes = json(&key, &Catalog { repositories: names.into_iter().collect() })?;
                 lists.push(Small { key: key.clone(), bytes, headers: derived(), condition });
@@ -288,6 +304,7 @@ impl Tree {
             if last == Some(Written::Done) {
                 return Ok(became);
             }
+            contended = true;
         }
     }
 
@@ -307,7 +324,10 @@ impl Tree {
         let fallback = Reference::Tag(Tag::referrers_fallback(subject));
         // What this writer made the fallback name, before somebody else changed the list.
         let mut overtaken = BTreeSet::new();
+        let mut rounds = 0;
         loop {
+            rounds += 1;
+            let is_patient = |error: &StoreError| error.is_throttled() && rounds < ROUNDS;
             let (held, condition) = self.read_list(&key).await?;
             let list = held.as_ref().and_then(|bytes| serde_json::from_slice::<Referrers>(bytes).ok());
             let (list, earlier) = match change {
@@ -355,8 +375,11 @@ impl Tree {
                 let digest = Algorithm::Sha256.digest(&index);
                 if held.as_ref() != Some(&index) {
                     let headers = manifest_headers(&MediaType::OCI_INDEX, &digest, &fallback);
-                    if store.put(&key, index.clone(), &headers, condition).await? == Written::Refused {
-                        continue;
+                    match store.put(&key, index.clone(), &headers, condition).await {
+                        Ok(Written::Done) => {}
+                        Ok(Written::Refused) => continue,
+                        Err(error) if is_patient(&error) => continue,
+                        Err(error) => return Err(error.into()),
                     }
                 }
                 // Asked for even if the list was right: whoever wrote it may have been killed before this.
@@ -365,7 +388,13 @@ impl Tree {
                     None => false,
                 };
                 if !right {
-                    self.put_fallback(repository, subject, index.clone(), &digest).await?;
+                    match self.put_fallback(repository, subject, index.clone(), &digest).await {
+                        Err(TreeError::Store(error)) if is_patient(&error) => {
+                            overtaken.insert(digest);
+                            continue;
+                        }
+                        put => put?,
+                    }
                 }
                 // Somebody whom no lock kept away may have changed the list since, and its fallback before this one.
                 if store.reach() == Reach::Process && !self.holds(&key, &index).await? {
@@ -460,6 +489,15 @@ impl Tree {
             let _ = self.0.store.put(key, bytes, headers, Condition::Always).await?;
         }
         Ok(())
+    }
+
+    /// Writes what whoever else writes under this key writes, too.
+    pub(super) async fn put_same(&self, key: &Key, bytes: &Bytes, headers: &Headers) -> Result<(), TreeError> {
+        match self.0.store.put(key, bytes.clone(), headers, Condition::Always).await {
+            // Others do so just now, more often than the service takes.
+            Err(error) if error.is_throttled() && self.holds(key, bytes).await? => Ok(()),
+            put => Ok(put.map(drop)?),
+        }
     }
 
     /// Whether exactly these bytes lie under a key.

@@ -66,30 +66,46 @@ impl Tree {
     /// If the store can't be written.
     pub async fn repair(&self, derived: &BTreeSet<Derived>) -> Result<(), TreeError> {
         let _beside = self.0.store.lock(WRITERS, LockMode::Shared).await?;
+        let repositories: BTreeSet<&Repository> = { derived.iter() }
+            .filter_map(|one| match one {
+                Derived::Ping | Derived::Catalog => None,
+                Derived::Tags(repository) | Derived::Referrers(repository, _) | Derived::Hint(repository, _) => {
+                    Some(repository)
+                }
+            })
+            .collect();
+        let tree = self.beside(repositories.into_iter().cloned().collect());
         for one in derived {
-            match one {
-                Derived::Ping => {
-                    let (key, bytes) = pong(self.0.store.naming());
-                    let _ = self.0.store.put(&key, bytes, &super::derived(), Condition::Always).await?;
-                }
-                Derived::Catalog => self.rebuild_catalog().await?,
-                Derived::Tags(repository) => {
-                    let mut names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS));
-                    let is_there = names.try_next().await?.is_some();
-                    drop(names);
-                    if is_there {
-                        self.write_lists(&BTreeSet::from([repository.clone()])).await?;
-                    } else {
-                        self.delete_lists(repository).await?;
-                    }
-                }
-                Derived::Referrers(repository, subject) => {
-                    self.change_referrers(repository, subject, Change::Rebuild, &Walked::default()).await?;
-                }
-                Derived::Hint(repository, blob) => self.put_hint(repository, blob).await?,
-            }
+            tree.repair_one(one).await?;
         }
-        Ok(self.0.store.sync().await?)
+        tree.0.store.sync().await?;
+        tree.withdraw().await
+    }
+
+    async fn repair_one(&self, derived: &Derived) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        match derived {
+            Derived::Ping => {
+                let (key, bytes) = pong(store.naming());
+                let _ = store.put(&key, bytes, &super::derived(), Condition::Always).await?;
+            }
+            Derived::Catalog => self.rebuild_catalog().await?,
+            Derived::Tags(repository) => {
+                let mut names = store.list(&keys::folder(repository, keys::MANIFESTS));
+                let is_there = names.try_next().await?.is_some();
+                drop(names);
+                if is_there {
+                    self.write_lists(&BTreeSet::from([repository.clone()])).await?;
+                } else {
+                    self.delete_lists(repository).await?;
+                }
+            }
+            Derived::Referrers(repository, subject) => {
+                self.change_referrers(repository, subject, Change::Rebuild, &Walked::default()).await?;
+            }
+            Derived::Hint(repository, blob) => self.put_hint(repository, blob).await?,
+        }
+        Ok(())
     }
 
     /// Fetches what a finding misses, by its digest, and puts it in the place of what is there: verified first, then in one

@@ -163,7 +163,10 @@ impl Tree {
                 Ok(None) => {}
                 Ok(Some(thinned)) => events(Pruning::Thinned(&thinned)),
                 Err(
-                    error @ (TreeError::Damaged { .. } | TreeError::DamagedList { .. } | TreeError::Incomplete { .. }),
+                    error @ (TreeError::Damaged { .. }
+                    | TreeError::DamagedList { .. }
+                    | TreeError::Incomplete { .. }
+                    | TreeError::Busy { .. }),
                 ) => {
                     pruned.skipped += 1;
                     events(Pruning::Skipped { repository: &repository, error: &error });
@@ -206,12 +209,20 @@ impl Tree {
             pruned.bytes += self.bytes_of_copies(repository, &graph, &doomed).await?;
         } else {
             // What was read without the lock is only a reason to take it.
-            let _alone = self.alone().await?;
-            (graph, doomed) = self.doomed(repository, options).await?;
+            let thin = |tree: Self| async move {
+                let (graph, doomed) = tree.doomed(repository, options).await?;
+                if doomed.is_empty() {
+                    return Ok((graph, doomed, Released::default()));
+                }
+                let released = tree.remove_names(repository, &graph, &doomed).await?;
+                Ok((graph, doomed, released))
+            };
+            let released;
+            (graph, doomed, released) = self.alone(repository, thin).await?;
+            let Released { contents, bytes } = released;
             if doomed.is_empty() {
                 return Ok(None);
             }
-            let Released { contents, bytes } = self.remove_names(repository, &graph, &doomed).await?;
             ledger.released.extend(contents);
             pruned.bytes += bytes;
         }
@@ -377,13 +388,36 @@ impl Tree {
                 count += dead.len() as u64;
                 continue;
             }
-            let _alone = self.alone().await?;
+            let mut of: BTreeMap<Repository, Vec<Key>> = BTreeMap::new();
             for key in dead {
-                if self.is_dead(&key, options).await? && self.0.store.delete(&key).await? {
-                    count += 1;
+                if let Some(repository) = about(&key) {
+                    of.entry(repository).or_default().push(key);
+                }
+            }
+            for (repository, keys) in of {
+                let sweep = |tree: Self| async move {
+                    let mut count = 0;
+                    for key in keys {
+                        if tree.is_dead(&key, options).await? && tree.0.store.delete(&key).await? {
+                            count += 1;
+                        }
+                    }
+                    Ok(count)
+                };
+                match self.alone(&repository, sweep).await {
+                    Ok(swept) => count += swept,
+                    // The next run finds them.
+                    Err(TreeError::Busy { .. }) => {}
+                    Err(error) => return Err(error),
                 }
             }
         }
         Ok(count)
     }
+}
+
+/// The repository that a record or a hint is about.
+fn about(key: &Key) -> Option<Repository> {
+    let recorded = keys::recorded(key).map(|(repository, _)| repository);
+    recorded.or_else(|| Some(keys::hint_of(key)?.0))
 }

@@ -53,14 +53,18 @@ impl Tree {
     /// other tag and no index names it; an index's children and what refers to a manifest alike; their blobs; and of the bytes, those that no repository
     /// names. What was added by digest alone, and isn't part of what is removed, stays.
     ///
-    /// Waits until nobody writes to the tree, since a writer may rely on bytes that nothing names yet.
+    /// Waits until nobody writes to the tree, since a writer may rely on bytes that nothing names yet; in a store whose locks
+    /// don't reach everybody, until nobody writes to the repository.
     ///
     /// # Errors
     ///
     /// [`TreeError::Unknown`] if there is no such thing, [`TreeError::Needed`] if a tag or an index needs the manifest,
-    /// [`TreeError::Unlocked`] if the store can't keep writers away.
+    /// [`TreeError::Busy`] if writers don't let go of it.
     pub async fn remove(&self, repository: &Repository, what: Option<&Reference>) -> Result<Removed, TreeError> {
-        let _alone = self.alone().await?;
+        self.alone(repository, |tree| async move { tree.remove_now(repository, what).await }).await
+    }
+
+    async fn remove_now(&self, repository: &Repository, what: Option<&Reference>) -> Result<Removed, TreeError> {
         let Some(reference) = what else {
             let graph = self.graph(repository).await?;
             if graph.manifests.is_empty() && graph.tags.is_empty() {
@@ -81,7 +85,10 @@ impl Tree {
     ///
     /// As [`remove`](Self::remove); [`TreeError::Needed`] only if a tag names the manifest.
     pub async fn leave_out(&self, repository: &Repository, digest: &Digest) -> Result<Removed, TreeError> {
-        let _alone = self.alone().await?;
+        self.alone(repository, |tree| async move { tree.leave_out_now(repository, digest).await }).await
+    }
+
+    async fn leave_out_now(&self, repository: &Repository, digest: &Digest) -> Result<Removed, TreeError> {
         let (graph, doomed) = self.doom(repository, &Reference::Digest(*digest), true).await?;
         // Nobody may find an index whose child is absent without a word.
         for index in graph.parents(digest) {
@@ -98,16 +105,26 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Unlocked`] if the store can't keep writers away; [`TreeError::Damaged`] if a manifest that stays can't be read,
+    /// [`TreeError::Busy`] if writers don't let go of it; [`TreeError::Damaged`] if a manifest that stays can't be read,
     /// so that nobody knows what it needs.
     pub(crate) async fn remove_named(
         &self,
         repository: &Repository,
         tags: BTreeSet<Tag>,
         manifests: BTreeSet<Digest>,
+        blobs: BTreeSet<Digest>,
+    ) -> Result<(), TreeError> {
+        self.alone(repository, |tree| async move { tree.remove_named_now(repository, tags, manifests, blobs).await })
+            .await
+    }
+
+    async fn remove_named_now(
+        &self,
+        repository: &Repository,
+        tags: BTreeSet<Tag>,
+        manifests: BTreeSet<Digest>,
         mut blobs: BTreeSet<Digest>,
     ) -> Result<(), TreeError> {
-        let _alone = self.alone().await?;
         let mut graph = self.graph(repository).await?;
         if let Some((_, error)) =
             { std::mem::take(&mut graph.damage).into_iter() }.find(|(at, _)| !manifests.contains(at))
@@ -239,9 +256,12 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Unknown`] if there is no such tag, [`TreeError::Unlocked`] if the store can't keep writers away.
+    /// [`TreeError::Unknown`] if there is no such tag, [`TreeError::Busy`] if writers don't let go of it.
     pub async fn delete_tag(&self, repository: &Repository, tag: &Tag) -> Result<(), TreeError> {
-        let _alone = self.alone().await?;
+        self.alone(repository, |tree| async move { tree.delete_tag_now(repository, tag).await }).await
+    }
+
+    async fn delete_tag_now(&self, repository: &Repository, tag: &Tag) -> Result<(), TreeError> {
         let store = &self.0.store;
         let mut tags = self.read_tags(repository).await?;
         if !tags.remove(tag) {
@@ -258,9 +278,12 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Unknown`] if there is no such manifest, [`TreeError::Unlocked`] if the store can't keep writers away.
+    /// [`TreeError::Unknown`] if there is no such manifest, [`TreeError::Busy`] if writers don't let go of it.
     pub async fn delete_manifest(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
-        let _alone = self.alone().await?;
+        self.alone(repository, |tree| async move { tree.delete_manifest_now(repository, digest).await }).await
+    }
+
+    async fn delete_manifest_now(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
         let mut graph = self.graph(repository).await?;
         if !graph.manifests.contains_key(digest) {
             return Err(TreeError::Unknown(display(repository, Some(&Reference::Digest(*digest)))));
@@ -287,10 +310,13 @@ impl Tree {
     ///
     /// # Errors
     ///
-    /// [`TreeError::Unknown`] if there is no such blob, [`TreeError::Needed`] if a manifest needs it, [`TreeError::Unlocked`] if
-    /// the store can't keep writers away.
+    /// [`TreeError::Unknown`] if there is no such blob, [`TreeError::Needed`] if a manifest needs it, [`TreeError::Busy`] if
+    /// writers don't let go of it.
     pub async fn delete_blob(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
-        let _alone = self.alone().await?;
+        self.alone(repository, |tree| async move { tree.delete_blob_now(repository, digest).await }).await
+    }
+
+    async fn delete_blob_now(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
         if self.0.store.head(&keys::blob(repository, digest)).await?.is_none() {
             return Err(TreeError::Unknown(display(repository, Some(&Reference::Digest(*digest)))));
         }

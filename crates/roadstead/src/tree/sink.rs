@@ -14,7 +14,7 @@ use super::lists::{Change, Walked};
 use super::{Tree, TreeError, blob_headers, keys, manifest_headers};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
-use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, StoreError, Upload};
+use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, Naming, StoreError, Upload};
 
 pub(crate) use publishing::Publishing;
 pub use push::Lack;
@@ -46,18 +46,6 @@ impl Tree {
             .map_err(|e| SinkError::new(&format!("{name} in {}", self.0.store.describe()), e))
     }
 
-    /// Keeps every writer away, for whoever deletes what a writer may rely on before it has a name.
-    ///
-    /// # Errors
-    ///
-    /// [`TreeError::Unlocked`] if there may be writers whom no lock of the store keeps away.
-    pub(super) async fn alone(&self) -> Result<LockGuard, TreeError> {
-        if self.0.store.reach() == Reach::Process {
-            return Err(TreeError::Unlocked(self.0.store.describe()));
-        }
-        Ok(self.0.store.lock(WRITERS, LockMode::Exclusive).await?)
-    }
-
     /// Refuses a repository whose folder would have to be a file that is there, or the other way round, before anything is
     /// copied: `foo/manifests/bar` beside a tag `bar` of `foo`, `foo/tags/list` beside `foo`, `index.html`.
     async fn refuse_collision(&self, repository: &Repository) -> Result<(), TreeError> {
@@ -86,9 +74,12 @@ impl Tree {
 
     /// Says that a repository holds a blob, in a store with copies.
     pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
-        let hint = keys::hint(repository, digest);
-        let _ = self.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
-        Ok(())
+        let (store, hint) = (&self.0.store, keys::hint(repository, digest));
+        match store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await {
+            // Others say so just now, more often than the service takes.
+            Err(error) if error.is_throttled() && store.head(&hint).await?.is_some() => Ok(()),
+            put => Ok(put.map(drop)?),
+        }
     }
 
     fn collision(&self, key: &Key) -> TreeError {
@@ -205,13 +196,15 @@ struct TreeSink {
     committing: tokio::sync::Mutex<()>,
     /// While this is open nothing is removed, and whoever adds a referrer lists it.
     walked: Walked,
+    /// Whether the tree is announced for this alone.
+    own: bool,
     _writing: LockGuard,
 }
 
 impl TreeSink {
-    fn new(tree: Tree, repository: Repository, writing: LockGuard) -> Self {
+    fn new(tree: Tree, repository: Repository, own: bool, writing: LockGuard) -> Self {
         let (queue, committing, walked) = (Mutex::default(), tokio::sync::Mutex::default(), Walked::default());
-        Self { tree, repository, queue, committing, walked, _writing: writing }
+        Self { tree, repository, queue, committing, walked, own, _writing: writing }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -257,7 +250,13 @@ impl TreeSink {
                     let Some(other) = keys::hinted(&hint) else { continue };
                     let theirs = keys::blob(&other, &blob.digest);
                     if store.head(&theirs).await?.is_some_and(|entry| fits(entry.size)) {
-                        store.link(&own, &theirs, &blob_headers(&blob.digest)).await?;
+                        if let Err(error) = store.link(&own, &theirs, &blob_headers(&blob.digest)).await {
+                            // Nobody keeps it from being removed there.
+                            if store.head(&theirs).await?.is_none() {
+                                continue;
+                            }
+                            return Err(error.into());
+                        }
                         self.tree.put_hint(&self.repository, &blob.digest).await?;
                         return Ok(Claim::Linked);
                     }
@@ -273,8 +272,14 @@ impl TreeSink {
     }
 
     async fn keep_now(&self, upload: Box<dyn Upload>, digest: Digest, size: u64) -> Result<(), TreeError> {
-        upload.finish(&self.blob_key(&digest), &blob_headers(&digest)).await?;
-        match self.tree.0.store.naming() {
+        let (store, key) = (&self.tree.0.store, self.blob_key(&digest));
+        match upload.finish(&key, &blob_headers(&digest)).await {
+            // Others send the same, more often than the service takes.
+            Err(error)
+                if error.is_throttled() && store.head(&key).await?.is_some_and(|entry| entry.size == size) => {}
+            finished => finished?,
+        }
+        match store.naming() {
             Naming::Links => {
                 self.tree.0.unsynced.held().insert(digest, size);
                 self.queue().blobs.insert(digest);
@@ -315,7 +320,7 @@ impl TreeSink {
             }
             Naming::Copies => {
                 if !self.tree.holds(&name, manifest.bytes()).await? {
-                    let _ = store.put(&name, manifest.bytes().clone(), &headers, Condition::Always).await?;
+                    self.tree.put_same(&name, manifest.bytes(), &headers).await?;
                 }
             }
         }
@@ -508,7 +513,8 @@ impl RepositorySink for TreeSink {
         let finish = async {
             self.commit_now().await?;
             self.tree.finish_lists(&self.repository).await?;
-            Ok(self.tree.0.store.sync().await?)
+            self.tree.0.store.sync().await?;
+            if self.own { self.tree.withdraw().await } else { Ok(()) }
         };
         finish.await.map_err(|e: TreeError| self.failed(e))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use roadstead::image::SourceError;
 use roadstead::publish::plan::Step;
 use roadstead::publish::{Plan, PlanOptions, PublishError, Requests, Totals, TransferOptions};
-use roadstead::store::Reach;
+use roadstead::store::StoreError;
 use roadstead::tree::{Tree, TreeError};
 
 use super::check::{self, Expected};
@@ -60,7 +60,7 @@ pub(super) async fn publish(args: &Publish, place: &TreePlace, global: &Global, 
             let patterns: Vec<String> = args.repositories.iter().map(ToString::to_string).collect();
             return Err(TreeError::Unknown(format!("a repository that matches {}", patterns.join(" or "))).into());
         }
-        refuse(args, &plan, to.as_ref())?;
+        refuse(args, &plan)?;
         if args.dry_run {
             return forecast(args, place, plan, output);
         }
@@ -75,8 +75,8 @@ pub(super) async fn publish(args: &Publish, place: &TreePlace, global: &Global, 
             errors.extend(plan.carry_out(&tree, &there, &how).await);
             to = Some(there);
         }
-        if errors.iter().any(is_gone) && attempt < ATTEMPTS {
-            tracing::debug!("the tree has changed, and is compared anew");
+        if errors.iter().any(is_outdated) && attempt < ATTEMPTS {
+            tracing::debug!("the tree or its destination has changed, and both are compared anew");
             continue;
         }
         progress.finish();
@@ -96,7 +96,7 @@ fn is_same(one: &TreePlace, other: &TreePlace) -> bool {
 }
 
 /// Refuses what may not be done, before anything is.
-fn refuse(args: &Publish, plan: &Plan, to: Option<&Tree>) -> anyhow::Result<()> {
+fn refuse(args: &Publish, plan: &Plan) -> anyhow::Result<()> {
     let deleted = plan.totals().deleted;
     if let Some(limit) = args.max_delete.filter(|limit| deleted > *limit) {
         let problem = format!("{deleted} names would be deleted, and --max-delete is {limit}: nothing was done");
@@ -105,17 +105,21 @@ fn refuse(args: &Publish, plan: &Plan, to: Option<&Tree>) -> anyhow::Result<()> 
     if args.no_clobber && !plan.moved().is_empty() {
         return Err(PublishError::Clobber(plan.moved()).into());
     }
-    match to {
-        Some(to) if deleted > 0 && !args.dry_run && to.store().reach() == Reach::Process => {
-            Err(TreeError::Unlocked(to.store().describe()).into())
-        }
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
-/// Whether something was in the tree when it was compared, and is not any more.
-fn is_gone(error: &PublishError) -> bool {
-    matches!(error, PublishError::Source(SourceError::NotFound { .. }) | PublishError::Tree(TreeError::Unknown(_)))
+/// Whether something was in the tree when it was compared, and is not any more, or may not be at the destination.
+fn is_outdated(error: &PublishError) -> bool {
+    let fenced = || {
+        let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
+        causes.into_iter().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Fenced { .. })))
+    };
+    matches!(
+        error,
+        PublishError::Source(SourceError::NotFound { .. })
+            | PublishError::Tree(TreeError::Unknown(_) | TreeError::Store(StoreError::Fenced { .. }))
+            | PublishError::Overtaken { .. }
+    ) || fenced()
 }
 
 /// Says what would be done.

@@ -1,5 +1,7 @@
 //! Calls of the S3 API: signed, sent as often as it takes, and their faults understood.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -23,13 +25,22 @@ pub(super) struct Call<'a> {
     body: Bytes,
     /// What the caller has to be allowed to do.
     action: &'static str,
+    dated: Option<Dated>,
+}
+
+/// When calls are signed, if not when they are made: the service refuses what is too old by its clock.
+#[derive(Debug, Clone)]
+pub(super) struct Dated {
+    pub(super) date: SystemTime,
+    /// Becomes true when an answer doesn't come, so that nobody knows when the call will have been carried out.
+    pub(super) unanswered: Arc<AtomicBool>,
 }
 
 impl<'a> Call<'a> {
     /// A call about an object, or about the bucket itself.
     pub(super) fn new(method: Method, object: Option<&'a str>, action: &'static str) -> Self {
         let (parameters, headers) = (Vec::new(), HeaderMap::new());
-        Self { method, object, parameters, headers, body: Bytes::new(), action }
+        Self { method, object, parameters, headers, body: Bytes::new(), action, dated: None }
     }
 
     pub(super) fn parameter(mut self, name: &'a str, value: &'a str) -> Self {
@@ -48,6 +59,11 @@ impl<'a> Call<'a> {
     pub(super) fn headers(mut self, headers: HeaderMap) -> Self {
         self.headers.extend(headers);
         self
+    }
+
+    /// The call as it would have been signed then.
+    pub(super) fn dated(self, dated: Option<&Dated>) -> Self {
+        Self { dated: dated.cloned(), ..self }
     }
 
     pub(super) fn body(mut self, body: Bytes) -> Self {
@@ -95,7 +111,7 @@ pub(super) struct Calls {
     pub(super) client: Client,
     pub(super) base: Base,
     pub(super) region: String,
-    pub(super) credentials: Option<std::sync::Arc<dyn CredentialSource>>,
+    pub(super) credentials: Option<Arc<dyn CredentialSource>>,
     pub(super) requester_pays: bool,
 }
 
@@ -109,6 +125,11 @@ impl Calls {
         loop {
             let exchange = self.prepare(call, &content).await?;
             let outcome = exchange.send(self.client.shared()).await;
+            if let (Err((error, _)), Some(dated)) = (&outcome, &call.dated)
+                && !error.is_unreachable()
+            {
+                dated.unanswered.store(true, Ordering::SeqCst);
+            }
             if let Some(wait) = Wait::after(&outcome, &mut failures, self.client.shared(), true) {
                 // A service that is overrun says so instead of working, and anything else may have come after the work.
                 doubtful |= !matches!(&outcome, Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS);
@@ -172,7 +193,10 @@ impl Calls {
         exchange.body = has_body.then(|| call.body.clone());
         if let Some(source) = &self.credentials {
             let keys = source.keys().await.map_err(BucketError::Credentials)?;
-            let now: SystemTime = self.client.shared().options.clock.wall();
+            let now = match &call.dated {
+                Some(dated) => dated.date,
+                None => self.client.shared().options.clock.wall(),
+            };
             let (method, region) = (&exchange.method, &self.region);
             sign::sign(method, &exchange.url, &mut exchange.headers, content, &keys, region, now)
                 .map_err(|_| BucketError::Credentials("they have characters that no key has".into()))?;

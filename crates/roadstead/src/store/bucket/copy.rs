@@ -87,6 +87,7 @@ pub(super) async fn link(store: &BucketStore, key: &Key, target: &Key, headers: 
 /// The call that makes an object of another one's bytes.
 fn call<'a>(store: &BucketStore, object: &'a str, source: &str, headers: &Headers) -> Call<'a> {
     Call::new(Method::PUT, Some(object), "s3:PutObject")
+        .dated(store.1.as_ref())
         .headers(store.written(headers))
         .header(SOURCE, source)
         .header(HeaderName::from_static("x-amz-metadata-directive"), "REPLACE")

@@ -303,7 +303,7 @@ mod tests {
         let store = BucketStore::open("s3://copies".parse().unwrap(), client, options).unwrap();
         let mut inner = Arc::into_inner(store.0).unwrap();
         inner.copy_limit = 6 << 20;
-        let store = BucketStore(Arc::new(inner));
+        let store = BucketStore(Arc::new(inner), None);
         let (content, from): (_, Key) = (noise(4, 13 << 20), "from here".parse().unwrap());
         let _ = store.put(&from, content.clone(), &Headers::default(), Condition::Always).await.unwrap();
         let headers = Headers { cache_control: Some("max-age=1".into()), ..Headers::default() };

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Ledger, PruneOptions, Pruned};
-use crate::store::Key;
+use crate::store::{Key, LockMode};
 use crate::tree::keys::Content;
+use crate::tree::sink::WRITERS;
 use crate::tree::unnamed::{Candidates, Unnamed};
 use crate::tree::{Tree, TreeError};
 
@@ -72,7 +73,7 @@ impl Tree {
         let mut batch: BTreeMap<Content, Key> = batch.iter().cloned().collect();
         let mut alone = None;
         if !options.dry_run {
-            alone = Some(self.alone().await?);
+            alone = Some(store.lock(WRITERS, LockMode::Exclusive).await?);
             if walks {
                 let mut candidates = Candidates::default();
                 batch.into_iter().for_each(|(content, key)| candidates.add(content, key));

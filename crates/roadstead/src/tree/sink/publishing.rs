@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{
-    Condition, Digest, Headers, Manifest, Naming, Reference, Repository, RepositorySink, SinkError, Tag, Tree,
+    Condition, Digest, Headers, Key, Manifest, Naming, Reference, Repository, RepositorySink, SinkError, Tag, Tree,
     TreeError, TreeSink, blob_headers, keys, manifest_headers,
 };
 use crate::image::Claim;
@@ -48,7 +48,8 @@ impl Publishing {
             return self.0.put_manifest(manifest).await;
         }
         let name = Reference::Digest(*manifest.digest());
-        let _ = self.put_under(&name, manifest, Condition::Always).await?;
+        let (key, headers) = self.named(&name, manifest);
+        self.0.tree.put_same(&key, manifest.bytes(), &headers).await.map_err(|e| self.0.failed(e))?;
         if let Some(subject) = manifest.subject() {
             self.refer(&subject.digest, [*manifest.digest()]);
         }
@@ -90,14 +91,19 @@ impl Publishing {
         Ok(true)
     }
 
+    /// The key of a manifest under a name, and its headers there.
+    fn named(&self, name: &Reference, manifest: &Manifest) -> (Key, Headers) {
+        let headers = manifest_headers(manifest.media_type(), manifest.digest(), name);
+        (keys::manifest(&self.0.repository, name), headers)
+    }
+
     async fn put_under(
         &self,
         name: &Reference,
         manifest: &Manifest,
         condition: Condition,
     ) -> Result<Written, SinkError> {
-        let key = keys::manifest(&self.0.repository, name);
-        let headers: Headers = manifest_headers(manifest.media_type(), manifest.digest(), name);
+        let (key, headers) = self.named(name, manifest);
         let written = self.0.tree.0.store.put(&key, manifest.bytes().clone(), &headers, condition).await;
         written.map_err(|e| self.0.failed(TreeError::Store(e)))
     }

@@ -27,7 +27,8 @@ impl Tree {
     pub(super) async fn open_repository(&self, name: &Repository) -> Result<TreeSink, TreeError> {
         let lock = self.0.store.lock(WRITERS, LockMode::Shared).await?;
         self.refuse_collision(name).await?;
-        Ok(TreeSink::new(self.clone(), name.clone(), lock))
+        let tree = self.beside(vec![name.clone()]);
+        Ok(TreeSink::new(tree, name.clone(), self.0.beside.is_none(), lock))
     }
 
     /// Gives an upload whose digest was found right its name in a repository. When this returns the blob is visible and durable.
