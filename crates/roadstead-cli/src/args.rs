@@ -166,6 +166,8 @@ pub(crate) enum Command {
     Serve(commands::serve::Serve),
     Doctor(Box<commands::doctor::Doctor>),
     Quickstart(commands::quickstart::Quickstart),
+    #[command(subcommand)]
+    User(commands::user::User),
     Login(commands::login::Login),
     Logout(commands::logout::Logout),
 }

@@ -19,6 +19,7 @@ pub(crate) mod remove;
 pub(crate) mod save;
 pub(crate) mod serve;
 pub(crate) mod tag;
+pub(crate) mod user;
 pub(crate) mod verify;
 
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use roadstead::http::HttpError;
 use roadstead::image::{CopyError, Side, SinkError, SourceError};
 use roadstead::publish::PublishError;
 use roadstead::publish::ipfs::{IpfsError, KuboError};
+use roadstead::server::AccessError;
 use roadstead::store::StoreError;
 use roadstead::tree::TreeError;
 
@@ -147,6 +148,14 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
     }
     if error.is::<StoreError>() {
         return Some(UNWRITABLE);
+    }
+    if let Some(error) = error.downcast_ref::<AccessError>() {
+        return match error {
+            AccessError::Name { .. } | AccessError::Password(_) => Some(USAGE),
+            AccessError::File { .. } => Some(INVALID),
+            AccessError::Unusable { .. } => Some(UNWRITABLE),
+            _ => None,
+        };
     }
     if let Some(error) = error.downcast_ref::<Unsupported>() {
         // An option that the host has no use for.

@@ -4,6 +4,7 @@
 //! a command, `output` everything that people and scripts read. The environment, the home folder and the terminal are
 //! looked at here and nowhere in the library.
 
+mod access_args;
 mod args;
 mod bucket_args;
 mod commands;
@@ -59,6 +60,7 @@ async fn run(args: Args, output: &Output) -> exit::Code {
             Command::Doctor(doctor) => commands::doctor::run(*doctor, global, output).await,
             Command::Serve(serve) => commands::serve::run(serve, global, output).await,
             Command::Quickstart(quickstart) => commands::quickstart::run(quickstart, global, output).await,
+            Command::User(user) => commands::user::run(user, global, output),
             Command::Login(login) => commands::login::run(login, output).await,
             Command::Logout(logout) => commands::logout::run(logout, output).await,
         }

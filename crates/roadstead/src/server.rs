@@ -14,6 +14,7 @@
 //!
 //! Pushes (`push`) come by the second transport, and only if [`ServeOptions::push`] lets them.
 
+mod auth;
 mod cache;
 mod files;
 mod general;
@@ -27,19 +28,21 @@ mod rewind;
 mod upstream;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+pub use auth::{Access, AccessError, AccessOptions, MAX_PASSWORD, Right, State, TOKEN_PATH, UserFile};
 pub use origin::Origin;
 pub use pull::{Body, Headers, Pull, Request, Response};
 pub use push::PushOptions;
 
+use self::auth::{Guard, Pace, Presented, Refusal};
 use self::push::Push;
 use crate::oci::{Algorithm, Repository};
 use crate::store::Reach;
@@ -60,6 +63,9 @@ pub struct Limits {
     pub stop_time: Duration,
     /// The memory for manifests, in bytes. Lists take half as much again.
     pub memory: usize,
+    /// Requests of one address a second, over all its connections, and twice as many at once; those beyond are told to come
+    /// again. `None` counts nothing.
+    pub requests_per_client: Option<u32>,
 }
 
 /// The most bytes of a request's first line and headers. Tokens take a few thousand.
@@ -77,6 +83,7 @@ impl Default for Limits {
             stall_time: Duration::from_secs(60),
             stop_time: Duration::from_secs(30),
             memory: 64 << 20,
+            requests_per_client: None,
         }
     }
 }
@@ -153,6 +160,7 @@ pub struct Server {
     listeners: Vec<(TcpListener, SocketAddr)>,
     pull: Pull,
     push: Option<Push>,
+    guard: Option<Guard>,
     limits: Limits,
     sendfile: Sendfile,
 }
@@ -164,6 +172,20 @@ impl Server {
     ///
     /// [`ServeError`] if there is no address, one can't be listened on, or the origin can't be pushed to, or not be written.
     pub async fn bind(origin: impl Into<Origin>, options: ServeOptions) -> Result<Self, ServeError> {
+        Self::bind_guarded(origin, options, None).await
+    }
+
+    /// The same for a server that asks who is there, and lets nobody do what they may not. A tree is shown whole to those who may
+    /// see it if it is an [`Origin::WholeTree`]; of any other nobody sees what is private.
+    ///
+    /// # Errors
+    ///
+    /// As [`Server::bind`].
+    pub async fn bind_guarded(
+        origin: impl Into<Origin>,
+        options: ServeOptions,
+        access: Option<Access>,
+    ) -> Result<Self, ServeError> {
         let ServeOptions { listen, name_prefix, cors, limits, sendfile, push } = options;
         let origin = origin.into();
         let push = match (push, &origin) {
@@ -190,8 +212,13 @@ impl Server {
         if listeners.is_empty() {
             return Err(ServeError::Nowhere);
         }
+        let tree = match &origin {
+            Origin::Tree(tree) | Origin::WholeTree(tree) => Some(tree.clone()),
+            Origin::Upstream(_) => None,
+        };
+        let guard = access.map(|access| Guard::new(access, tree, name_prefix.clone()));
         let pull = Pull::new(origin, name_prefix, cors, limits.memory);
-        Ok(Self { listeners, pull, push, limits, sendfile })
+        Ok(Self { listeners, pull, push, guard, limits, sendfile })
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -208,8 +235,9 @@ impl Server {
     /// Serves until `shutdown` is ready. Then no connection is taken, idle ones are closed, and running transfers may go
     /// on for [`Limits::stop_time`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, pull, push, limits, sendfile } = self;
-        let shared = Arc::new(Shared { pull, push, limits, sendfile, stop: Stop::default() });
+        let Self { listeners, pull, push, guard, limits, sendfile } = self;
+        let pace = limits.requests_per_client.map(Pace::per_second);
+        let shared = Arc::new(Shared { pull, push, guard, pace, limits, sendfile, stop: Stop::default() });
         let slots = Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let mut acceptors = JoinSet::new();
         for (listener, _) in listeners {
@@ -245,9 +273,25 @@ const EXPIRY: Duration = Duration::from_secs(30);
 struct Shared {
     pull: Pull,
     push: Option<Push>,
+    guard: Option<Guard>,
+    pace: Option<Pace>,
     limits: Limits,
     sendfile: Sendfile,
     stop: Stop,
+}
+
+impl Shared {
+    /// Whether anybody looks at what a request says of its client.
+    const fn looks_at_clients(&self) -> bool {
+        self.guard.is_some() || self.pace.is_some()
+    }
+
+    /// Refuses a request of a client that has sent too many.
+    fn pace(&self, presented: &Presented<'_>, peer: IpAddr) -> Result<(), Refusal> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        let client = self.guard.as_ref().map_or_else(|| peer.to_canonical(), |guard| guard.client(presented, peer));
+        if pace.take(client, Instant::now()) { Ok(()) } else { Err(Refusal::busy("too many requests came from there")) }
+    }
 }
 
 /// Tells connections that the server stops. A connection subscribes once, so that none is told twice or never.

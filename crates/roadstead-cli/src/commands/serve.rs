@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
-use roadstead::oci::Repository;
-use roadstead::server::{Limits, Origin, PushOptions, ServeOptions, Server};
+use roadstead::oci::{MAX_BLOB_SIZE, Repository};
+use roadstead::server::{Limits, Origin, PushOptions, ServeOptions, Server, State};
 
+use crate::access_args::AccessArgs;
 use crate::args::Global;
 use crate::bucket_args::TreePlace;
 use crate::exit;
@@ -39,7 +40,7 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
-    /// Let clients push into the tree, which has to be a folder. There are no users yet, so this needs --anonymous-push
+    /// Let clients push into the tree, which has to be a folder: users, made by `roadstead user add`, or with --anonymous-push all
     #[arg(long, conflicts_with = "upstream", help_heading = "Options for pushes")]
     push: bool,
 
@@ -47,8 +48,9 @@ pub(crate) struct Serve {
     #[arg(long, requires = "push", help_heading = "Options for pushes")]
     anonymous_push: bool,
 
-    /// Let everybody push from everywhere, with --anonymous-push. Whoever reaches the address can replace every image
-    #[arg(long, requires = "anonymous_push", help_heading = "Options for pushes")]
+    /// With --anonymous-push, let everybody push from everywhere: whoever reaches the address can replace every image. With users,
+    /// take passwords from everywhere without TLS: whoever is on the way can read them
+    #[arg(long, help_heading = "Options for pushes")]
     insecure_anywhere: bool,
 
     /// Let whoever may push also delete tags, manifests and blobs
@@ -63,6 +65,22 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", default_value_t = PushOptions::default().max_running, requires = "push",
         help_heading = "Options for pushes")]
     max_pushes: usize,
+
+    /// Of these, so many by one user, or by one address without a name
+    #[arg(long, value_name = "N", requires = "push", help_heading = "Options for pushes")]
+    max_pushes_per_client: Option<usize>,
+
+    /// The largest blob that may be pushed, in MiB
+    #[arg(long, value_name = "MIB", requires = "push", help_heading = "Options for pushes",
+        value_parser = clap::value_parser!(u64).range(1..=MAX_BLOB_SIZE >> 20))]
+    max_blob_size: Option<u64>,
+
+    /// Requests of one address a second, on average; more are told to come again
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_requests_per_client: Option<u32>,
+
+    #[command(flatten)]
+    access: AccessArgs,
 
     #[command(flatten, next_help_heading = "Options for --upstream")]
     tls: TlsArgs,
@@ -81,7 +99,10 @@ const RETRY: RetryPolicy = RetryPolicy {
 
 impl Serve {
     /// What may be pushed, and whether that is safe.
-    fn pushing(&self, tree: &TreePlace) -> anyhow::Result<Option<PushOptions>> {
+    fn pushing(&self, tree: &TreePlace, users: Option<&State>) -> anyhow::Result<Option<PushOptions>> {
+        if self.insecure_anywhere && !self.anonymous_push && users.is_none() {
+            return Err(exit::usage("--insecure-anywhere is about --anonymous-push and users, and there is neither"));
+        }
         if !self.push {
             return Ok(None);
         }
@@ -90,12 +111,25 @@ impl Serve {
                 "{tree} can't be pushed to: only a folder has the locks that pushes need"
             )));
         }
-        if !self.anonymous_push {
-            return Err(exit::usage(
-                "--push without users takes pushes from nobody: add --anonymous-push to take them from everybody on this machine",
-            ));
+        match users {
+            Some(state) if self.anonymous_push => {
+                return Err(exit::usage(format!(
+                    "--anonymous-push would let everybody push, and there are users in {}: leave it out, or move that folder away",
+                    state.folder().display()
+                )));
+            }
+            None if !self.anonymous_push => {
+                let at = if *tree == TreePlace::Folder("registry".into()) { String::new() } else { format!(" --tree {tree}") };
+                return Err(exit::usage(format!(
+                    "--push without users takes pushes from nobody: make one with `roadstead{at} user add NAME{}`, or add \
+                     --anonymous-push to take them from everybody on this machine",
+                    self.access.state.typed()
+                )));
+            }
+            _ => {}
         }
-        if let Some(address) = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
+        if users.is_none()
+            && let Some(address) = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
             && !self.insecure_anywhere
         {
             return Err(exit::usage(format!(
@@ -107,15 +141,45 @@ impl Serve {
             delete: self.allow_delete,
             upload_ttl: Duration::from_secs(self.upload_ttl.saturating_mul(60)),
             max_running: self.max_pushes,
+            max_running_per_client: self.max_pushes_per_client.unwrap_or(usize::MAX),
+            max_blob_size: self.max_blob_size.map_or(MAX_BLOB_SIZE, |size| size << 20),
             ..PushOptions::default()
         }))
     }
 
+    /// Says by whom this server goes, and from where nobody can log in.
+    fn tell_of_users(&self, state: &State, output: &Output) {
+        output.note(&format!("who may do what is said by {}", state.folder().display()));
+        let far = self.listen.iter().any(|address| !address.ip().to_canonical().is_loopback());
+        if far && !self.insecure_anywhere && !self.access.trusts_proxies() {
+            output.note(
+                "passwords are taken from this machine alone: this server speaks no TLS; put a proxy in front that does, and name \
+                 it with --trust-proxy",
+            );
+        }
+    }
+
     /// What is answered from, and what people call it.
-    async fn origin(&self, global: &Global) -> anyhow::Result<(Origin, String)> {
+    async fn origin(&self, global: &Global, users: Option<&State>) -> anyhow::Result<(Origin, String)> {
         let Some(url) = &self.upstream else {
             if let Some(option) = self.tls.given() {
                 return Err(exit::usage(format!("{option} is about the host of --upstream, and none is named")));
+            }
+            if let Some(state) = users {
+                if self.private.authenticated {
+                    return Err(exit::usage(format!(
+                        "--authenticated says that somebody in front asks who is there, and this server does by {}: leave it out",
+                        state.folder().display()
+                    )));
+                }
+                let tree = if self.push {
+                    super::create_tree(&global.tree, &global.bucket, false).await?
+                } else {
+                    super::open(global).await?
+                };
+                // What is private is for those who may see it, unless nobody is to.
+                let origin = if self.private.without_private { tree.into() } else { Origin::WholeTree(tree) };
+                return Ok((origin, global.tree.to_string()));
             }
             let tree = if self.push {
                 let tree = super::create_tree(&global.tree, &global.bucket, false).await?;
@@ -164,9 +228,17 @@ fn raise_descriptors() {
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
     raise_descriptors();
-    let push = args.pushing(&global.tree)?;
-    let (origin, place) = args.origin(global).await?;
-    let limits = Limits { connections: args.max_connections, ..Limits::default() };
+    let (access, state) = args.access.open(&global.tree, &args.tls, args.insecure_anywhere)?.unzip();
+    let push = args.pushing(&global.tree, state.as_ref())?;
+    let (origin, place) = args.origin(global, state.as_ref()).await?;
+    if let Some(state) = &state {
+        args.tell_of_users(state, output);
+    }
+    let limits = Limits {
+        connections: args.max_connections,
+        requests_per_client: args.max_requests_per_client,
+        ..Limits::default()
+    };
     let options = ServeOptions {
         listen: args.listen,
         name_prefix: args.name_prefix,
@@ -175,7 +247,7 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         push,
         ..ServeOptions::default()
     };
-    let server = Server::bind(origin, options).await?;
+    let server = Server::bind_guarded(origin, options, access).await?;
     for address in server.local_addrs() {
         output.note(&format!("serving {place} on http://{address}"));
     }

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, HOST, HeaderValue, TRANSFER_ENCODING,
 };
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, BodyStream, Empty, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -19,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 
+use super::auth::{MAX_FORM, Presented, TOKEN_PATH};
 use super::pull::{Body, Headers, Request, Response};
 use super::rewind::Rewind;
 use super::{MAX_HEAD, MAX_HEADERS, Shared, files, push};
@@ -44,9 +46,10 @@ pub(super) async fn serve(stream: TcpStream, read: BytesMut, shared: &Arc<Shared
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
+    let peer = stream.peer_addr()?.ip();
     let io = TokioIo::new(Rewind::new(stream, read, limits.idle_time.max(limits.stall_time)));
     let for_service = Arc::clone(shared);
-    let service = service_fn(move |request| answer(request, Arc::clone(&for_service)));
+    let service = service_fn(move |request| answer(request, peer, Arc::clone(&for_service)));
     let connection = builder.serve_connection(io, service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
@@ -59,24 +62,27 @@ pub(super) async fn serve(stream: TcpStream, read: BytesMut, shared: &Arc<Shared
     served.map_err(io::Error::other)
 }
 
-async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result<http::Response<Content>, Infallible> {
+async fn answer(
+    request: http::Request<Incoming>,
+    peer: IpAddr,
+    shared: Arc<Shared>,
+) -> Result<http::Response<Content>, Infallible> {
     let (head, content) = request.into_parts();
     // A message of version 1.1 without one host, or with several, is refused (RFC 9112, section 3.2).
     let hosts = head.headers.get_all(HOST).iter().count();
     let unclear = hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11);
-    let mut headers = Headers::default();
+    let (mut headers, mut presented) = (Headers::default(), Presented::default());
     for (name, value) in &head.headers {
         headers.note(name.as_str(), value.as_bytes());
+        presented.note(name.as_str(), value.as_bytes());
     }
+    // What version 2 has in place of a host.
+    presented.host = head.uri.authority().map(|authority| authority.as_str().as_bytes()).or(presented.host);
     let path = if unclear { "" } else { head.uri.path() };
     let request = Request { method: &head.method, path, query: head.uri.query(), headers };
-    let response = match shared.push.as_ref().filter(|push| push.takes(&head.method, path)) {
-        Some(push) => push.answer(pushed(&head), receive(content)).await,
-        None => {
-            // Content that nobody reads must not be taken for the next request; hyper closes where it hasn't been read.
-            drop(content);
-            shared.pull.answer(&request).await
-        }
+    let response = match shared.pace(&presented, peer) {
+        Ok(()) => respond(&request, &presented, peer, pushed(&head), content, &shared).await,
+        Err(refusal) => refusal.response(&head.method),
     };
     let mut log = super::http1::Log::new(&request, &response);
     log.version = head.version;
@@ -90,6 +96,43 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// The answer to a request, by whoever is there for such.
+async fn respond(
+    request: &Request<'_>,
+    presented: &Presented<'_>,
+    peer: IpAddr,
+    pushed: push::Request,
+    content: Incoming,
+    shared: &Shared,
+) -> Response {
+    let push = shared.push.as_ref().filter(|push| push.takes(request.method, request.path));
+    match (&shared.guard, push) {
+        (Some(guard), _) if request.path == TOKEN_PATH && request.method == Method::POST => match form(content).await {
+            Some(form) => guard.token(request.method, None, Some(&form), presented, peer).await,
+            None => shared.pull.answer(&Request { path: "", ..*request }).await,
+        },
+        (None, Some(push)) => push.answer(pushed, None, receive(content)).await,
+        (Some(guard), Some(push)) => {
+            let session = guard.session(presented, peer).await;
+            push.answer(pushed, Some(session), receive(content)).await
+        }
+        (guard, None) => {
+            // Content that nobody reads must not be taken for the next request; hyper closes where it hasn't been read.
+            drop(content);
+            match guard {
+                None => shared.pull.answer(request).await,
+                Some(guard) => guard.pull(&shared.pull, request, presented, peer).await,
+            }
+        }
+    }
+}
+
+/// The content of a form; `None` if it is too large, or doesn't come.
+async fn form(content: Incoming) -> Option<Bytes> {
+    let limited = http_body_util::Limited::new(content, MAX_FORM);
+    Some(limited.collect().await.ok()?.to_bytes())
 }
 
 /// A request as pushes know it.

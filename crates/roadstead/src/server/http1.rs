@@ -23,6 +23,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
+use super::auth::Presented;
 use super::pull::{Body, Headers, Request, Response};
 use super::{MAX_HEAD, MAX_HEADERS, Sendfile, Shared, files};
 
@@ -125,11 +126,24 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                 let (path, query) = target.split_once('?').map_or((target, None), |(path, query)| (path, Some(query)));
                 let method = if parsed.method == Some("HEAD") { Method::HEAD } else { Method::GET };
                 let mut headers = Headers::default();
+                let mut presented = Presented::default();
                 for line in parsed.headers.iter() {
                     headers.note(line.name, line.value);
+                    if self.shared.looks_at_clients() {
+                        presented.note(line.name, line.value);
+                    }
                 }
                 let request = Request { method: &method, path, query, headers };
-                let response = self.shared.pull.answer(&request).await;
+                let response = if self.shared.looks_at_clients() {
+                    let peer = self.stream.peer_addr()?.ip();
+                    match (self.shared.pace(&presented, peer), &self.shared.guard) {
+                        (Err(refusal), _) => refusal.response(&method),
+                        (Ok(()), Some(guard)) => guard.pull(&self.shared.pull, &request, &presented, peer).await,
+                        (Ok(()), None) => self.shared.pull.answer(&request).await,
+                    }
+                } else {
+                    self.shared.pull.answer(&request).await
+                };
                 Log::new(&request, &response).write();
                 let keep = keep && !self.stopping;
                 self.read.advance(length);

@@ -90,6 +90,9 @@ pub enum Body {
     Stream(BoxStream<'static, Result<Bytes, StoreError>>),
 }
 
+/// Which repositories somebody sees.
+pub(super) type Sees<'a> = dyn Fn(&Repository) -> bool + Sync + 'a;
+
 /// Answers requests from an origin. Clones share everything.
 #[derive(Clone)]
 pub struct Pull(Arc<Inner>);
@@ -116,7 +119,12 @@ impl Pull {
 
     /// The answer to a request. What goes wrong on the way is an answer, too.
     pub async fn answer(&self, request: &Request<'_>) -> Response {
-        let mut response = self.answer_here(request).await;
+        self.answer_to(request, None).await
+    }
+
+    /// The same for somebody in whose catalogue are the repositories that `sees` says.
+    pub(super) async fn answer_to(&self, request: &Request<'_>, sees: Option<&Sees<'_>>) -> Response {
+        let mut response = self.answer_here(request, sees).await;
         if self.0.cors {
             let fixed = |value| match value {
                 site::Value::Fixed(text) => Some(HeaderValue::from_static(text)),
@@ -128,7 +136,7 @@ impl Pull {
     }
 
     /// The answer for those who come from nowhere else.
-    async fn answer_here(&self, request: &Request<'_>) -> Response {
+    async fn answer_here(&self, request: &Request<'_>, sees: Option<&Sees<'_>>) -> Response {
         let Ok(path) = Path::parse(request.path, self.0.name_prefix.as_ref()) else {
             return fixed(&site::BAD_REQUEST, request);
         };
@@ -143,7 +151,7 @@ impl Pull {
         let Some(found) = &rule.found else {
             return fixed(&rule.missing, request);
         };
-        match self.0.look(&path, found, request).await {
+        match self.0.look(&path, found, request, sees).await {
             Ok(Some(response)) => response,
             Ok(None) => self.missing(&path, &rule.missing, request),
             Err(failure) => {
@@ -168,7 +176,13 @@ const FILTERED: (HeaderName, HeaderValue) = (site::OCI_FILTERS_APPLIED, HeaderVa
 
 impl Inner {
     /// The answer if something lies under the path.
-    async fn look(&self, path: &Path, answer: &Answer, request: &Request<'_>) -> Result<Option<Response>, Failure> {
+    async fn look(
+        &self,
+        path: &Path,
+        answer: &Answer,
+        request: &Request<'_>,
+        sees: Option<&Sees<'_>>,
+    ) -> Result<Option<Response>, Failure> {
         match path {
             Path::Manifest(repository, reference) => self.manifest(repository, reference, answer, request).await,
             Path::Blob(repository, digest) => self.blob(repository, digest, answer, request).await,
@@ -187,10 +201,15 @@ impl Inner {
             Path::Catalog => {
                 let Some(object) = self.content.catalog().await? else { return Ok(None) };
                 let page = Page::of(request.query);
-                if page.is_none() && self.name_prefix.is_none() {
+                if page.is_none() && self.name_prefix.is_none() && sees.is_none() {
                     return Ok(Some(deliver(answer, Facts::NONE, object, request)));
                 }
-                let repositories = self.lists.catalog(object).await?;
+                let mut repositories = self.lists.catalog(object).await?;
+                if let Some(sees) = sees {
+                    // What is no name can't be said to be for anybody.
+                    let seen = |name: &&Box<str>| name.parse().is_ok_and(|name| sees(&name));
+                    repositories = repositories.iter().filter(seen).cloned().collect();
+                }
                 let (body, next) = page.unwrap_or_default().repositories(self.name_prefix.as_ref(), &repositories);
                 let link = next.map(|next| format!("</v2/_catalog?{next}>; rel=\"next\""));
                 Ok(Some(listed(answer, &body, link, request)))

@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 
 use self::answer::{Problem, headers, success};
 use self::uploads::{Now, Open, Uploads};
+use super::auth::{Held, Right, Running, Session};
 use super::lists::{value, values};
 use super::pull::Response;
 use crate::oci::{
@@ -40,13 +41,25 @@ pub struct PushOptions {
     pub upload_ttl: Duration,
     /// How many requests may bring content at a time. Those beyond are told to come again.
     pub max_running: usize,
+    /// How many of them may be one client's: one user's, or for those without a name, one address's. A server that asks
+    /// nobody who they are takes all for one.
+    pub max_running_per_client: usize,
+    /// The most bytes of a blob.
+    pub max_blob_size: u64,
     /// How many uploads may be open at a time.
     pub max_uploads: usize,
 }
 
 impl Default for PushOptions {
     fn default() -> Self {
-        Self { delete: false, upload_ttl: Duration::from_hours(1), max_running: 512, max_uploads: 4096 }
+        Self {
+            delete: false,
+            upload_ttl: Duration::from_hours(1),
+            max_running: 512,
+            max_running_per_client: usize::MAX,
+            max_blob_size: MAX_BLOB_SIZE,
+            max_uploads: 4096,
+        }
     }
 }
 
@@ -93,13 +106,14 @@ struct Inner {
     options: PushOptions,
     uploads: Uploads,
     running: Semaphore,
+    by_client: Running,
 }
 
 impl Push {
     pub(super) fn new(tree: Tree, name_prefix: Option<Repository>, options: PushOptions) -> Self {
         let uploads = Uploads::new(tree.clone(), options.upload_ttl, options.max_uploads);
         let running = Semaphore::new(options.max_running.min(Semaphore::MAX_PERMITS));
-        Self(Arc::new(Inner { tree, name_prefix, options, uploads, running }))
+        Self(Arc::new(Inner { tree, name_prefix, options, uploads, running, by_client: Running::default() }))
     }
 
     /// Gives up the uploads that have lain still for too long.
@@ -117,11 +131,11 @@ impl Push {
     }
 
     /// The answer to a request. What goes wrong on the way is an answer, too.
-    pub(super) async fn answer(&self, request: Request, content: Content) -> Response {
+    pub(super) async fn answer(&self, request: Request, session: Option<Session>, content: Content) -> Response {
         let push = self.clone();
         let task = tokio::spawn(async move {
             let mut content = content;
-            let answered = push.0.answer(&request, &mut content).await;
+            let answered = push.0.answer(&request, session.as_ref(), &mut content).await;
             answered.unwrap_or_else(|problem| {
                 if let Some(error) = &problem.cause {
                     let cause: &(dyn std::error::Error + 'static) = &**error;
@@ -148,22 +162,39 @@ async fn drain(content: &mut Content) {
 }
 
 impl Inner {
-    async fn answer(&self, request: &Request, content: &mut Content) -> Result<Response, Problem> {
-        let answered = self.act(request, content).await;
+    async fn answer(
+        &self,
+        request: &Request,
+        session: Option<&Session>,
+        content: &mut Content,
+    ) -> Result<Response, Problem> {
+        let answered = self.act(request, session, content).await;
         if answered.is_err() {
             drain(content).await;
         }
         answered
     }
 
-    async fn act(&self, request: &Request, content: &mut Content) -> Result<Response, Problem> {
+    async fn act(
+        &self,
+        request: &Request,
+        session: Option<&Session>,
+        content: &mut Content,
+    ) -> Result<Response, Problem> {
         let target = self.target(&request.path)?;
+        allow(session, &request.method, &target).await?;
+        let turn = || {
+            let client = session.map(Session::client).unwrap_or_default();
+            self.by_client.begin(client, self.options.max_running_per_client)
+        };
+        let _turn =
+            turn().ok_or_else(|| Problem::busy("as many requests of this client as there may be are running"))?;
         let running =
             self.running.try_acquire().map_err(|_| Problem::busy("as many requests as there may be are running"));
         let _running = running?;
         let query = request.query.as_deref();
         match (&request.method, &target) {
-            (&Method::POST, Target::Uploads(repository)) => self.begin(repository, query, request, content).await,
+            (&Method::POST, Target::Uploads(repository)) => self.begin(repository, session, request, content).await,
             (&Method::GET, Target::Upload(repository, id)) => {
                 let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let open = upload.open().await?;
@@ -173,7 +204,7 @@ impl Inner {
                 let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let mut open = upload.open().await?;
                 self.check_range(request, repository, id, open.offset)?;
-                let received = receive(&mut open, content).await;
+                let received = receive(&mut open, content, self.options.max_blob_size).await;
                 if open.is_over() {
                     // What can't be written to, most often for want of space, takes none.
                     self.uploads.remove(id).await?;
@@ -189,7 +220,7 @@ impl Inner {
                     return Err(Problem::new(ErrorCode::DigestInvalid, "the query lacks the digest of the blob"));
                 };
                 self.check_range(request, repository, id, open.offset)?;
-                let received = receive(&mut open, content).await;
+                let received = receive(&mut open, content, self.options.max_blob_size).await;
                 if open.is_over() {
                     self.uploads.remove(id).await?;
                 }
@@ -208,9 +239,9 @@ impl Inner {
                 Ok(success(StatusCode::NO_CONTENT, Vec::new()))
             }
             (&Method::PUT, Target::Manifest(repository, reference)) => {
-                self.put_manifest(repository, reference, request, content).await
+                self.put_manifest(repository, reference, session, request, content).await
             }
-            (&Method::DELETE, Target::Manifest(..) | Target::Blob(..)) => self.delete(&target).await,
+            (&Method::DELETE, Target::Manifest(..) | Target::Blob(..)) => self.delete(&target, session).await,
             _ => Err(Problem::not_allowed("no such request can be made of this")),
         }
     }
@@ -260,16 +291,25 @@ impl Inner {
     async fn begin(
         &self,
         repository: &Repository,
-        query: Option<&str>,
+        session: Option<&Session>,
         request: &Request,
         content: &mut Content,
     ) -> Result<Response, Problem> {
+        let query = request.query.as_deref();
         if let Some(digest) = digest_of(query, "mount")? {
             // A name that can't be, or that nobody has, is as good as one that hasn't the blob.
             let from = values(query, "from").next().map(|from| from.and_then(|from| self.inside(&from)));
             let mounted = match from {
                 Some(None) => false,
-                Some(Some(from)) => self.tree.mount_blob(repository, &digest, Some(&from)).await?,
+                Some(Some(from)) => {
+                    let may_read = match session {
+                        Some(session) => session.check(&from, Right::Pull).await.is_ok(),
+                        None => true,
+                    };
+                    may_read && self.tree.mount_blob(repository, &digest, Some(&from)).await?
+                }
+                // Whoever holds it may be nobody whom this client may read.
+                None if session.is_some() => false,
                 None => self.tree.mount_blob(repository, &digest, None).await?,
             };
             if mounted {
@@ -285,7 +325,7 @@ impl Inner {
             let upload = self.tree.begin_push(digest.algorithm()).await?;
             let mut open = Open { upload: Some(upload), offset: 0 };
             self.check_length(request, 0)?;
-            receive(&mut open, content).await?;
+            receive(&mut open, content, self.options.max_blob_size).await?;
             let (upload, size) = open.take()?;
             return self.finish(repository, upload, size, &digest).await;
         }
@@ -353,7 +393,8 @@ impl Inner {
 
     fn check_length(&self, request: &Request, offset: u64) -> Result<(), Problem> {
         let end = request.content_length.unwrap_or_default().saturating_add(offset);
-        if end > MAX_BLOB_SIZE { Err(Problem::too_large(MAX_BLOB_SIZE)) } else { Ok(()) }
+        let limit = self.options.max_blob_size;
+        if end > limit { Err(Problem::too_large(limit)) } else { Ok(()) }
     }
 
     /// Gives an upload its name, if it is what its digest says.
@@ -387,6 +428,7 @@ impl Inner {
         &self,
         repository: &Repository,
         reference: &Reference,
+        session: Option<&Session>,
         request: &Request,
         content: &mut Content,
     ) -> Result<Response, Problem> {
@@ -439,6 +481,11 @@ impl Inner {
                 format!("the manifest is {digest}, expected {expected}"),
             ));
         }
+        // From here to where they are written nobody else in this process may name anything by these tags.
+        let _held = match session {
+            Some(session) if !tags.is_empty() => Some(self.hold(session, repository, &tags, &digest).await?),
+            _ => None,
+        };
         let lack = self.tree.push_manifest(repository, &manifest, &tags).await?;
         match lack {
             None => {}
@@ -460,10 +507,56 @@ impl Inner {
         Ok(success(StatusCode::CREATED, created))
     }
 
-    async fn delete(&self, target: &Target) -> Result<Response, Problem> {
+    /// Holds tags that are about to name a manifest, if they may: one that names another has to be moved.
+    async fn hold<'a>(
+        &self,
+        session: &'a Session,
+        repository: &Repository,
+        tags: &[Tag],
+        digest: &Digest,
+    ) -> Result<Held<'a>, Problem> {
+        let held = session.hold_tags(repository, tags).await;
+        for tag in tags {
+            let named = self.tree.resolve(repository, &Reference::Tag(tag.clone())).await?;
+            if named.is_some_and(|named| named.digest != *digest) {
+                session.check_fixed(repository, tag).map_err(Problem::refused)?;
+                session.check(repository, Right::Overwrite).await.map_err(Problem::refused)?;
+            }
+        }
+        Ok(held)
+    }
+
+    /// Holds what a delete takes away, if no fixed tag is among it.
+    async fn hold_to_delete<'a>(&self, session: &'a Session, target: &Target) -> Result<Option<Held<'a>>, Problem> {
+        let Target::Manifest(repository, reference) = target else { return Ok(None) };
+        if !session.fixes_tags_of(repository) {
+            return Ok(None);
+        }
+        let digest = match reference {
+            Reference::Tag(tag) => {
+                session.check_fixed(repository, tag).map_err(Problem::refused)?;
+                return Ok(None);
+            }
+            Reference::Digest(digest) => digest,
+        };
+        // The tags that name a manifest go with it.
+        let held = session.hold_all_tags().await;
+        for (tag, named) in self.tree.tags(repository).await? {
+            if named.digest == *digest {
+                session.check_fixed(repository, &tag).map_err(Problem::refused)?;
+            }
+        }
+        Ok(Some(held))
+    }
+
+    async fn delete(&self, target: &Target, session: Option<&Session>) -> Result<Response, Problem> {
         if !self.options.delete {
             return Err(Problem::not_allowed("deleting is switched off"));
         }
+        let _held = match session {
+            Some(session) => self.hold_to_delete(session, target).await?,
+            None => None,
+        };
         let (done, unknown) = match target {
             Target::Manifest(repository, Reference::Tag(tag)) => {
                 (self.tree.delete_tag(repository, tag).await, ErrorCode::ManifestUnknown)
@@ -485,6 +578,19 @@ impl Inner {
     }
 }
 
+/// Lets pass who may make a request.
+async fn allow(session: Option<&Session>, method: &Method, target: &Target) -> Result<(), Problem> {
+    let Some(session) = session else { return Ok(()) };
+    let (repository, right) = match target {
+        Target::Uploads(repository) | Target::Upload(repository, _) => (repository, Right::Push),
+        Target::Manifest(repository, _) | Target::Blob(repository, _) if method == Method::DELETE => {
+            (repository, Right::Delete)
+        }
+        Target::Manifest(repository, _) | Target::Blob(repository, _) => (repository, Right::Push),
+    };
+    session.check(repository, right).await.map_err(Problem::refused)
+}
+
 /// The digest in a query.
 fn digest_of(query: Option<&str>, name: &str) -> Result<Option<Digest>, Problem> {
     let Some(given) = values(query, name).next() else { return Ok(None) };
@@ -494,17 +600,17 @@ fn digest_of(query: Option<&str>, name: &str) -> Result<Option<Digest>, Problem>
 }
 
 /// Writes what a request brings. What came stays also if the rest doesn't.
-async fn receive(open: &mut Open, content: &mut Content) -> Result<(), Problem> {
-    let received = write(open, content).await;
+async fn receive(open: &mut Open, content: &mut Content, limit: u64) -> Result<(), Problem> {
+    let received = write(open, content, limit).await;
     if open.is_over() { received } else { received.and(open.settle().await) }
 }
 
-async fn write(open: &mut Open, content: &mut Content) -> Result<(), Problem> {
+async fn write(open: &mut Open, content: &mut Content, limit: u64) -> Result<(), Problem> {
     while let Some(bytes) = content.next().await {
         let bytes = bytes.map_err(Problem::cut)?;
         let length = bytes.len() as u64;
-        if open.offset.saturating_add(length) > MAX_BLOB_SIZE {
-            return Err(Problem::too_large(MAX_BLOB_SIZE));
+        if open.offset.saturating_add(length) > limit {
+            return Err(Problem::too_large(limit));
         }
         open.write(bytes).await?;
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 
+use super::super::auth::Refusal;
 use super::super::pull::{Body, Response};
 use crate::oci::{ErrorCode, Repository};
 use crate::site::DOCKER_DISTRIBUTION_API_VERSION;
@@ -111,6 +112,12 @@ impl Problem {
     #[expect(clippy::needless_pass_by_value, reason = "what map_err hands over")]
     pub(super) fn cut(error: Box<dyn Error + Send + Sync>) -> Self {
         Self::new(ErrorCode::BlobUploadInvalid, format!("the content broke off: {error}"))
+    }
+
+    /// Who asks may not.
+    pub(super) fn refused(refusal: Refusal) -> Self {
+        let Refusal { status, code, detail, lines } = refusal;
+        Self { status, code, detail, lines, cause: None }
     }
 
     pub(super) fn failed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {

@@ -1,0 +1,168 @@
+//! Who is let in by a server: where its users are, and what stands in front of it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use roadstead::http::ClientOptions;
+use roadstead::server::{Access, AccessOptions, State};
+
+use crate::bucket_args::TreePlace;
+use crate::exit;
+use crate::registry_args::TlsArgs;
+
+/// Where a server's users are.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct StateArgs {
+    /// Folder with the users, the grants and the key of the server, outside of the tree; TREE.state if it is left out
+    #[arg(long, value_name = "DIR", env = "ROADSTEAD_STATE")]
+    state: Option<PathBuf>,
+}
+
+impl StateArgs {
+    /// The folder; `None` for a tree beside which there can be none, if none was named.
+    pub(crate) fn find(&self, tree: &TreePlace) -> anyhow::Result<Option<State>> {
+        let folder = match (&self.state, tree) {
+            (Some(folder), _) => folder.clone(),
+            (None, TreePlace::Bucket(_)) => return Ok(None),
+            (None, TreePlace::Folder(tree)) => {
+                // `.` and `x/..` have no name of their own.
+                let named = tree.file_name().is_some().then(|| tree.clone());
+                let Some(mut name) = named.or_else(|| tree.canonicalize().ok()).map(PathBuf::into_os_string) else {
+                    return Ok(None);
+                };
+                name.push(".state");
+                name.into()
+            }
+        };
+        if let TreePlace::Folder(tree) = tree
+            && lies_in(&folder, tree)
+        {
+            return Err(exit::usage(format!(
+                "--state {} lies in the tree {}, where a web server would hand out what it keeps: name a folder outside",
+                folder.display(),
+                tree.display()
+            )));
+        }
+        Ok(Some(State::new(folder)))
+    }
+
+    /// The folder.
+    pub(crate) fn get(&self, tree: &TreePlace) -> anyhow::Result<State> {
+        self.find(tree)?.ok_or_else(|| exit::usage(format!("{tree} has no folder beside it: name one with --state DIR")))
+    }
+
+    /// What was typed, for a line that is to be typed next.
+    pub(crate) fn typed(&self) -> String {
+        self.state.as_ref().map(|folder| format!(" --state {}", folder.display())).unwrap_or_default()
+    }
+}
+
+/// Whether a folder, which need not be there, is another one or lies below it.
+fn lies_in(folder: &Path, tree: &Path) -> bool {
+    let Ok(tree) = std::path::absolute(tree).map(|path| path.canonicalize().unwrap_or(path)) else { return false };
+    let Ok(folder) = std::path::absolute(folder) else { return false };
+    let mut there = folder.as_path();
+    // As far as it is there, without links.
+    while !there.exists() {
+        let Some(above) = there.parent() else { break };
+        there = above;
+    }
+    let rest = folder.strip_prefix(there).unwrap_or(Path::new(""));
+    there.canonicalize().is_ok_and(|there| there.join(rest).starts_with(tree))
+}
+
+/// How a server learns who asks.
+#[derive(Debug, Clone, clap::Args)]
+#[command(next_help_heading = "Options for users")]
+pub(crate) struct AccessArgs {
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+
+    /// How clients reach this server, such as https://registry.example, where that isn't the name that they ask for
+    #[arg(long, value_name = "URL", value_parser = public_url)]
+    public_url: Option<String>,
+
+    /// A proxy whose word counts on who asks and whether by TLS (Forwarded, X-Forwarded-*): an address, or a network such as
+    /// 10.0.0.0/8; may be repeated
+    #[arg(long = "trust-proxy", value_name = "NETWORK", value_parser = network)]
+    trusted_proxies: Vec<ipnet::IpNet>,
+}
+
+impl AccessArgs {
+    /// What lets clients in, if the tree's folder of users has any, or grants.
+    pub(crate) fn open(
+        &self,
+        tree: &TreePlace,
+        tls: &TlsArgs,
+        insecure: bool,
+    ) -> anyhow::Result<Option<(Access, State)>> {
+        let Some(state) = self.state.find(tree)? else { return Ok(None) };
+        if !Access::is_arranged(&state)? {
+            return Ok(None);
+        }
+        let client = tls.client(ClientOptions::default()).context("issuers can't be asked")?;
+        let access = Access::new(AccessOptions {
+            state: state.clone(),
+            public_url: self.public_url.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            insecure_passwords: insecure,
+            client: Some(client),
+        })?;
+        Ok(Some((access, state)))
+    }
+
+    /// Whether somebody in front was named who speaks TLS for us.
+    pub(crate) fn trusts_proxies(&self) -> bool {
+        !self.trusted_proxies.is_empty()
+    }
+}
+
+/// Scheme and authority of a URL.
+fn public_url(text: &str) -> Result<String, String> {
+    let bare = text.strip_suffix('/').unwrap_or(text);
+    let authority = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://")).unwrap_or_default();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
+    if authority.is_empty() || !authority.chars().all(plain) {
+        return Err("expected http(s)://HOST[:PORT], without a path".to_owned());
+    }
+    Ok(bare.to_owned())
+}
+
+/// A network, or an address as one of its own.
+fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    text.parse().or_else(|_| address()).map_err(|_| "expected an address, or a network such as 10.0.0.0/8".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_networks() {
+        assert_eq!(public_url("https://r.example/").unwrap(), "https://r.example");
+        assert_eq!(public_url("http://[::1]:5000").unwrap(), "http://[::1]:5000");
+        for bad in ["", "r.example", "https://", "https://r/x", "https://u:p@r", "ftp://r", "https://r\""] {
+            assert!(public_url(bad).is_err(), "{bad:?} was accepted");
+        }
+        assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
+        assert!(network("localhost").is_err());
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a test may")]
+    fn state_lies_outside() {
+        let folder = tempfile::tempdir().unwrap();
+        let tree = folder.path().join("registry");
+        std::fs::create_dir(&tree).unwrap();
+        std::os::unix::fs::symlink(&tree, folder.path().join("link")).unwrap();
+        let place = TreePlace::Folder(tree.clone());
+        let find = |state: Option<PathBuf>| StateArgs { state }.find(&place);
+        assert_eq!(find(None).unwrap().unwrap().folder(), folder.path().join("registry.state"));
+        for inside in [tree.clone(), tree.join("a/b"), folder.path().join("link/state"), tree.join(".roadstead")] {
+            assert!(find(Some(inside.clone())).is_err(), "{}", inside.display());
+        }
+        assert!(find(Some(folder.path().join("registry-state"))).unwrap().is_some());
+    }
+}
