@@ -25,4 +25,5 @@ mod standalone;
 mod support;
 mod tokens;
 mod transports;
+mod users;
 mod waits;
