@@ -48,7 +48,8 @@ impl StateArgs {
 
     /// The folder.
     pub(crate) fn get(&self, tree: &TreePlace) -> anyhow::Result<State> {
-        self.find(tree)?.ok_or_else(|| exit::usage(format!("{tree} has no folder beside it: name one with --state DIR")))
+        self.find(tree)?
+            .ok_or_else(|| exit::usage(format!("{tree} has no folder beside it: name one with --state DIR")))
     }
 
     /// What was typed, for a line that is to be typed next.
@@ -89,14 +90,18 @@ pub(crate) struct AccessArgs {
 }
 
 impl AccessArgs {
-    /// What lets clients in, if the tree's folder of users has any, or grants.
+    /// What lets clients in, if the folder of users has any, or grants. Without a tree it has to be named.
     pub(crate) fn open(
         &self,
-        tree: &TreePlace,
+        tree: Option<&TreePlace>,
         tls: &TlsArgs,
         insecure: bool,
     ) -> anyhow::Result<Option<(Access, State)>> {
-        let Some(state) = self.state.find(tree)? else { return Ok(None) };
+        let found = match tree {
+            Some(tree) => self.state.find(tree)?,
+            None => self.state.state.clone().map(State::new),
+        };
+        let Some(state) = found else { return Ok(None) };
         if !Access::is_arranged(&state)? {
             return Ok(None);
         }
@@ -151,7 +156,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a test may")]
     fn state_lies_outside() {
         let folder = tempfile::tempdir().unwrap();
         let tree = folder.path().join("registry");

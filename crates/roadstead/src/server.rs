@@ -37,6 +37,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+#[cfg(feature = "testing")]
+pub use auth::feed;
 pub use auth::{Access, AccessError, AccessOptions, MAX_PASSWORD, Right, State, TOKEN_PATH, UserFile};
 pub use origin::Origin;
 pub use pull::{Body, Headers, Pull, Request, Response};

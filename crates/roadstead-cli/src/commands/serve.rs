@@ -119,7 +119,11 @@ impl Serve {
                 )));
             }
             None if !self.anonymous_push => {
-                let at = if *tree == TreePlace::Folder("registry".into()) { String::new() } else { format!(" --tree {tree}") };
+                let at = if *tree == TreePlace::Folder("registry".into()) {
+                    String::new()
+                } else {
+                    format!(" --tree {tree}")
+                };
                 return Err(exit::usage(format!(
                     "--push without users takes pushes from nobody: make one with `roadstead{at} user add NAME{}`, or add \
                      --anonymous-push to take them from everybody on this machine",
@@ -228,7 +232,8 @@ fn raise_descriptors() {
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
     raise_descriptors();
-    let (access, state) = args.access.open(&global.tree, &args.tls, args.insecure_anywhere)?.unzip();
+    let tree = args.upstream.is_none().then_some(&global.tree);
+    let (access, state) = args.access.open(tree, &args.tls, args.insecure_anywhere)?.unzip();
     let push = args.pushing(&global.tree, state.as_ref())?;
     let (origin, place) = args.origin(global, state.as_ref()).await?;
     if let Some(state) = &state {

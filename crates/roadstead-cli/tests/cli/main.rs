@@ -27,4 +27,5 @@ mod standalone;
 mod support;
 mod tokens;
 mod transports;
+mod users;
 mod waits;

@@ -164,11 +164,11 @@ fn who_may_not_push() {
     check(
         &["serve", "--push"],
         expect![[r#"
-        $ roadstead serve --push
-        --- stderr
-        error: --push without users takes pushes from nobody: add --anonymous-push to take them from everybody on this machine
-        --- exit code 2
-    "#]],
+            $ roadstead serve --push
+            --- stderr
+            error: --push without users takes pushes from nobody: make one with `roadstead user add NAME`, or add --anonymous-push to take them from everybody on this machine
+            --- exit code 2
+        "#]],
     );
     check(
         &["serve", "--push", "--anonymous-push", "--listen", "0.0.0.0:5000"],

@@ -17,6 +17,8 @@
 //! Source: distribution's "Token Authentication Specification".
 
 mod endpoint;
+#[cfg(feature = "testing")]
+mod fed;
 mod front;
 mod grants;
 mod issuers;
@@ -40,6 +42,8 @@ use http::header::{CACHE_CONTROL, HeaderValue, VARY};
 use ipnet::IpNet;
 
 pub(super) use self::endpoint::MAX_FORM;
+#[cfg(feature = "testing")]
+pub use self::fed::feed;
 pub(super) use self::front::Presented;
 use self::front::{Front, Trust};
 pub use self::grants::Right;
@@ -248,10 +252,13 @@ impl Guard {
         let is_read = matches!(*request.method, Method::GET | Method::HEAD);
         let path = Path::parse(request.path, self.0.name_prefix.as_ref());
         let (true, Ok(path)) = (is_read, path) else { return pull.answer(request).await };
+        // Pages are for everybody, and what can't be there is there for nobody.
+        if matches!(path, Path::Page(_) | Path::Missing(_)) {
+            return pull.answer(request).await;
+        }
         let session = self.session(presented, peer).await;
         let refused = |refusal: Refusal| refusal.response(request.method);
         match &path {
-            // Pages are for everybody, and what can't be there is there for nobody.
             Path::Page(_) | Path::Missing(_) => pull.answer(request).await,
             Path::Ping => match session.knows_itself(None) {
                 Ok(()) => pull.answer(request).await,

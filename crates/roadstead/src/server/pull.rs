@@ -207,8 +207,8 @@ impl Inner {
                 let mut repositories = self.lists.catalog(object).await?;
                 if let Some(sees) = sees {
                     // What is no name can't be said to be for anybody.
-                    let seen = |name: &&Box<str>| name.parse().is_ok_and(|name| sees(&name));
-                    repositories = repositories.iter().filter(seen).cloned().collect();
+                    let seen = |name: &str| name.parse().is_ok_and(|name| sees(&name));
+                    repositories = repositories.iter().filter(|name| seen(name)).cloned().collect();
                 }
                 let (body, next) = page.unwrap_or_default().repositories(self.name_prefix.as_ref(), &repositories);
                 let link = next.map(|next| format!("</v2/_catalog?{next}>; rel=\"next\""));

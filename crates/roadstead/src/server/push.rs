@@ -10,6 +10,7 @@
 mod answer;
 mod uploads;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use crate::oci::{
 };
 use crate::site::{self, DOCKER_CONTENT_DIGEST, Path};
 use crate::store::{SessionId, Upload};
-use crate::tree::{Lack, Tree, TreeError};
+use crate::tree::{Lack, Pointer, Tree, TreeError};
 
 /// What clients may do, and take, when they push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -539,14 +540,36 @@ impl Inner {
             }
             Reference::Digest(digest) => digest,
         };
-        // The tags that name a manifest go with it.
+        // The tags that name a manifest go with it, and an index would lack it.
         let held = session.hold_all_tags().await;
         for (tag, named) in self.tree.tags(repository).await? {
-            if named.digest == *digest {
-                session.check_fixed(repository, &tag).map_err(Problem::refused)?;
+            if let Err(refusal) = session.check_fixed(repository, &tag)
+                && self.reaches(repository, named, digest).await?
+            {
+                return Err(Problem::refused(refusal));
             }
         }
         Ok(Some(held))
+    }
+
+    /// Whether a manifest is another one, or names it by way of indexes.
+    async fn reaches(&self, repository: &Repository, from: Pointer, to: &Digest) -> Result<bool, Problem> {
+        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
+        while let Some(pointer) = next.pop() {
+            if pointer.digest == *to {
+                return Ok(true);
+            }
+            let Some(manifest) = self.tree.manifest(&pointer).await? else { continue };
+            for child in manifest.manifests() {
+                let reference = Reference::Digest(child.digest);
+                if seen.insert(child.digest)
+                    && let Some(child) = self.tree.resolve(repository, &reference).await?
+                {
+                    next.push(child);
+                }
+            }
+        }
+        Ok(false)
     }
 
     async fn delete(&self, target: &Target, session: Option<&Session>) -> Result<Response, Problem> {

@@ -2,7 +2,7 @@ use std::fs;
 
 use roadstead::oci::Algorithm;
 
-use crate::support::{Registry, user};
+use crate::support::{IMAGE, Registry, user};
 
 const GRANTS: &str = r#"
 [[grant]]
@@ -87,6 +87,16 @@ fn fixed_tags_stay() {
     registry.as_who(ann, "DELETE", "/v2/team/app/manifests/v1").refused(403, "DENIED");
     registry.as_who(ann, "DELETE", &format!("/v2/team/app/manifests/{digest}")).refused(403, "DENIED");
     let (_, other) = registry.push(ann, "team/app", "latest", "two");
+    // What is below one stays, too.
+    let size = registry.as_who(ann, "GET", "/v2/team/app/manifests/latest").is(200).body.len();
+    let index = "application/vnd.oci.image.index.v1+json";
+    let manifest = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{index}","manifests":[{{"mediaType":"{IMAGE}","digest":"{other}","size":{size}}}]}}"#
+    );
+    let headers = [("authorization", &**ann), ("content-type", index)];
+    registry.ask("PUT", "/v2/team/app/manifests/v2", &headers, manifest.as_bytes()).is(201);
+    registry.as_who(ann, "DELETE", &format!("/v2/team/app/manifests/{other}")).refused(403, "DENIED");
+    let (_, other) = registry.push(ann, "team/app", "latest", "three");
     registry.as_who(ann, "DELETE", &format!("/v2/team/app/manifests/{other}")).is(202);
     registry.push(ann, "elsewhere", "v1", "one").0.is(201);
     registry.push(ann, "elsewhere", "v1", "two").0.is(201);
@@ -117,10 +127,15 @@ fn tokens_do_no_more_than_they_were_got_for() {
     let given = |name: &str, scopes: &[&str]| {
         registry.ask_token(name, &name.repeat(2), scopes).is(200).json()["scope"].as_str().unwrap().to_owned()
     };
-    assert_eq!(given("ann", &["repository:x:*", "repository:y:pull"]), "repository:x:pull,push,delete repository:y:pull");
+    assert_eq!(
+        given("ann", &["repository:x:*", "repository:y:pull"]),
+        "repository:x:pull,push,delete repository:y:pull"
+    );
     assert_eq!(given("bob", &["repository:team/x:*", "repository:x:pull,push"]), "repository:team/x:pull,push");
-    assert_eq!(given("carl", &["repository:public/x:pull,push", "registry:catalog:*", "plugin:x:pull"]),
-        "repository:public/x:pull registry:catalog:*");
+    assert_eq!(
+        given("carl", &["repository:public/x:pull,push", "registry:catalog:*", "plugin:x:pull"]),
+        "repository:public/x:pull registry:catalog:*"
+    );
     assert_eq!(given("carl", &["repository:../x:pull", "repository:x%00:pull", "x", "repository:X:pull"]), "");
     let many: Vec<String> = (0..40).map(|number| format!("repository:x{number}:pull")).collect();
     registry.ask_token("ann", "annann", &many.iter().map(String::as_str).collect::<Vec<_>>()).is(400);

@@ -121,11 +121,14 @@ fn who_is_removed_or_gets_another_password_is_out_at_once() {
 fn headers_that_nobody_should_send() {
     let registry = Registry::new();
     let token = registry.token("ann", &["repository:app:pull"]);
-    for bad in ["", "Bearer", "Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Digest x", "Negotiate eA==", "\u{ff}\u{fe}"] {
+    for bad in ["", "Bearer", "Basic", "Basic !!!", "Basic bm9jb2xvbg==", "Digest x", "Negotiate eA==", "\u{ff}\u{fe}"]
+    {
         registry.as_who(bad, "GET", "/v2/").is(400);
         registry.as_who(bad, "POST", "/v2/app/blobs/uploads/").is(400);
     }
-    for bad in ["Bearer x", "Bearer ..", "Bearer eyJhbGciOiJub25lIn0.e30.", &format!("{token}x"), &token[..token.len() - 2]] {
+    for bad in
+        ["Bearer x", "Bearer ..", "Bearer eyJhbGciOiJub25lIn0.e30.", &format!("{token}x"), &token[..token.len() - 2]]
+    {
         let refused = registry.as_who(bad, "GET", "/v2/app/manifests/1").refused(401, "UNAUTHORIZED");
         assert!(refused.header("www-authenticate").ends_with("error=\"invalid_token\""));
         assert!(!refused.body.contains(bad), "{}", refused.body);

@@ -86,9 +86,9 @@ impl Registry {
         UserFile::new(self.state.clone())
     }
 
-
     pub(crate) fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
-        let mut request = format!("{method} {path} HTTP/1.1\r\nhost: registry:5000\r\nconnection: close\r\n").into_bytes();
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: registry:5000\r\nconnection: close\r\n").into_bytes();
         if method != "GET" && method != "HEAD" {
             request.extend(format!("content-length: {}\r\n", body.len()).bytes());
         }

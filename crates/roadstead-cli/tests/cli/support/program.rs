@@ -65,6 +65,12 @@ impl Place {
         self.serve_with(roadstead.arg("--tree").arg(tree).args(["serve", option]))
     }
 
+    /// The same with options.
+    pub(crate) fn serve_options(&self, tree: &Path, options: &[&str]) -> (Served, String) {
+        let roadstead = Invocation::new(env!("CARGO_BIN_EXE_roadstead"));
+        self.serve_with(roadstead.arg("--tree").arg(tree).arg("serve").args(options))
+    }
+
     /// Runs `roadstead serve` over a tree that everybody on this machine may push to.
     pub(crate) fn serve_pushes(&self) -> (Served, String) {
         let serve = ["serve", "--push", "--anonymous-push", "--allow-delete"];

@@ -135,7 +135,8 @@ impl Grants {
     /// Files of keys lie in `folder`.
     pub(super) fn parse(bytes: &[u8], folder: &Path) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned())?;
-        let file: File = toml::from_str(text).map_err(|error| format!("can't be read: {error}"))?;
+        let file: File =
+            toml::from_str(text).map_err(|error| format!("can't be read: {}", error.to_string().trim_end()))?;
         let grants = file.grants.iter().map(|g| g.users.len() + g.repositories.len());
         let entries: usize = grants.chain(file.fixed.iter().map(|f| f.repositories.len() + f.tags.len())).sum();
         if entries + file.groups.values().map(Vec::len).sum::<usize>() > MAX_ENTRIES {

@@ -168,9 +168,8 @@ impl Issuer {
             return Err("whom it is about is no name");
         }
         let expires = claims.get("exp").and_then(Value::as_f64).unwrap_or_default();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "as far as it goes will do")]
         let expires = expires as u64;
-        let access = claims.get("access").map(|access| Vec::<Scope>::deserialize(access));
+        let access = claims.get("access").map(Vec::<Scope>::deserialize);
         let access = access.transpose().map_err(|_| "its access can't be read")?;
         Ok(Said { name: name.to_owned(), expires, access })
     }
@@ -227,7 +226,7 @@ impl Known {
 }
 
 /// Reads a set of keys. Those of a kind that isn't known are left out.
-fn read_set(bytes: &[u8]) -> Option<Vec<Jwk>> {
+pub(super) fn read_set(bytes: &[u8]) -> Option<Vec<Jwk>> {
     #[derive(Deserialize)]
     struct Set {
         keys: Vec<Value>,

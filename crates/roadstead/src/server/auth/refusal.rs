@@ -48,8 +48,9 @@ impl Refusal {
     /// The answer.
     pub(in super::super) fn response(self, method: &Method) -> Response {
         let Self { status, code, detail, lines } = self;
-        let body =
-            serde_json::json!({"errors": [{"code": code.as_str(), "message": code.message(), "detail": detail}]});
+        // Most clients show the message alone.
+        let error = serde_json::json!({"code": code.as_str(), "message": detail, "detail": code.message()});
+        let body = serde_json::json!({ "errors": [error] });
         let mut response = json(status, body.to_string(), method);
         response.headers.extend(lines);
         response

@@ -207,7 +207,6 @@ mod tests {
     use super::*;
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a test may")]
     fn a_file_that_changes() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
@@ -227,7 +226,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a test may")]
     fn a_key_stays_and_is_closed_to_others() {
         use std::os::unix::fs::PermissionsExt as _;
         let folder = tempfile::tempdir().unwrap();

@@ -130,7 +130,10 @@ impl Problem {
         let body = if status.is_server_error() {
             serde_json::json!({"errors": [{"code": "UNKNOWN", "message": "the registry can not write its tree"}]})
         } else {
-            serde_json::json!({"errors": [{"code": code.as_str(), "message": code.message(), "detail": detail}]})
+            // Of what was asked for most clients show the message alone, and only here does it depend on who asks.
+            let refused = matches!(code, ErrorCode::Unauthorized | ErrorCode::Denied);
+            let (message, detail) = if refused { (&*detail, code.message()) } else { (code.message(), &*detail) };
+            serde_json::json!({"errors": [{"code": code.as_str(), "message": message, "detail": detail}]})
         };
         let body = Bytes::from(body.to_string());
         let mut lines = with_common(lines);
