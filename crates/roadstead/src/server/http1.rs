@@ -24,6 +24,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 use super::pull::{Body, Headers, Request, Response};
+use super::status::Counts;
 use super::{MAX_HEAD, MAX_HEADERS, Sendfile, Shared, files};
 
 /// How a connection ended here.
@@ -130,7 +131,7 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                 }
                 let request = Request { method: &method, path, query, headers };
                 let response = self.shared.pull.answer(&request).await;
-                Log::new(&request, &response).write();
+                Log::new(&request, &response).write(&self.shared.counts);
                 let keep = keep && !self.stopping;
                 self.read.advance(length);
                 self.send(response, keep).await?;
@@ -482,8 +483,10 @@ impl<'a> Log<'a> {
         }
     }
 
-    pub(super) fn write(&self) {
+    /// Logs it, and counts it.
+    pub(super) fn write(&self, counts: &Counts) {
         let Self { method, path, version, status, length } = self;
+        counts.request(method, *status, *length);
         tracing::info!(target: "roadstead::access", %method, ?path, ?version, status, length);
     }
 }
