@@ -25,6 +25,7 @@ mod pull;
 mod push;
 mod range;
 mod rewind;
+mod status;
 mod upstream;
 
 use std::future::Future;
@@ -118,6 +119,8 @@ pub struct ServeOptions {
     pub sendfile: Sendfile,
     /// What whoever reaches the server may push. `None` lets nobody.
     pub push: Option<PushOptions>,
+    /// Where `/healthz`, `/readyz` and `/metrics` are answered, to whoever reaches it. `None` answers nowhere.
+    pub status: Option<SocketAddr>,
 }
 
 impl Default for ServeOptions {
@@ -129,6 +132,7 @@ impl Default for ServeOptions {
             limits: Limits::default(),
             sendfile: Sendfile::default(),
             push: None,
+            status: None,
         }
     }
 }
@@ -160,6 +164,7 @@ pub enum ServeError {
 /// A server that listens, and answers as soon as it runs.
 pub struct Server {
     listeners: Vec<(TcpListener, SocketAddr)>,
+    status: Option<(TcpListener, SocketAddr)>,
     pull: Pull,
     push: Option<Push>,
     guard: Option<Guard>,
@@ -188,7 +193,7 @@ impl Server {
         options: ServeOptions,
         access: Option<Access>,
     ) -> Result<Self, ServeError> {
-        let ServeOptions { listen, name_prefix, cors, limits, sendfile, push } = options;
+        let ServeOptions { listen, name_prefix, cors, limits, sendfile, push, status } = options;
         let origin = origin.into();
         let push = match (push, &origin) {
             (None, _) => None,
@@ -206,10 +211,7 @@ impl Server {
         };
         let mut listeners = Vec::with_capacity(listen.len());
         for address in listen {
-            let failed = |source| ServeError::Listen { address, source };
-            let listener = TcpListener::bind(address).await.map_err(failed)?;
-            let local = listener.local_addr().map_err(failed)?;
-            listeners.push((listener, local));
+            listeners.push(bind(address).await?);
         }
         if listeners.is_empty() {
             return Err(ServeError::Nowhere);
@@ -219,8 +221,12 @@ impl Server {
             Origin::Upstream(_) => None,
         };
         let guard = access.map(|access| Guard::new(access, tree, name_prefix.clone()));
+        let status = match status {
+            Some(address) => Some(bind(address).await?),
+            None => None,
+        };
         let pull = Pull::new(origin, name_prefix, cors, limits.memory);
-        Ok(Self { listeners, pull, push, guard, limits, sendfile })
+        Ok(Self { listeners, status, pull, push, guard, limits, sendfile })
     }
 
     /// Where it listens, with the ports that the system chose.
@@ -234,16 +240,28 @@ impl Server {
         self.listeners[0].1
     }
 
+    /// Where it tells of itself, if it does.
+    #[must_use]
+    pub fn status_addr(&self) -> Option<SocketAddr> {
+        self.status.as_ref().map(|(_, address)| *address)
+    }
+
     /// Serves until `shutdown` is ready. Then no connection is taken, idle ones are closed, and running transfers may go
     /// on for [`Limits::stop_time`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, pull, push, guard, limits, sendfile } = self;
+        let Self { listeners, status, pull, push, guard, limits, sendfile } = self;
         let pace = limits.requests_per_client.map(Pace::per_second);
-        let shared = Arc::new(Shared { pull, push, guard, pace, limits, sendfile, stop: Stop::default() });
+        let (stop, counts) = (Stop::default(), status::Counts::default());
+        let shared = Arc::new(Shared { pull, push, guard, pace, limits, sendfile, stop, counts });
         let slots = Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let mut acceptors = JoinSet::new();
         for (listener, _) in listeners {
             acceptors.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&slots)));
+        }
+        // Dropped, and with it stopped, at the very end.
+        let mut telling = JoinSet::new();
+        if let Some((listener, _)) = status {
+            telling.spawn(status::serve(listener, Arc::clone(&shared)));
         }
         let expiring = async {
             let mut every = tokio::time::interval(EXPIRY);
@@ -280,6 +298,7 @@ struct Shared {
     limits: Limits,
     sendfile: Sendfile,
     stop: Stop,
+    counts: status::Counts,
 }
 
 impl Shared {
@@ -309,15 +328,26 @@ impl Stop {
         self.notify.notify_waiters();
     }
 
+    fn has_begun(&self) -> bool {
+        self.begun.load(std::sync::atomic::Ordering::SeqCst)
+    }
+
     /// Ready once the server stops.
     async fn wait(&self) {
         let mut notified = pin!(self.notify.notified());
         // Subscribed before the flag is read, so that a stop in between is not missed.
         notified.as_mut().enable();
-        if !self.begun.load(std::sync::atomic::Ordering::SeqCst) {
+        if !self.has_begun() {
             notified.await;
         }
     }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let local = listener.local_addr().map_err(failed)?;
+    Ok((listener, local))
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>, slots: Arc<Semaphore>) {
@@ -357,6 +387,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, slots: Arc<Semaphore
 async fn connection(stream: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
     // Answers are written whole: waiting for more to send with them only adds 40 ms to some.
     stream.set_nodelay(true)?;
+    let _open = shared.counts.connection();
     match http1::serve(stream, shared).await? {
         http1::Ended::Closed => Ok(()),
         http1::Ended::HandedOver(stream, read) => general::serve(stream, read, shared).await,

@@ -35,6 +35,10 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
     max_connections: usize,
 
+    /// Answer /healthz, /readyz and /metrics (for Prometheus) here, to whoever reaches it
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
+    status_listen: Option<SocketAddr>,
+
     /// Answer from what lies below this URL instead of a tree: a host of plain files that sends no headers, such as
     /// https://USER.github.io or http://GATEWAY/ipfs/CID
     #[arg(long, value_name = "URL")]
@@ -250,11 +254,15 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         cors: args.cors,
         limits,
         push,
+        status: args.status_listen,
         ..ServeOptions::default()
     };
     let server = Server::bind_guarded(origin, options, access).await?;
     for address in server.local_addrs() {
         output.note(&format!("serving {place} on http://{address}"));
+    }
+    if let Some(address) = server.status_addr() {
+        output.note(&format!("telling of itself on http://{address}/metrics"));
     }
     server
         .run(async {

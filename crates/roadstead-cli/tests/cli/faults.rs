@@ -44,7 +44,8 @@ impl Mounted {
     fn finish(mut self) -> Place {
         self.script.stdin.take().unwrap().write_all(b"\n").unwrap();
         let status = wait(&mut self.script);
-        assert!(status.success(), "{status}");
+        let log = fs::read_to_string(self.place.path().join("log")).unwrap_or_default();
+        assert!(status.success(), "{status}\n--- log of the server\n{log}");
         self.place
     }
 }
@@ -64,7 +65,7 @@ fn a_power_cut_loses_nothing_that_was_acknowledged() {
         r#"
         truncate -s 64M disk && mkfs.ext4 -q disk && mkdir before after
         mount -o loop,commit=600 disk before
-        "$0" --tree before/registry serve --push --anonymous-push --listen "$1" &
+        "$0" --tree before/registry serve --push --anonymous-push --listen "$1" 2> log &
         read -r _
         printf unsynced > before/unsynced
         kill -KILL $!
@@ -110,10 +111,10 @@ fn a_full_disk_refuses_and_gives_its_space_back() {
     let mounted = Mounted::start(
         r#"
         mkdir registry && mount -t tmpfs -o size=8m tmpfs registry
-        "$0" serve --push --anonymous-push --allow-delete --listen "$1" &
+        "$0" serve --push --anonymous-push --allow-delete --listen "$1" 2> log &
         read -r _
         kill -TERM $! && wait $!
-        "$0" verify >&2
+        "$0" verify >> log 2>&1
         test -z "$(ls -A registry/.roadstead/uploads)"
         cp -a registry kept && umount registry && rmdir registry && mv kept registry
         "#,

@@ -86,7 +86,7 @@ async fn answer(
     };
     let mut log = super::http1::Log::new(&request, &response);
     log.version = head.version;
-    log.write();
+    log.write(&shared.counts);
     let bad = response.status == BAD_REQUEST.status;
     let mut response = convert(response);
     // What has both lengths ends where Transfer-Encoding says, and the parser tells nobody of the other one. Whoever passed it on

@@ -25,6 +25,7 @@ use tokio::time::{Instant, Sleep};
 
 use super::auth::Presented;
 use super::pull::{Body, Headers, Request, Response};
+use super::status::Counts;
 use super::{MAX_HEAD, MAX_HEADERS, Sendfile, Shared, files};
 
 /// How a connection ended here.
@@ -144,7 +145,7 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                 } else {
                     self.shared.pull.answer(&request).await
                 };
-                Log::new(&request, &response).write();
+                Log::new(&request, &response).write(&self.shared.counts);
                 let keep = keep && !self.stopping;
                 self.read.advance(length);
                 self.send(response, keep).await?;
@@ -496,8 +497,10 @@ impl<'a> Log<'a> {
         }
     }
 
-    pub(super) fn write(&self) {
+    /// Logs it, and counts it.
+    pub(super) fn write(&self, counts: &Counts) {
         let Self { method, path, version, status, length } = self;
+        counts.request(method, *status, *length);
         tracing::info!(target: "roadstead::access", %method, ?path, ?version, status, length);
     }
 }

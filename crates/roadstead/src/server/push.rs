@@ -122,6 +122,17 @@ impl Push {
         self.0.uploads.expire(Now::read()).await;
     }
 
+    /// How many uploads this server has open.
+    pub(super) fn open(&self) -> usize {
+        self.0.uploads.open()
+    }
+
+    /// How many requests are running.
+    pub(super) fn running(&self) -> usize {
+        let most = self.0.options.max_running.min(Semaphore::MAX_PERMITS);
+        most - self.0.running.available_permits().min(most)
+    }
+
     /// Whether a request is one that this answers; what isn't is a pull's.
     pub(super) fn takes(&self, method: &Method, path: &str) -> bool {
         match *method {

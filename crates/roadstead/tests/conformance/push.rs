@@ -197,7 +197,8 @@ fn pushing_manifests_whose_content_is_absent() {
     }
 }
 
-/// *POST then PUT*: the location holds a UUID, and is a new one each time.
+/// *POST then PUT*: the location holds a UUID, and is a new one each time. *Pushing a blob in chunks*: no least length is said,
+/// and there is none.
 #[test]
 fn a_session_of_its_own() {
     for registry in Registry::each() {
@@ -206,6 +207,8 @@ fn a_session_of_its_own() {
                 let begun = registry.ask("POST", UPLOADS, &[], b"").is(202);
                 let id = begun.header("location").rsplit_once('/').unwrap().1.to_owned();
                 assert_eq!(id.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "{id}");
+                assert_eq!(begun.headers("oci-chunk-min-length"), [""; 0], "{}", registry.name);
+                registry.ask("PATCH", begun.header("location"), &[("content-range", "0-0")], b"a").is(202);
                 id
             })
             .collect();

@@ -17,4 +17,5 @@ mod others;
 mod pages;
 mod r2;
 mod servers;
+mod status;
 mod upstream;

@@ -118,6 +118,11 @@ impl Uploads {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many there are.
+    pub(super) fn open(&self) -> usize {
+        self.held().len()
+    }
+
     fn full() -> Problem {
         Problem::busy("as many uploads as there may be are open")
     }
