@@ -1,9 +1,10 @@
 //! Who is let in by a server: where its users are, and what stands in front of it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context as _;
-use roadstead::http::ClientOptions;
+use roadstead::http::{ClientOptions, RetryPolicy, Timeouts};
 use roadstead::server::{Access, AccessOptions, State};
 
 use crate::bucket_args::TreePlace;
@@ -58,6 +59,16 @@ impl StateArgs {
     }
 }
 
+/// Clients wait while an issuer is asked for its keys, and ask again themselves.
+const RETRY: RetryPolicy = RetryPolicy {
+    attempts: 2,
+    first_delay: Duration::from_millis(200),
+    max_delay: Duration::from_secs(1),
+    max_retry_after: Duration::from_secs(1),
+};
+const TIMEOUTS: Timeouts =
+    Timeouts { connect: Duration::from_secs(5), answer: Duration::from_secs(10), stall: Duration::from_secs(10) };
+
 /// Whether a folder, which need not be there, is another one or lies below it.
 fn lies_in(folder: &Path, tree: &Path) -> bool {
     let Ok(tree) = std::path::absolute(tree).map(|path| path.canonicalize().unwrap_or(path)) else { return false };
@@ -105,7 +116,8 @@ impl AccessArgs {
         if !Access::is_arranged(&state)? {
             return Ok(None);
         }
-        let client = tls.client(ClientOptions::default()).context("issuers can't be asked")?;
+        let options = ClientOptions { retry: RETRY, timeouts: TIMEOUTS, ..ClientOptions::default() };
+        let client = tls.client(options).context("issuers can't be asked")?;
         let access = Access::new(AccessOptions {
             state: state.clone(),
             public_url: self.public_url.clone(),

@@ -254,10 +254,11 @@ fn servers_with_users() {
     );
 }
 
+/// A program was refused, and says so. Some show what the server says, some the status alone, as of an answer to HEAD.
 fn fails_with(outcome: Result<Output, Failure>, said: &str) {
     let failure = outcome.expect_err("it was let in");
     let printed = format!("{}{}", failure.output().stdout, failure.output().stderr);
-    assert!(printed.contains(said), "expected {said:?}: {failure}");
+    assert!(printed.contains(said) || printed.contains("401 Unauthorized"), "expected {said:?}: {failure}");
 }
 
 /// What Docker does, from wrong passwords to what only ann may pull.
@@ -373,9 +374,9 @@ fn programs_log_in() {
     };
     let name = |name: &str| format!("{to}/{name}:1");
     let copy = |target: &str| crane(&["copy", "--insecure", &source, &name(target)]);
-    fails_with(copy("secret/crane"), "401");
+    fails_with(copy("secret/crane"), "may not push secret/crane");
     crane(&["auth", "login", &to, "-u", "ann", "-p", "wrong"]).unwrap();
-    fails_with(copy("secret/crane"), "401");
+    fails_with(copy("secret/crane"), "incorrect username or password");
     crane(&["auth", "login", &to, "-u", "ann", "-p", "hunter2"]).unwrap();
     copy("secret/crane").unwrap();
     copy("open/crane").unwrap();
@@ -387,7 +388,7 @@ fn programs_log_in() {
     crane(&["auth", "logout", &to]).unwrap();
     assert!(!crane(&["catalog", "--insecure", &to]).unwrap().stdout.contains("secret/"));
     crane(&["digest", "--insecure", &name("open/crane")]).unwrap();
-    fails_with(crane(&["digest", "--insecure", &name("secret/crane")]), "401");
+    fails_with(crane(&["digest", "--insecure", &name("secret/crane")]), "may not pull secret/crane");
 
     let oras = |arguments: &[&str]| {
         let oras =
@@ -397,8 +398,8 @@ fn programs_log_in() {
     let artifact = format!("{}:text/plain", folder.write("file.txt", "an artifact").display());
     let push = |target: &str| oras(&["push", "--plain-http", "--disable-path-validation", &name(target), &artifact]);
     let fetch = |target: &str| oras(&["manifest", "fetch", "--plain-http", &name(target)]);
-    push("open/oras").expect_err("nobody is logged in");
-    fails_with(oras(&["login", "--plain-http", "-u", "ann", "-p", "wrong", &to]), "401");
+    fails_with(push("open/oras"), "may not push open/oras");
+    fails_with(oras(&["login", "--plain-http", "-u", "ann", "-p", "wrong", &to]), "incorrect username or password");
     oras(&["login", "--plain-http", "-u", "ann", "-p", "hunter2", &to]).unwrap();
     push("secret/oras").unwrap();
     push("open/oras").unwrap();
@@ -406,7 +407,7 @@ fn programs_log_in() {
     assert!(oras(&["repo", "ls", "--plain-http", &to]).unwrap().stdout.contains("secret/oras"));
     oras(&["manifest", "delete", "--plain-http", "--force", &name("open/oras")]).unwrap();
     oras(&["logout", &to]).unwrap();
-    fetch("secret/oras").expect_err("nobody is logged in");
+    fails_with(fetch("secret/oras"), "may not pull secret/oras");
 
     // And ourselves.
     let ours = Place::new();
@@ -417,6 +418,8 @@ fn programs_log_in() {
     ours.run_with_input(&["login", &to, "-u", "ann", "--password-stdin"], "hunter2\n").ok();
     copy("open/ours").ok();
     ours.run(&["add", "-q", &name("secret/crane")]).ok();
+    // What was deleted left its blobs.
+    place.run(&["prune", "--older-than", "0"]).ok();
     place.run(&["verify"]).ok();
 }
 

@@ -6,7 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use roadstead::http::{Client, ClientOptions};
 use roadstead::server::State;
+use roadstead::testing::{FaultServer, Reply};
 use roadstead_parts::{Folder, Invocation, part};
 use serde_json::{Value, json};
 
@@ -216,4 +218,32 @@ fn an_issuer_that_is_trusted_no_more() {
     fs::write(registry.state.grants(), "").unwrap();
     registry.as_who(&ours, "GET", "/v2/").refused(401, "UNAUTHORIZED");
     registry.as_who(&format!("Bearer {token}"), "GET", "/v2/").refused(401, "UNAUTHORIZED");
+}
+
+#[test]
+fn keys_that_are_asked_for() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (key, other) = (Key::new(Algorithm::ES256), Key::new(Algorithm::EdDSA));
+    let set = json!({ "keys": [key.public()] }).to_string();
+    let host = runtime.block_on(FaultServer::start(move |seen| match seen.target.as_str() {
+        "/keys" => Reply::ok(set.clone()),
+        "/page" => Reply::ok("<html>"),
+        _ => Reply::status(404),
+    }));
+    let at = |place: &str| {
+        let grants = GRANTS.replace("keys.json", &host.url(place));
+        let client = Some(Client::new(ClientOptions::default()).unwrap());
+        Registry::prepared(Setup { client, ..Setup::default() }, |state| fs::write(state.grants(), grants).unwrap())
+    };
+    let asked = |registry: &Registry, token: &str| registry.as_who(&format!("Bearer {token}"), "GET", "/v2/").status;
+    let registry = at("/keys");
+    assert!(host.lines().is_empty(), "nobody is asked before a token comes");
+    for _ in 0..5 {
+        assert_eq!(asked(&registry, &key.sign(&claims(&[]))), 200);
+        assert_eq!(asked(&registry, &other.sign(&claims(&[]))), 401);
+    }
+    assert_eq!(host.lines().len(), 1, "once, whatever comes: {:?}", host.lines());
+    for place in ["/page", "/none"] {
+        assert_eq!(asked(&at(place), &key.sign(&claims(&[]))), 401, "{place}");
+    }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use roadstead::http::Client;
 use roadstead::oci::{Algorithm, Digest};
 use roadstead::server::{
     Access, AccessOptions, Limits, Origin, PushOptions, ServeOptions, Server, State, TOKEN_PATH, UserFile,
@@ -14,6 +15,13 @@ use roadstead::store::{MemoryStore, Naming};
 use roadstead::tree::Tree;
 
 pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
+
+/// Made by `htpasswd -B`, as cheap as can be.
+const USERS: &str = "\
+ann:$2y$04$00k1/8EpA1FZD2n8aSLJm.bTE6adWOTxIz4dXedjy/uRShywormw.
+bob:$2y$04$7eY5w7uu0jd/N7/nPmpj7.gUAqdQ575VOz3jDwHwNCsHHEg96mjv.
+carl:$2y$04$.44waCxRbPHJKgedM28eROSWXfm0Sv9.y2JqHmjmF.uSpY0rOguU6
+";
 
 /// A registry with the users ann, bob and carl, whose passwords are their names twice.
 pub(crate) struct Registry {
@@ -31,6 +39,7 @@ pub(crate) struct Setup {
     pub(crate) proxies: Vec<&'static str>,
     pub(crate) push: PushOptions,
     pub(crate) limits: Limits,
+    pub(crate) client: Option<Client>,
 }
 
 impl Registry {
@@ -50,10 +59,8 @@ impl Registry {
     pub(crate) fn prepared(setup: Setup, prepare: impl FnOnce(&State)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let state = State::new(folder.path().join("state"));
-        let users = UserFile::new(state.clone());
-        for name in ["ann", "bob", "carl"] {
-            users.set(name, &format!("{name}{name}").into()).unwrap();
-        }
+        fs::create_dir(state.folder()).unwrap();
+        fs::write(state.users(), USERS).unwrap();
         if !setup.grants.is_empty() {
             fs::write(state.grants(), setup.grants).unwrap();
         }
@@ -72,7 +79,7 @@ impl Registry {
                 public_url: None,
                 trusted_proxies: setup.proxies.iter().map(|net| net.parse().unwrap()).collect(),
                 insecure_passwords: false,
-                client: None,
+                client: setup.client,
             });
             let origin = Origin::WholeTree(tree.clone());
             (tree, Server::bind_guarded(origin, options, Some(access.unwrap())).await.unwrap())
