@@ -320,6 +320,9 @@ impl Visit<'_> {
             Some(Ok(answer)) if answer.is_html() => {
                 format!("{question} is answered {} with an HTML page", answer.status)
             }
+            Some(Ok(answer)) if answer.is_success() && *question == Question::Catalog => {
+                format!("{question} is answered {} with what is no list", answer.status)
+            }
             Some(Ok(answer)) => format!("{question} is answered {}", answer.status),
             Some(Err(why)) => judge::no_answer(question, why).says,
             None => format!("{question} was not asked"),

@@ -234,11 +234,21 @@ pub enum Unsupported {
         source_of_limit: &'static str,
     },
     /// A form that the host doesn't know.
-    #[error("{host} has no configuration of the form {form:?}")]
+    #[error("{host} {}", lacks(*form))]
     Form {
         /// The host.
         host: &'static str,
         /// The form.
         form: Form,
     },
+}
+
+/// What it is not to have a form, and where there is one.
+const fn lacks(form: Form) -> &'static str {
+    match form {
+        Form::Site => "has no site of its own",
+        Form::Snippet => "has no part for inside a server that is there (--snippet)",
+        Form::Standalone => "has no form in which it runs all by itself (--standalone)",
+        Form::Edge => "runs no script for each request (--edge): cloudflare-workers and netlify do",
+    }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bad_input;
+mod bucket_pages;
 mod buckets;
 mod commands;
 mod compressed;
@@ -23,6 +24,7 @@ mod quickstart;
 mod sessions;
 mod shells;
 mod side_by_side;
+mod signed;
 mod standalone;
 mod support;
 mod tokens;

@@ -246,6 +246,9 @@ impl<'a> Judge<'a> {
             End::Enough => {
                 return finding(Cause::TooLarge, format!("{question} gives more bytes than a manifest can have"));
             }
+            End::Trickle(seconds) => {
+                return finding(Cause::Stalled, format!("{question}: the manifest was not there within {seconds} s"));
+            }
             End::Broken(why) => return finding(Cause::Cut, format!("{question}: {why} before the manifest's end")),
             End::Undecodable => {
                 return finding(Cause::Encoded, format!("{question} says Content-Encoding: gzip of what is not"));
@@ -365,6 +368,9 @@ impl<'a> Judge<'a> {
             )
         };
         match (&content.end, content.digest) {
+            (End::Trickle(seconds), _) => {
+                return finding(Cause::Stalled, format!("{question}: the blob was not there within {seconds} s"));
+            }
             (End::Broken(why), _) => return finding(Cause::Cut, format!("{question}: {why} before the blob's end")),
             (End::Undecodable, _) => return kept_encoded(),
             (_, Some(actual)) if actual != blob.digest => {

@@ -59,6 +59,8 @@ pub enum End {
     Enough,
     /// The connection broke, or nothing came any more.
     Broken(String),
+    /// It kept on coming, so slowly that after so many seconds nobody waited for the rest.
+    Trickle(u64),
     /// It says that gzip has compressed it, and that isn't so.
     Undecodable,
 }

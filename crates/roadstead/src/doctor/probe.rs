@@ -3,6 +3,7 @@
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use ::http::HeaderMap;
 use bytes::Bytes;
@@ -23,6 +24,12 @@ const AT_A_TIME: usize = 8;
 
 /// After so many questions that nobody answers, nothing more is asked.
 const MAX_SILENCES: usize = 3;
+
+/// How many times longer than nothing may come an answer may take that keeps on coming, by drops.
+const TRICKLE: u32 = 4;
+
+/// How fast a blob comes at the least that is read whole.
+const BYTES_A_SECOND: u64 = 16 << 10;
 
 /// Asks a registry, and counts.
 pub(super) struct Prober<'a> {
@@ -100,7 +107,14 @@ impl<'a> Prober<'a> {
             };
             let status = response.status().as_u16();
             if !matches!(status, 301 | 302 | 303 | 307 | 308) {
-                let answer = read(response, redirects, question, limit).await;
+                let mut patience = self.endpoint.shared().options.timeouts.stall * TRICKLE;
+                if limit > question.limit() {
+                    patience += Duration::from_secs(limit / BYTES_A_SECOND);
+                }
+                let answer = read(response, redirects, question, limit, patience).await;
+                if answer.content.end == End::Trickle(patience.as_secs()) {
+                    self.silences.fetch_add(1, Ordering::Relaxed);
+                }
                 self.kept.fetch_add(answer.content.start.len(), Ordering::Relaxed);
                 return Some(Ok(answer));
             }
@@ -142,7 +156,13 @@ fn why(error: &HttpError) -> NoAnswer {
     }
 }
 
-async fn read(mut response: Response, redirects: Vec<Redirect>, question: &Question, limit: u64) -> Answer {
+async fn read(
+    mut response: Response,
+    redirects: Vec<Redirect>,
+    question: &Question,
+    limit: u64,
+    patience: Duration,
+) -> Answer {
     let (status, version) = (response.status().as_u16(), response.version());
     let headers: HeaderMap = response.headers().clone();
     let empty = Content { start: Bytes::new(), length: 0, end: End::Whole, digest: None };
@@ -151,8 +171,12 @@ async fn read(mut response: Response, redirects: Vec<Redirect>, question: &Quest
         return answer;
     }
     let mut reader = Reader::new(question, limit, answer.is_gzip());
+    let until = tokio::time::Instant::now() + patience;
     answer.content = loop {
-        match response.chunk().await {
+        let Ok(chunk) = tokio::time::timeout_at(until, response.chunk()).await else {
+            break reader.end(End::Trickle(patience.as_secs()));
+        };
+        match chunk {
             Ok(None) => break reader.end(End::Whole),
             Err(error) => {
                 let said = match why(&error) {
@@ -245,7 +269,7 @@ impl Reader {
 const MAX_KEPT: usize = 128 << 20;
 
 /// How long a connection may take that only shows whether there is one.
-const CONNECT: std::time::Duration = std::time::Duration::from_secs(2);
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// Says so if the host's name has an IPv6 address where nobody listens, and others where somebody does.
 pub(super) async fn ipv6(endpoint: &Endpoint) -> Option<Finding> {

@@ -73,6 +73,34 @@ async fn an_index_for_other_machines_is_judged_for_one_of_these() {
     assert!(diagnosis.all_pull(), "{:?}", diagnosis.findings());
 }
 
+/// Something comes again and again, so that it is never silent, and never done.
+#[tokio::test]
+async fn a_host_that_answers_by_drops_is_given_up() {
+    use std::io::{Read as _, Write as _};
+
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            std::thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 4000000\r\n\r\n";
+                let mut more = stream.write_all(head.as_bytes());
+                while more.is_ok() {
+                    std::thread::park_timeout(std::time::Duration::from_millis(100));
+                    more = stream.write_all(b" ");
+                }
+            });
+        }
+    });
+    let diagnosis = examined(&authority, "1.0").await.unwrap();
+    for judgement in &diagnosis.judgements {
+        assert!(!diagnosis.pulls(judgement), "{judgement:?}");
+    }
+    let codes: Vec<_> = diagnosis.findings().iter().map(|finding| finding.cause.code()).collect();
+    assert!(codes.contains(&"stalled"), "{codes:?}");
+}
+
 #[tokio::test]
 async fn a_host_that_never_answers_is_given_up() {
     let server = FaultServer::start(|_| Reply::ok("never").silent_after(0)).await;

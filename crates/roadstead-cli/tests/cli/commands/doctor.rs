@@ -358,6 +358,20 @@ fn what_is_no_registry() {
         --- exit code 3
     "#]],
     );
+    let endless = Hostile::start(&image, |seen, reply| {
+        if seen.path() == "/v2/_catalog" { Reply::ok(vec![b'a'; 1 << 20]).endless() } else { reply }
+    });
+    check(
+        &image,
+        &["http://REGISTRY"],
+        &endless,
+        expect![[r#"
+        $ roadstead doctor http://127.0.0.1:PORT
+        --- stderr
+        error: http://127.0.0.1:PORT: no image could be found to ask for: GET /v2/_catalog is answered 200 with what is no list; say which: URL/REPOSITORY:TAG
+        --- exit code 3
+    "#]],
+    );
     check(
         &image,
         &["http://REGISTRY/app", "--client", "podman"],

@@ -86,7 +86,7 @@ fn what_is_not_written() {
         expect![[r#"
         $ roadstead publish site:site --host firebase --edge
         --- stderr
-        error: firebase has no configuration of the form Edge
+        error: firebase runs no script for each request (--edge): cloudflare-workers and netlify do
         --- exit code 1
     "#]],
     );

@@ -1,0 +1,59 @@
+//! The pages about buckets: what they tell to type is typed, as far as it is ours, into a service that stands for the vendor's.
+
+use std::process::Command;
+
+use roadstead::testing::{ImageBuilder, MemorySource};
+use roadstead_parts::{BucketServer, Buckets};
+
+use crate::support::{Place, Ran, write_tree};
+
+/// The lines of the first block for a shell that are ours, each with what it leaves behind.
+fn typed(page: &str, document: &str, written: &[&str]) -> Place {
+    let (place, registry) = (Place::new(), Place::new());
+    let source = MemorySource::new();
+    source.add("alpine:3.20", &ImageBuilder::new().layer(page.to_owned()).build());
+    write_tree(&registry.tree(), &source);
+    let (_served, authority) = registry.serve(&registry.tree());
+    let buckets = BucketServer::Versitygw.start(&["my-images", "images"]);
+    let block = document.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let lines: Vec<&str> = block.lines().filter(|line| line.starts_with("roadstead ")).collect();
+    assert!(lines.len() > 1, "{page}: {block}");
+    let script = lines.join("\n").replace(" alpine:3.20", &format!(" {authority}/alpine:3.20"));
+    let program = std::path::Path::new(env!("CARGO_BIN_EXE_roadstead")).parent().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-e", "-c", &script]).current_dir(place.path()).env_clear();
+    shell.env("PATH", format!("{}:/usr/bin:/bin", program.display())).env("HOME", place.path());
+    shell.env("AWS_ENDPOINT_URL", buckets.url()).env("AWS_REGION", "us-east-1");
+    shell.env("AWS_ACCESS_KEY_ID", Buckets::ID).env("AWS_SECRET_ACCESS_KEY", Buckets::SECRET);
+    Ran::of(&mut shell).ok();
+    for file in written {
+        let text = std::fs::read_to_string(place.path().join(file));
+        assert!(text.is_ok_and(|text| !text.is_empty()), "{page}: {file} was not written");
+    }
+    let stored = buckets.calls().iter().any(|(_, key)| key.contains("v2/alpine/manifests/3.20"));
+    assert!(stored, "{page}: {:?}", buckets.calls());
+    place
+}
+
+#[test]
+fn s3_as_the_documentation_prints_it() {
+    typed("s3", include_str!("../../../../docs/hosts/s3.md"), &["s3.sh"]);
+}
+
+#[test]
+fn r2_as_the_documentation_prints_it() {
+    typed("r2", include_str!("../../../../docs/hosts/r2.md"), &["worker/worker.js", "worker/wrangler.toml"]);
+}
+
+#[test]
+fn google_cloud_storage_as_the_documentation_prints_it() {
+    typed("gcs", include_str!("../../../../docs/hosts/gcs.md"), &["gcs.sh"]);
+}
+
+#[test]
+fn cloudfront_as_the_documentation_prints_it() {
+    let place = typed("cloudfront", include_str!("../../../../docs/hosts/cloudfront.md"), &["cloudfront.json"]);
+    let template = std::fs::read_to_string(place.path().join("cloudfront.json")).unwrap();
+    let template: serde_json::Value = serde_json::from_str(&template).unwrap();
+    assert_eq!(template["AWSTemplateFormatVersion"], "2010-09-09");
+}
