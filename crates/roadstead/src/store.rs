@@ -581,6 +581,15 @@ pub trait Store: Send + Sync {
         Err(StoreError::Unfenced { what: self.describe(), how: "knows no leases" })
     }
 
+    /// Tries whether the store keeps to [conditions](Condition), if that isn't known.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unconditional`] if it doesn't.
+    async fn try_conditions(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Tries whether leases do end, and says what time it is for the store: that by which it tells when objects were
     /// [written](Self::modified).
     ///

@@ -57,7 +57,7 @@ use crate::oci::{
     Descriptor, Digest, MAX_CONFIG_SIZE, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, ManifestError, MediaType,
     Reference, Repository,
 };
-use crate::store::{Condition, Headers, Key, Naming, Object, Small, Store, StoreError};
+use crate::store::{Condition, Headers, Key, Naming, Object, Reach, Small, Store, StoreError};
 pub use diff::{Difference, Side};
 pub use holding::{Holding, ListOfReferrers};
 pub(crate) use holding::{Keys, Surveyed, place};
@@ -242,9 +242,12 @@ pub enum TreeError {
 /// The most bytes that are read of what says the format.
 const MAX_FORMAT: u64 = 64 << 10;
 
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Format {
     format: u64,
+    /// Whether the store was found to keep to conditions when the tree was made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    conditional: bool,
     /// How often a removal beside writers began or ended.
     #[serde(default, skip_serializing_if = "is_zero")]
     removals: u64,
@@ -281,7 +284,13 @@ impl Tree {
     pub async fn create(store: Arc<dyn Store>) -> Result<Self, TreeError> {
         let tree = Self::at(store);
         if !tree.format().await? {
-            let format = serde_json::to_vec(&serde_json::json!({ "format": FORMAT }))
+            let store = &tree.0.store;
+            let conditional = store.reach() == Reach::Process;
+            if conditional {
+                store.try_conditions().await?;
+            }
+            let format = Format { format: FORMAT, conditional, ..Format::default() };
+            let format = serde_json::to_vec(&format)
                 .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
             // The format last: a folder with one is a whole tree, if an empty one.
             let naming = tree.0.store.naming();

@@ -42,7 +42,7 @@ mod xml;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
 use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
@@ -187,6 +187,8 @@ struct Inner {
     copy_limit: u64,
     /// Whether the service has shown that it doesn't say the digests of its copies, or makes none of what is elsewhere.
     vouches_for_nothing: AtomicBool,
+    /// Whether the service has shown that it keeps to conditions.
+    conditional: AtomicBool,
 }
 
 impl BucketStore {
@@ -213,8 +215,9 @@ impl BucketStore {
         let credentials = options.credentials;
         let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
         let (alone, locks) = (options.alone, TaskLocks::default());
-        let (copy_limit, vouches_for_nothing) = (COPY_LIMIT, AtomicBool::new(false));
-        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing }), None))
+        let (copy_limit, vouches_for_nothing, conditional) = (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
+        let inner = Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing, conditional };
+        Ok(Self(Arc::new(inner), None))
     }
 
     /// The store in a bucket, which is tried if it holds no tree yet: whether a write may depend on what is there.
@@ -240,7 +243,10 @@ impl BucketStore {
         let third = put(b"3", Condition::Unchanged(Version("\"00000000000000000000000000000000\"".into()))).await?;
         self.delete(&key).await?;
         match (first, second, third) {
-            (Written::Done, Written::Refused, Written::Refused) => Ok(()),
+            (Written::Done, Written::Refused, Written::Refused) => {
+                self.0.conditional.store(true, Ordering::SeqCst);
+                Ok(())
+            }
             _ => Err(self.unconditional("ignores")),
         }
     }
@@ -555,6 +561,10 @@ impl Store for BucketStore {
 
     async fn lease(&self, key: &Key, bytes: Bytes, when: Condition) -> Result<Option<Lease>, StoreError> {
         lease::take(self, key, bytes, when).await
+    }
+
+    async fn try_conditions(&self) -> Result<(), StoreError> {
+        if self.0.conditional.load(Ordering::SeqCst) { Ok(()) } else { self.undated().probe().await }
     }
 
     async fn try_lease(&self) -> Result<SystemTime, StoreError> {

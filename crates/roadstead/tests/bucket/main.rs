@@ -5,6 +5,7 @@
 mod adopted;
 mod contract;
 mod faults;
+mod fences;
 mod public;
 mod published;
 mod side_by_side;
