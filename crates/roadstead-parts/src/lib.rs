@@ -37,6 +37,7 @@
 //! Starting a part, and everything that has to do with the machine, panics when it does not work: there is nothing that
 //! a test could do about it. What a program says about an image is a `Result`, for tests that expect a refusal.
 
+mod azurite;
 mod buckets;
 mod certificates;
 mod client;
@@ -60,6 +61,7 @@ mod web;
 
 use std::sync::LazyLock;
 
+pub use azurite::Azurite;
 pub use buckets::{BucketServer, Buckets};
 pub use certificates::Certificates;
 pub use client::{Client, Engine, Pulled};

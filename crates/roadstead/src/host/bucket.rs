@@ -2,13 +2,14 @@
 
 use super::{Unsupported, plain};
 use crate::site::{CORS, Form, PREFLIGHT, Site, Value};
-use crate::store::bucket::BucketUrl;
+use crate::store::bucket::{BucketUrl, Cloud};
 
 /// A tree's place, written as `--tree` takes it. Names of buckets are of an alphabet that every language takes between quotes;
 /// whoever writes a prefix quotes it.
 pub(super) fn place(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
     plain::refuse_for(host, site)?;
-    site.root.parse().map_err(|_| Unsupported::Value {
+    let bucket = site.root.parse().ok().filter(|bucket: &BucketUrl| bucket.cloud() == Cloud::S3);
+    bucket.ok_or_else(|| Unsupported::Value {
         host,
         what: "the tree",
         value: site.root.clone(),

@@ -1,14 +1,17 @@
-//! A store in a bucket: Amazon S3, and everything that speaks its API.
+//! A store in a bucket: Amazon S3 and everything that speaks its API, and Azure Blob Storage.
 //!
 //! ```text
-//! sign     the signature of a request
-//! place    s3://BUCKET/PREFIX, and the URLs of its objects
-//! xml      what answers mean
+//! place    s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, and the URLs of their objects
+//! service  what services differ in
+//! sign     Amazon's signature of a request
+//! xml      what Amazon's answers mean
+//! azure    Azure's signatures and documents, and where it is unlike the others
 //! client   calls: signed, repeated, their faults understood
 //! listing  lists, a page of a thousand names at a time
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
 //! copy     objects made of others by the service
+//! error    what went wrong
 //! ```
 //!
 //! # What a bucket is good for
@@ -25,13 +28,17 @@
 //! # Integrity
 //!
 //! The signature of each request covers the SHA-256 of its body, so the service refuses what was damaged on the way: every
-//! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know.
+//! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know. Azure signs no
+//! bodies, and compares their MD5 instead.
 
+mod azure;
 mod client;
 mod copy;
+mod error;
 mod listing;
 mod place;
 mod reading;
+mod service;
 mod sign;
 mod upload;
 mod xml;
@@ -42,7 +49,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -54,14 +61,14 @@ use super::{
     Aim, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Named, Naming, Object, Reach, Store,
     StoreError, Upload, Version, Written,
 };
-use crate::http::{BoxError, Client, HttpError, Response, Secret};
+use crate::http::{BoxError, Client, Response, Secret};
 use crate::oci::{Algorithm, Hasher};
+pub use azure::{AzureCredentialSource, AzureKey};
 use client::{Call, Calls, Failed};
+pub use error::BucketError;
 use place::Base;
-pub use place::{Addressing, BucketUrl, BucketUrlError};
-
-/// Where an object's digest stands among its headers: a bucket hands out no others than those it knows and these.
-const DIGEST: HeaderName = HeaderName::from_static("x-amz-meta-docker-content-digest");
+pub use place::{Addressing, BucketUrl, BucketUrlError, Cloud};
+use service::Service;
 
 /// What objects are that have no type of their own.
 const OCTETS: &str = "application/octet-stream";
@@ -107,7 +114,7 @@ impl CredentialSource for Keys {
 /// How a bucket is reached, and what objects in it are like.
 #[derive(Debug, Clone, Default)]
 pub struct BucketOptions {
-    /// The service's URL, if it isn't Amazon's.
+    /// The service's URL, if it isn't Amazon's; for Azure, if it isn't the account's at Microsoft's.
     pub endpoint: Option<String>,
     /// The region; without it, the one that Amazon and others take for the default, `us-east-1`.
     pub region: Option<String>,
@@ -117,7 +124,7 @@ pub struct BucketOptions {
     pub credentials: Option<Arc<dyn CredentialSource>>,
     /// The canned access control list of what is written. Many buckets refuse any.
     pub acl: Option<String>,
-    /// The storage class of what is written.
+    /// The storage class of what is written; Azure's access tier.
     pub storage_class: Option<String>,
     /// The server's encryption of what is written: `AES256`, `aws:kms`.
     pub encryption: Option<String>,
@@ -128,45 +135,17 @@ pub struct BucketOptions {
     /// Whether the caller vouches that nobody else writes to the bucket: then this process's locks are everybody's, and
     /// conditions are judged here, for services that know none.
     pub alone: bool,
+    /// How Azure is reached.
+    pub azure: AzureOptions,
 }
 
-/// Why a bucket didn't do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BucketError {
-    /// It answered that it won't.
-    #[error("{url} answers {status}{} to what needs the permission {action}", said(.code, .message))]
-    Refused {
-        /// What was asked.
-        url: String,
-        /// The status.
-        status: StatusCode,
-        /// The service's word for the reason; empty where it gives none, as in answers to `HEAD`.
-        code: String,
-        /// Its explanation.
-        message: String,
-        /// The region that the bucket is in, where the service says so.
-        region: Option<String>,
-        /// The permission that was needed.
-        action: &'static str,
-    },
-    /// No answer came.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// There is nothing to sign with.
-    #[error("there are no usable credentials")]
-    Credentials(#[source] BoxError),
-    /// It answered something that makes no sense.
-    #[error("{0}")]
-    Answer(String),
-}
-
-fn said(code: &str, message: &str) -> String {
-    match (code, message) {
-        ("", "") => String::new(),
-        (code, "") => format!(" ({code})"),
-        (code, message) => format!(" ({code}: {})", message.trim_end_matches('.')),
-    }
+/// How Azure is reached.
+#[derive(Debug, Clone, Default)]
+pub struct AzureOptions {
+    /// The storage account, if neither the URL nor the endpoint says it.
+    pub account: Option<String>,
+    /// Who asks; nobody in particular without it.
+    pub credentials: Option<Arc<dyn AzureCredentialSource>>,
 }
 
 /// A store in a bucket. Clones share it.
@@ -195,20 +174,47 @@ impl BucketStore {
     pub fn open(at: BucketUrl, client: Client, options: BucketOptions) -> Result<Self, StoreError> {
         let unsuitable = |problem| StoreError::Unsuitable { what: at.to_string(), problem };
         let region = options.region.unwrap_or_else(|| "us-east-1".to_owned());
-        let base = Base::new(&at, options.endpoint.as_deref(), &region, options.addressing).map_err(unsuitable)?;
+        let is_azure = at.cloud() == Cloud::Azure;
+        let mut endpoint = options.endpoint;
+        if is_azure && endpoint.is_none() && at.host().is_none() {
+            let account = options.azure.account.as_deref().ok_or_else(|| {
+                unsuitable(
+                    "whose container that is isn't known: name the account, or write \
+                     az://ACCOUNT.blob.core.windows.net/CONTAINER"
+                        .to_owned(),
+                )
+            })?;
+            let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            if account.is_empty() || !account.bytes().all(legal) {
+                return Err(unsuitable(format!("{account:?} is no storage account")));
+            }
+            endpoint = Some(format!("https://{account}.blob.core.windows.net"));
+        }
+        let base = Base::new(&at, endpoint.as_deref(), &region, options.addressing).map_err(unsuitable)?;
         let mut writing = HeaderMap::new();
+        let tier = if is_azure { "x-ms-access-tier" } else { "x-amz-storage-class" };
         for (name, value) in [
             ("x-amz-acl", options.acl),
-            ("x-amz-storage-class", options.storage_class),
+            (tier, options.storage_class),
             ("x-amz-server-side-encryption", options.encryption),
             ("x-amz-server-side-encryption-aws-kms-key-id", options.kms_key),
         ] {
             let Some(value) = value else { continue };
+            if is_azure && name != tier {
+                return Err(unsuitable(format!(
+                    "Azure knows nothing like {name}: the container or the account says it"
+                )));
+            }
             let legal = HeaderValue::try_from(&value).map_err(|_| unsuitable(format!("{value:?} is no setting")))?;
             writing.insert(HeaderName::from_static(name), legal);
         }
-        let credentials = options.credentials;
-        let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
+        let service = if is_azure {
+            let account = options.azure.account.or_else(|| base.account().map(str::to_owned)).unwrap_or_default();
+            Service::Azure { account, credentials: options.azure.credentials }
+        } else {
+            Service::S3 { region, credentials: options.credentials, requester_pays: options.requester_pays }
+        };
+        let calls = Calls { client, base, service };
         let (alone, locks) = (options.alone, TaskLocks::default());
         let (copy_limit, vouches_for_nothing) = (COPY_LIMIT, AtomicBool::new(false));
         Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing })))
@@ -272,10 +278,11 @@ impl BucketStore {
         let mut written = self.0.writing.clone();
         let content_type = headers.content_type.as_ref().map_or(OCTETS, |content_type| content_type.as_str());
         let digest = headers.digest.map(|digest| digest.to_string());
+        let names = self.0.calls.service.names();
         let values = [
-            (CONTENT_TYPE, Some(content_type)),
-            (CACHE_CONTROL, headers.cache_control.as_deref()),
-            (DIGEST, digest.as_deref()),
+            (names.content_type, Some(content_type)),
+            (names.cache_control, headers.cache_control.as_deref()),
+            (names.digest, digest.as_deref()),
         ];
         for (name, value) in values {
             // Types and digests are of an alphabet that headers can have.
@@ -299,7 +306,7 @@ impl BucketStore {
             version: Version(response.header(ETAG).ok_or_else(|| lacks("version"))?.into()),
             headers: Headers {
                 content_type: content_type.and_then(|text| text.parse().ok()),
-                digest: response.header(DIGEST).and_then(|text| text.parse().ok()),
+                digest: response.header(self.0.calls.service.names().digest).and_then(|text| text.parse().ok()),
                 cache_control: response.header(CACHE_CONTROL).map(|text| text.to_owned().into()),
             },
             target: None,
@@ -350,9 +357,11 @@ fn is_collision(error: &BucketError) -> bool {
     )
 }
 
-/// Whether a call failed since there is no such object. That there is no such bucket is another matter.
+/// Whether a call failed since there is no such object. That there is no such bucket is another matter, and that nobody in
+/// particular may enter one, of which Azure says that nothing is there.
 fn is_absent(failed: &Failed) -> bool {
-    failed.status() == Some(StatusCode::NOT_FOUND) && !failed.says("NoSuchBucket")
+    let others = ["NoSuchBucket", "ContainerNotFound", "ResourceNotFound"];
+    failed.status() == Some(StatusCode::NOT_FOUND) && !others.iter().any(|code| failed.says(code))
 }
 
 #[async_trait]
@@ -424,6 +433,9 @@ impl Store for BucketStore {
         let object = self.0.at.object(key);
         let mut call =
             Call::new(Method::PUT, Some(&object), "s3:PutObject").headers(self.written(headers)).body(bytes.clone());
+        if self.0.calls.service.cloud() == Cloud::Azure {
+            call = call.header(azure::BLOB_TYPE, "BlockBlob");
+        }
         let mut _turn = None;
         if self.0.alone {
             if condition != Condition::Always {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod adopted;
+mod azure;
 mod contract;
 mod faults;
 mod public;

@@ -1,13 +1,14 @@
-//! Calls of the S3 API: signed, sent as often as it takes, and their faults understood.
+//! Calls of a service: signed, sent as often as it takes, and their faults understood.
 
 use std::time::SystemTime;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 
+use super::BucketError;
 use super::place::Base;
+use super::service::Service;
 use super::xml::{self, Fault};
-use super::{BucketError, CredentialSource, sign};
 use crate::http::{Client, Exchange, HttpError, Response, Wait};
 
 /// The most bytes of what a service says about an error.
@@ -94,9 +95,7 @@ impl From<BucketError> for Failed {
 pub(super) struct Calls {
     pub(super) client: Client,
     pub(super) base: Base,
-    pub(super) region: String,
-    pub(super) credentials: Option<std::sync::Arc<dyn CredentialSource>>,
-    pub(super) requester_pays: bool,
+    pub(super) service: Service,
 }
 
 impl Calls {
@@ -105,7 +104,7 @@ impl Calls {
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, Failed> {
         let (mut failures, mut doubtful) = (0, false);
         // Hashed once, for all attempts.
-        let content = sign::sha256(&call.body);
+        let content = self.service.checksum(&call.body);
         loop {
             let exchange = self.prepare(call, &content).await?;
             let outcome = exchange.send(self.client.shared()).await;
@@ -119,7 +118,7 @@ impl Calls {
                 Ok(response) if response.status().is_success() => Ok(Answer { response, doubtful }),
                 Ok(response) => {
                     doubtful |= response.status().is_server_error();
-                    Err(Failed { error: refused(response, call.action).await, doubtful })
+                    Err(Failed { error: refused(response, self.service.permission(call.action)).await, doubtful })
                 }
                 Err((error, _)) => Err(Failed { error: BucketError::Http(error), doubtful: true }),
             };
@@ -143,7 +142,7 @@ impl Calls {
             let may_pass = matches!(code.as_str(), "InternalError" | "SlowDown" | "ServiceUnavailable");
             if !may_pass || !self.pause(&mut failures).await {
                 let url = shown.to_string();
-                let action = call.action;
+                let action = self.service.permission(call.action);
                 return Err(failed(BucketError::Refused { url, status, code, message, region, action }));
             }
         }
@@ -164,19 +163,10 @@ impl Calls {
         let mut exchange = Exchange::new(call.method.clone(), url);
         exchange.follow = false;
         exchange.headers = call.headers.clone();
-        if self.requester_pays {
-            let payer = HeaderName::from_static("x-amz-request-payer");
-            exchange.headers.insert(payer, HeaderValue::from_static("requester"));
-        }
         let has_body = !matches!(call.method, Method::GET | Method::HEAD | Method::DELETE);
         exchange.body = has_body.then(|| call.body.clone());
-        if let Some(source) = &self.credentials {
-            let keys = source.keys().await.map_err(BucketError::Credentials)?;
-            let now: SystemTime = self.client.shared().options.clock.wall();
-            let (method, region) = (&exchange.method, &self.region);
-            sign::sign(method, &exchange.url, &mut exchange.headers, content, &keys, region, now)
-                .map_err(|_| BucketError::Credentials("they have characters that no key has".into()))?;
-        }
+        let now: SystemTime = self.client.shared().options.clock.wall();
+        self.service.sign(&mut exchange, content, now).await?;
         Ok(exchange)
     }
 }
@@ -185,6 +175,8 @@ impl Calls {
 async fn refused(response: Response, action: &'static str) -> BucketError {
     let (status, url) = (response.status(), response.shown().to_string());
     let region = response.header("x-amz-bucket-region").map(str::to_owned);
+    // Azure says it here, too, for answers that have no body.
+    let code = response.header("x-ms-error-code").map(str::to_owned);
     let said = response.bytes(MAX_FAULT).await.ok().and_then(|body| xml::fault(&body)).unwrap_or_default();
     let clean = |text: &str| {
         crate::oci::excerpt(&text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
@@ -192,7 +184,7 @@ async fn refused(response: Response, action: &'static str) -> BucketError {
     BucketError::Refused {
         url,
         status,
-        code: clean(&said.code),
+        code: clean(if said.code.is_empty() { code.as_deref().unwrap_or_default() } else { &said.code }),
         message: clean(&said.message),
         region: region.or(said.region).map(|region| clean(&region)),
         action,

@@ -16,7 +16,10 @@ use tokio::task::JoinSet;
 
 use super::client::{Call, Failed};
 use super::copy::{self, Private};
-use super::{Aim, BucketError, BucketStore, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml};
+use super::{
+    Aim, BucketError, BucketStore, Cloud, Condition, Headers, Key, Store as _, StoreError, Upload, azure, is_absent,
+    xml,
+};
 use crate::oci::{Digest, Hasher};
 
 /// The size of a part, and so what is put in one request. Services take no less than 5 MiB.
@@ -47,19 +50,23 @@ struct Parts {
 
 impl Parts {
     async fn begin(store: &BucketStore, object: &str, headers: &Headers) -> Result<Self, Failed> {
+        let begun = |id: String| Self {
+            store: store.clone(),
+            object: object.into(),
+            id: id.into(),
+            etags: Vec::new(),
+            under_way: JoinSet::new(),
+            complete: false,
+        };
+        if store.0.calls.service.cloud() == Cloud::Azure {
+            return Ok(begun(format!("{:032x}", fastrand::u128(..))));
+        }
         let call = Call::new(Method::POST, Some(object), "s3:PutObject")
             .parameter("uploads", "")
             .headers(store.written(headers));
         let (answer, _) = store.0.calls.ask(&call).await?;
         let xml::Begun { upload_id } = xml::read(&answer).map_err(BucketError::Answer)?;
-        Ok(Self {
-            store: store.clone(),
-            object: object.into(),
-            id: upload_id.into(),
-            etags: Vec::new(),
-            under_way: JoinSet::new(),
-            complete: false,
-        })
+        Ok(begun(upload_id))
     }
 
     /// Sends a part as soon as there is room.
@@ -71,6 +78,15 @@ impl Parts {
         let part = self.etags.len();
         self.etags.push(None);
         self.under_way.spawn(async move {
+            if store.0.calls.service.cloud() == Cloud::Azure {
+                let block = azure::block(&id, part);
+                let call = Call::new(Method::PUT, Some(&object), "s3:PutObject")
+                    .parameter("comp", "block")
+                    .parameter("blockid", &block)
+                    .body(bytes);
+                store.0.calls.send(&call).await?;
+                return Ok((part, block));
+            }
             let number = (part + 1).to_string();
             let call = Call::new(Method::PUT, Some(&object), "s3:PutObject")
                 .parameter("partNumber", &number)
@@ -114,11 +130,14 @@ impl Parts {
     }
 
     /// Puts the parts together. From here on the object shows.
-    async fn complete(&mut self, size: u64) -> Result<(), Failed> {
+    async fn complete(&mut self, size: u64, headers: &Headers) -> Result<(), Failed> {
         while !self.under_way.is_empty() {
             self.sent().await?;
         }
         let etags: Vec<String> = self.etags.iter().flatten().cloned().collect();
+        if self.store.0.calls.service.cloud() == Cloud::Azure {
+            return self.commit(&etags, size, headers).await;
+        }
         let call = Call::new(Method::POST, Some(&self.object), "s3:PutObject")
             .parameter("uploadId", &self.id)
             .body(xml::complete(&etags).into());
@@ -126,6 +145,29 @@ impl Parts {
             Ok(_) => {}
             // Done by an earlier attempt, whose answer was lost.
             Err(failed) if failed.doubtful && failed.says("NoSuchUpload") && self.is_there(size).await? => {}
+            Err(failed) => return Err(failed),
+        }
+        self.complete = true;
+        Ok(())
+    }
+
+    /// Puts blocks together, under headers that are said only now.
+    async fn commit(&mut self, blocks: &[String], size: u64, headers: &Headers) -> Result<(), Failed> {
+        let store = &self.store;
+        let call = Call::new(Method::PUT, Some(&self.object), "s3:PutObject")
+            .parameter("comp", "blocklist")
+            .headers(store.written(headers))
+            .body(azure::commit(blocks).into());
+        match store.0.calls.send(&call).await {
+            Ok(_) => {}
+            // Another upload to the same name took the blocks with it. If it was the same digest's, nothing is lost.
+            Err(failed) if failed.says("InvalidBlockList") && headers.digest.is_some() => {
+                let there = store.0.calls.send(&Call::new(Method::HEAD, Some(&self.object), "s3:GetObject")).await?;
+                let digest = there.response.header(azure::DIGEST).and_then(|text| text.parse().ok());
+                if (digest, there.response.content_length()) != (headers.digest, Some(size)) {
+                    return Err(failed);
+                }
+            }
             Err(failed) => return Err(failed),
         }
         self.complete = true;
@@ -148,7 +190,9 @@ fn no_tag(url: &str) -> BucketError {
 impl Drop for Parts {
     fn drop(&mut self) {
         // Parts that belong to no object cost money all the same.
+        // Azure's go by themselves.
         if !self.complete
+            && self.store.0.calls.service.cloud() != Cloud::Azure
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let mut under_way = std::mem::take(&mut self.under_way);
@@ -183,7 +227,7 @@ pub(super) async fn copy_in_parts(
         parts.copy(&source, start, end).await?;
         start = end;
     }
-    parts.complete(size).await
+    parts.complete(size, headers).await
 }
 
 struct BucketUpload {
@@ -272,7 +316,7 @@ impl Upload for BucketUpload {
             let problem = format!("its parts were sent for {}, and can go nowhere else", aim.key);
             return Err(self.store.failed("writing", key.as_str(), BucketError::Answer(problem)));
         }
-        parts.complete(self.written).await.map_err(|e| self.failed(e))?;
+        parts.complete(self.written, headers).await.map_err(|e| self.failed(e))?;
         if self.aim.is_some() {
             return Ok(());
         }

@@ -1,0 +1,140 @@
+//! What services differ in beside their words: who asks is proven in other ways, headers have other names, and lists are asked
+//! for and told in other documents. Everything else of a store in a bucket is the same for all of them.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use ::http::{HeaderName, HeaderValue, Method};
+
+use super::super::Md5;
+use super::client::Call;
+use super::listing::Page;
+use super::{AzureCredentialSource, BucketError, Cloud, CredentialSource, azure, sign, xml};
+use crate::http::Exchange;
+
+/// Whose API is spoken, and who asks; nobody in particular without credentials.
+#[derive(Debug)]
+pub(super) enum Service {
+    S3 { region: String, credentials: Option<Arc<dyn CredentialSource>>, requester_pays: bool },
+    Azure { account: String, credentials: Option<Arc<dyn AzureCredentialSource>> },
+}
+
+/// The names of headers of an object that is written.
+pub(super) struct Names {
+    pub(super) content_type: HeaderName,
+    pub(super) cache_control: HeaderName,
+    /// This one also when it is read: a bucket hands out no others than those it knows and these.
+    pub(super) digest: HeaderName,
+}
+
+impl Service {
+    pub(super) fn cloud(&self) -> Cloud {
+        match self {
+            Self::S3 { .. } => Cloud::S3,
+            Self::Azure { .. } => Cloud::Azure,
+        }
+    }
+
+    pub(super) fn names(&self) -> Names {
+        match self {
+            Self::S3 { .. } => Names {
+                content_type: CONTENT_TYPE,
+                cache_control: CACHE_CONTROL,
+                digest: HeaderName::from_static("x-amz-meta-docker-content-digest"),
+            },
+            Self::Azure { .. } => Names {
+                content_type: HeaderName::from_static("x-ms-blob-content-type"),
+                cache_control: HeaderName::from_static("x-ms-blob-cache-control"),
+                digest: azure::DIGEST,
+            },
+        }
+    }
+
+    /// What the service compares a body with.
+    pub(super) fn checksum(&self, body: &[u8]) -> String {
+        match self {
+            Self::S3 { .. } => sign::sha256(body),
+            Self::Azure { .. } => Md5::of(body).to_base64(),
+        }
+    }
+
+    /// Makes a request one that the service carries out. `checksum` is that of its body.
+    pub(super) async fn sign(
+        &self,
+        exchange: &mut Exchange<'_>,
+        checksum: &str,
+        now: SystemTime,
+    ) -> Result<(), BucketError> {
+        let bad = |problem: String| BucketError::Credentials(problem.into());
+        match self {
+            Self::S3 { region, credentials, requester_pays } => {
+                if *requester_pays {
+                    let payer = HeaderName::from_static("x-amz-request-payer");
+                    exchange.headers.insert(payer, HeaderValue::from_static("requester"));
+                }
+                let Some(source) = credentials else { return Ok(()) };
+                let keys = source.keys().await.map_err(BucketError::Credentials)?;
+                sign::sign(&exchange.method, &exchange.url, &mut exchange.headers, checksum, &keys, region, now)
+                    .map_err(|_| bad("they have characters that no key has".to_owned()))
+            }
+            Self::Azure { account, credentials } => {
+                let length = exchange.body.as_ref().map_or(0, bytes::Bytes::len);
+                if length == 0 && exchange.body.is_some() {
+                    // Azure insists on being told.
+                    exchange.headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+                } else if length > 0
+                    && let Ok(checksum) = HeaderValue::try_from(checksum)
+                {
+                    exchange.headers.insert(azure::CONTENT_MD5, checksum);
+                }
+                let key = match credentials {
+                    Some(source) => Some(source.key().await.map_err(BucketError::Credentials)?),
+                    None => None,
+                };
+                let (method, proof) = (exchange.method.clone(), (account.as_str(), key.as_ref()));
+                azure::sign(&method, &mut exchange.url, &mut exchange.headers, length, proof, now)
+                    .map_err(|error| bad(error.to_string()))
+            }
+        }
+    }
+
+    /// The call for a page of a list of the names that begin like this: folded, of the next component of each.
+    pub(super) fn list<'a>(&self, inside: &'a str, token: Option<&'a str>, folded: bool) -> Call<'a> {
+        let call = Call::new(Method::GET, None, "s3:ListBucket").parameter("prefix", inside);
+        let call = if folded { call.parameter("delimiter", "/") } else { call };
+        let (call, continuation) = match self {
+            Self::S3 { .. } => {
+                (call.parameter("list-type", "2").parameter("encoding-type", "url"), "continuation-token")
+            }
+            Self::Azure { .. } => (call.parameter("restype", "container").parameter("comp", "list"), "marker"),
+        };
+        match token {
+            Some(token) => call.parameter(continuation, token),
+            None => call,
+        }
+    }
+
+    /// A page of a list.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it.
+    pub(super) fn page(&self, answer: &[u8]) -> Result<Page, String> {
+        match self {
+            Self::S3 { .. } => xml::read::<xml::Page>(answer).map(Into::into),
+            Self::Azure { .. } => xml::read::<azure::Page>(answer).map(Into::into),
+        }
+    }
+
+    /// What is needed to be allowed to do what Amazon has this name for.
+    pub(super) fn permission(&self, action: &'static str) -> &'static str {
+        match (self, action) {
+            (Self::S3 { .. }, action) => action,
+            (Self::Azure { .. }, "s3:GetObject") => "blobs/read",
+            (Self::Azure { .. }, "s3:ListBucket") => "blobs/read (of a signature: list)",
+            (Self::Azure { .. }, "s3:DeleteObject") => "blobs/delete",
+            (Self::Azure { .. }, _) => "blobs/write",
+        }
+    }
+}
