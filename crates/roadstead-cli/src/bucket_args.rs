@@ -1,9 +1,10 @@
 //! Buckets on the command line: where a tree is, and how a bucket is reached. Options, variables and files are those of the
-//! `aws` command, and for containers of Azure those of `az storage`.
+//! `aws` command, for containers of Azure those of `az storage`, and for Google's buckets those of `gcloud` and its libraries.
 
 mod azure;
 mod chain;
 mod entra;
+mod google;
 mod profile;
 mod services;
 
@@ -45,14 +46,14 @@ impl TryFrom<OsString> for TreePlace {
 
     fn try_from(typed: OsString) -> Result<Self, String> {
         match typed.to_str() {
-            Some(text) if text.starts_with("s3://") || text.starts_with("az://") => {
+            Some(text) if ["s3://", "az://", "gs://"].iter().any(|scheme| text.starts_with(scheme)) => {
                 text.parse().map(Self::Bucket).map_err(|e| format!("{e}"))
             }
-            Some(text) if ["gs://", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) => {
-                Err("a tree is in a folder, in an S3 bucket, s3://BUCKET[/PREFIX], or in an Azure container, \
-                     az://CONTAINER[/PREFIX]"
-                    .to_owned())
-            }
+            Some(text) if ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) => Err(
+                "a tree is in a folder, in a bucket of S3 or Google, s3://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX], or in an \
+                 Azure container, az://CONTAINER[/PREFIX]"
+                    .to_owned(),
+            ),
             _ => Ok(Self::Folder(typed.into())),
         }
     }
@@ -69,7 +70,7 @@ impl fmt::Display for TreePlace {
 
 /// How a bucket is reached, and what is written to it.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Bucket options (with s3://… and az://…)")]
+#[command(next_help_heading = "Bucket options (with s3://…, az://… and gs://…)")]
 pub(crate) struct BucketArgs {
     /// The service, if it isn't Amazon's: R2, MinIO, Garage, Ceph, B2, Wasabi, Scaleway, … [env: AWS_ENDPOINT_URL_S3,
     /// AWS_ENDPOINT_URL]
@@ -179,6 +180,23 @@ impl BucketArgs {
             };
             return Ok((client, options));
         }
+        if at.cloud() == Cloud::Google {
+            if self.region.is_some() || self.profile.is_some() || self.request_payer.is_some() || self.account.is_some()
+            {
+                bail!("--region, --profile, --request-payer and --account are not for {at}, a bucket of Google");
+            }
+            let google = google::resolve(environment, &client, self.endpoint_url.as_deref(), self.no_sign_request)?;
+            let options = BucketOptions {
+                endpoint: google.endpoint,
+                acl: self.acl.clone(),
+                storage_class: self.storage_class.clone(),
+                encryption: self.sse.clone(),
+                alone: self.exclusive,
+                google: google.credentials,
+                ..BucketOptions::default()
+            };
+            return Ok((client, options));
+        }
         let named = self.profile.clone().or_else(|| variable(&["AWS_PROFILE"]));
         let profile = Profile::read(environment, named.as_deref())?;
         let credentials: Option<Arc<dyn CredentialSource>> = if self.no_sign_request {
@@ -206,6 +224,7 @@ impl BucketArgs {
             requester_pays: self.request_payer.is_some(),
             alone: self.exclusive,
             azure: AzureOptions::default(),
+            google: None,
         };
         Ok((client, options))
     }
@@ -222,7 +241,8 @@ mod tests {
         assert_eq!(place("s3:/x").unwrap(), TreePlace::Folder("s3:/x".into()));
         assert_eq!(place("s3://bucket/a/").unwrap().to_string(), "s3://bucket/a");
         assert_eq!(place("az://container/a/").unwrap().to_string(), "az://container/a");
-        for bad in ["s3://", "gs://bucket", "https://host/x"] {
+        assert_eq!(place("gs://bucket/a/").unwrap().to_string(), "gs://bucket/a");
+        for bad in ["s3://", "gs://", "https://host/x"] {
             assert!(place(bad).is_err(), "{bad}");
         }
     }

@@ -119,7 +119,9 @@ pub(crate) enum PlaceError {
     Podman { name: String, file: String },
     #[error("{0:?} is no URL of a tree: expected http[s]://HOST[:PORT][/PATH]//[REPOSITORY[:TAG]]")]
     Url(String),
-    #[error("{0:?} names no bucket: expected s3://BUCKET[/PREFIX]//[REPOSITORY[:TAG]], or az://CONTAINER")]
+    #[error(
+        "{0:?} names no bucket: expected s3://BUCKET[/PREFIX]//[REPOSITORY[:TAG]], az://CONTAINER… or gs://BUCKET…"
+    )]
     Bucket(String),
     #[error(transparent)]
     BaseUrl(#[from] BaseUrlError),
@@ -204,12 +206,12 @@ fn archive(text: &str) -> Archive {
 fn tree(text: &str) -> Result<Within, PlaceError> {
     // A URL has two slashes of its own.
     let (url, rest) = match text.split_once("://") {
-        Some((scheme @ ("http" | "https" | "s3" | "az"), rest)) => (Some(scheme), rest),
+        Some((scheme @ ("http" | "https" | "s3" | "az" | "gs"), rest)) => (Some(scheme), rest),
         _ => (None, text),
     };
     let medium = |at: &str| match url {
         None => Ok::<_, PlaceError>(Medium::Tree(TreePlace::Folder(at.into()))),
-        Some(scheme @ ("s3" | "az")) => {
+        Some(scheme @ ("s3" | "az" | "gs")) => {
             let bucket = format!("{scheme}://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?;
             Ok(Medium::Tree(TreePlace::Bucket(bucket)))
         }
@@ -217,7 +219,7 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
     };
     let (medium, name) = match rest.rsplit_once("//") {
         Some((at, name)) => (medium(at)?, name),
-        None if matches!(url, Some("s3" | "az")) => return Err(PlaceError::Bucket(text.to_owned())),
+        None if matches!(url, Some("s3" | "az" | "gs")) => return Err(PlaceError::Bucket(text.to_owned())),
         None if url.is_some() => return Err(PlaceError::Url(text.to_owned())),
         None => (Medium::OwnTree, rest),
     };
@@ -227,8 +229,9 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
 
 /// A place in another registry's folder: `FOLDER[//[REPOSITORY[:TAG]]]`.
 fn kept(keeper: Keeper, text: &str) -> Result<Within, PlaceError> {
-    let bucket =
-        text.split_once("://").filter(|(scheme, _)| keeper == Keeper::Distribution && matches!(*scheme, "s3" | "az"));
+    let bucket = text
+        .split_once("://")
+        .filter(|(scheme, _)| keeper == Keeper::Distribution && matches!(*scheme, "s3" | "az" | "gs"));
     let rest = bucket.map_or(text, |(_, rest)| rest);
     let (at, name) = rest.rsplit_once("//").unwrap_or((rest, ""));
     if at.is_empty() {
@@ -392,6 +395,8 @@ mod tests {
             ("tree:s3://bucket/a/b//app:1", "tree:s3://bucket/a/b//app:1"),
             ("tree:s3://bucket//", "tree:s3://bucket//"),
             ("tree:az://images/a//app:1", "tree:az://images/a//app:1"),
+            ("tree:gs://images/a//app:1", "tree:gs://images/a//app:1"),
+            ("distribution:gs://images//", "distribution:gs://images//"),
             ("distribution:az://images/a", "distribution:az://images/a//"),
             ("tree:https://user.github.io/a/b//app:1", "tree:https://user.github.io/a/b//app:1"),
             ("distribution:/var/lib/registry", "distribution:/var/lib/registry//"),

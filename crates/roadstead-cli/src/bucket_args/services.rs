@@ -156,7 +156,6 @@ impl Token {
         Self::lasting(answer["access_token"].as_str().unwrap_or_default(), seconds)
     }
 
-    #[cfg(test)]
     pub(super) fn reveal(&self) -> &str {
         self.text.reveal()
     }

@@ -105,7 +105,8 @@ fn bucket(error: &BucketError) -> Option<String> {
         BucketError::Credentials(_) => {
             return Some(
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or name a profile with --profile, for az:// set \
-                 AZURE_STORAGE_KEY or log in with `az login`, or ask a public bucket with --no-sign-request"
+                 AZURE_STORAGE_KEY or log in with `az login`, for gs:// set GOOGLE_APPLICATION_CREDENTIALS or log in with \
+                 `gcloud auth application-default login`, or ask a public bucket with --no-sign-request"
                     .to_owned(),
             );
         }
@@ -126,6 +127,15 @@ fn bucket(error: &BucketError) -> Option<String> {
         ),
         (403, ..) if action.starts_with("blobs/") => Some(format!(
             "who asks lacks {action} on this container: the role Storage Blob Data Contributor has it, or Reader where \
+             nothing is written"
+        )),
+        (401, ..) if action.starts_with("storage.") => Some(
+            "the token is of no use there: log in again, name another file with GOOGLE_APPLICATION_CREDENTIALS, or ask a \
+             public bucket with --no-sign-request"
+                .to_owned(),
+        ),
+        (403, ..) if action.starts_with("storage.") => Some(format!(
+            "who asks lacks {action} on this bucket: the role Storage Object User has it, or Storage Object Viewer where \
              nothing is written"
         )),
         (403, ..) => Some(format!(

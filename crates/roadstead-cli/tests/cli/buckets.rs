@@ -10,7 +10,8 @@ use roadstead::store::bucket::{BucketOptions, Keys};
 use roadstead::store::{BucketStore, Condition, Headers, Store as _};
 use roadstead::testing::{ImageBuilder, IndexBuilder, Layer, MemorySource, noise};
 use roadstead_parts::{
-    Azurite, BucketServer, Buckets, Client, Crane, Folder, Generation, Invocation, Isolation, Port, Served, Skopeo,
+    Azurite, BucketServer, Buckets, Client, Crane, FakeGcs, Folder, Generation, Invocation, Isolation, Port, Served,
+    Skopeo,
 };
 
 use crate::support::{Place, Ran, push, write_tree};
@@ -187,6 +188,35 @@ fn every_command_over_azurite() {
 }
 
 #[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+fn every_command_over_fake_gcs() {
+    let server = FakeGcs::start(&["images"]);
+    let variables = vec![("STORAGE_EMULATOR_HOST", server.url())];
+    let scene = Scene::around(server, "gs://images/tree", variables);
+    every_command(&scene);
+    scene.run(&["verify"]).ok();
+    scene.run(&["prune", "--exclusive"]).ok();
+    publish(&scene, "gs://images/published");
+    scene.run(&["copy", "-q", "tree:base:1", "tree:gs://images/other//copied:2"]).ok();
+    let listed = scene.run(&["--tree", "gs://images/other", "list", "--flat"]).ok();
+    assert_eq!(listed.text(), "copied:2\n", "{listed}");
+
+    let nowhere = scene.run(&["--tree", "gs://no-such-bucket", "add", "-q", "REGISTRY/base:1"]);
+    assert_eq!(nowhere.code(), 8, "{nowhere}");
+    assert!(nowhere.stderr.contains("gs://no-such-bucket"), "{nowhere}");
+    let region = scene.run(&["--region", "x", "list"]);
+    assert!(region.stderr.contains("--region, --profile, --request-payer and --account are not for"), "{region}");
+    let acl = scene.run(&["--acl", "public-read", "list"]);
+    assert!(acl.stderr.contains("an ACL can't be said of each object here"), "{acl}");
+
+    // Whoever has a file that is no use is told which, and is not taken for nobody in particular.
+    let mut wrong = scene.place.command(&["--tree", "gs://images/tree", "list"]);
+    let wrong = Ran::of(wrong.env("GOOGLE_APPLICATION_CREDENTIALS", "/nonexistent/key.json"));
+    assert_eq!(wrong.code(), 8, "{wrong}");
+    assert!(wrong.stderr.contains("/nonexistent/key.json") && wrong.stderr.contains("gcloud auth"), "{wrong}");
+}
+
+#[test]
 fn profiles_and_refusals() {
     let scene = Scene::new(BucketServer::Versitygw);
     let settings = format!("[profile test]\nendpoint_url = {}\nregion = us-east-1\n", scene.buckets.url());
@@ -213,7 +243,7 @@ fn profiles_and_refusals() {
     let nowhere = scene.run(&["--tree", "s3://no-such-bucket", "add", "-q", &image]);
     assert_eq!(nowhere.code(), 8, "{nowhere}");
     assert!(nowhere.stderr.contains("s3://no-such-bucket"), "{nowhere}");
-    assert_eq!(scene.run(&["--tree", "gs://bucket", "list"]).code(), 2);
+    assert_eq!(scene.run(&["--tree", "gs://", "list"]).code(), 2);
     assert_eq!(scene.run(&["config", "nginx"]).code(), 2, "a bucket is no folder");
 }
 

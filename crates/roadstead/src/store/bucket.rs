@@ -1,15 +1,17 @@
-//! A store in a bucket: Amazon S3 and everything that speaks its API, and Azure Blob Storage.
+//! A store in a bucket: Amazon S3 and everything that speaks its API, Azure Blob Storage, and Google Cloud Storage.
 //!
 //! ```text
-//! place    s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, and the URLs of their objects
+//! place    s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX, and the URLs of their objects
 //! service  what services differ in
 //! sign     Amazon's signature of a request
 //! xml      what Amazon's answers mean
 //! azure    Azure's signatures and documents, and where it is unlike the others
+//! google   Google's documents, and where it is unlike the others
 //! client   calls: signed, repeated, their faults understood
 //! listing  lists, a page of a thousand names at a time
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
+//! session  the same at Google's, where one piece follows the other
 //! copy     objects made of others by the service
 //! error    what went wrong
 //! ```
@@ -28,17 +30,19 @@
 //! # Integrity
 //!
 //! The signature of each request covers the SHA-256 of its body, so the service refuses what was damaged on the way: every
-//! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know. Azure signs no
-//! bodies, and compares their MD5 instead.
+//! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know. Azure and
+//! Google sign no bodies, and compare their MD5 instead.
 
 mod azure;
 mod client;
 mod copy;
 mod error;
+mod google;
 mod listing;
 mod place;
 mod reading;
 mod service;
+mod session;
 mod sign;
 mod upload;
 mod xml;
@@ -49,7 +53,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::SystemTime;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, IF_MATCH, IF_NONE_MATCH};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -66,6 +70,7 @@ use crate::oci::{Algorithm, Hasher};
 pub use azure::{AzureCredentialSource, AzureKey};
 use client::{Call, Calls, Failed};
 pub use error::BucketError;
+pub use google::GoogleCredentialSource;
 use place::Base;
 pub use place::{Addressing, BucketUrl, BucketUrlError, Cloud};
 use service::Service;
@@ -137,6 +142,8 @@ pub struct BucketOptions {
     pub alone: bool,
     /// How Azure is reached.
     pub azure: AzureOptions,
+    /// Who asks Google; nobody in particular without it.
+    pub google: Option<Arc<dyn GoogleCredentialSource>>,
 }
 
 /// How Azure is reached.
@@ -175,6 +182,7 @@ impl BucketStore {
         let unsuitable = |problem| StoreError::Unsuitable { what: at.to_string(), problem };
         let region = options.region.unwrap_or_else(|| "us-east-1".to_owned());
         let is_azure = at.cloud() == Cloud::Azure;
+        let is_google = at.cloud() == Cloud::Google;
         let mut endpoint = options.endpoint;
         if is_azure && endpoint.is_none() && at.host().is_none() {
             let account = options.azure.account.as_deref().ok_or_else(|| {
@@ -193,17 +201,18 @@ impl BucketStore {
         let base = Base::new(&at, endpoint.as_deref(), &region, options.addressing).map_err(unsuitable)?;
         let mut writing = HeaderMap::new();
         let tier = if is_azure { "x-ms-access-tier" } else { "x-amz-storage-class" };
-        for (name, value) in [
-            ("x-amz-acl", options.acl),
-            (tier, options.storage_class),
-            ("x-amz-server-side-encryption", options.encryption),
-            ("x-amz-server-side-encryption-aws-kms-key-id", options.kms_key),
+        let (class, storage_class) =
+            if is_google { (None, options.storage_class) } else { (options.storage_class, None) };
+        for (name, value, what) in [
+            ("x-amz-acl", options.acl, Some("an ACL")),
+            (tier, class, None),
+            ("x-amz-server-side-encryption", options.encryption, Some("an encryption")),
+            ("x-amz-server-side-encryption-aws-kms-key-id", options.kms_key, Some("a key")),
         ] {
             let Some(value) = value else { continue };
-            if is_azure && name != tier {
-                return Err(unsuitable(format!(
-                    "Azure knows nothing like {name}: the container or the account says it"
-                )));
+            if let Some(what) = what.filter(|_| is_azure || is_google) {
+                let problem = format!("{what} can't be said of each object here: the bucket or the account has it");
+                return Err(unsuitable(problem));
             }
             let legal = HeaderValue::try_from(&value).map_err(|_| unsuitable(format!("{value:?} is no setting")))?;
             writing.insert(HeaderName::from_static(name), legal);
@@ -211,6 +220,8 @@ impl BucketStore {
         let service = if is_azure {
             let account = options.azure.account.or_else(|| base.account().map(str::to_owned)).unwrap_or_default();
             Service::Azure { account, credentials: options.azure.credentials }
+        } else if is_google {
+            Service::Google { bucket: at.bucket().to_owned(), credentials: options.google, storage_class }
         } else {
             Service::S3 { region, credentials: options.credentials, requester_pays: options.requester_pays }
         };
@@ -240,7 +251,7 @@ impl BucketStore {
         let put = |text, condition| self.put(&key, Bytes::from_static(text), &headers, condition);
         let first = put(b"1", Condition::Absent).await?;
         let second = put(b"2", Condition::Absent).await?;
-        let third = put(b"3", Condition::Unchanged(Version("\"00000000000000000000000000000000\"".into()))).await?;
+        let third = put(b"3", Condition::Unchanged(Version(self.0.calls.service.no_version().into()))).await?;
         self.delete(&key).await?;
         match (first, second, third) {
             (Written::Done, Written::Refused, Written::Refused) => Ok(()),
@@ -291,6 +302,21 @@ impl BucketStore {
         written
     }
 
+    /// The call that writes an object whole, on a condition.
+    fn put_call<'a>(&self, object: &'a str, bytes: &Bytes, headers: &Headers, condition: &Condition) -> Call<'a> {
+        let call = Call::new(Method::PUT, Some(object), "s3:PutObject").headers(self.written(headers));
+        let call = match self.0.calls.service.cloud() {
+            Cloud::Azure => call.header(azure::BLOB_TYPE, "BlockBlob"),
+            _ => call,
+        };
+        let call = call.body(bytes.clone());
+        match condition {
+            Condition::Always => call,
+            Condition::Absent => call.header(IF_NONE_MATCH, "*"),
+            Condition::Unchanged(version) => call.header(IF_MATCH, &version.0),
+        }
+    }
+
     /// What an answer says about an object.
     fn entry(&self, key: &Key, response: &Response) -> Result<Entry, StoreError> {
         let lacks = |what: &str| {
@@ -303,7 +329,9 @@ impl BucketStore {
         let content_type = response.content_type().filter(|text| text != OCTETS);
         Ok(Entry {
             size: size.ok_or_else(|| lacks("size"))?,
-            version: Version(response.header(ETAG).ok_or_else(|| lacks("version"))?.into()),
+            version: Version(
+                response.header(self.0.calls.service.names().version).ok_or_else(|| lacks("version"))?.into(),
+            ),
             headers: Headers {
                 content_type: content_type.and_then(|text| text.parse().ok()),
                 digest: response.header(self.0.calls.service.names().digest).and_then(|text| text.parse().ok()),
@@ -431,25 +459,18 @@ impl Store for BucketStore {
         condition: Condition,
     ) -> Result<Written, StoreError> {
         let object = self.0.at.object(key);
-        let mut call =
-            Call::new(Method::PUT, Some(&object), "s3:PutObject").headers(self.written(headers)).body(bytes.clone());
-        if self.0.calls.service.cloud() == Cloud::Azure {
-            call = call.header(azure::BLOB_TYPE, "BlockBlob");
-        }
+        let cloud = self.0.calls.service.cloud();
+        let on = if self.0.alone { &Condition::Always } else { &condition };
+        let call = match cloud {
+            Cloud::Google => google::put(self, &object, &bytes, headers, on),
+            _ => self.put_call(&object, &bytes, headers, on),
+        };
         let mut _turn = None;
-        if self.0.alone {
-            if condition != Condition::Always {
-                _turn = Some(self.0.locks.lock("put", LockMode::Exclusive).await);
-                if !self.allows(key, &condition).await? {
-                    return Ok(Written::Refused);
-                }
+        if self.0.alone && condition != Condition::Always {
+            _turn = Some(self.0.locks.lock("put", LockMode::Exclusive).await);
+            if !self.allows(key, &condition).await? {
+                return Ok(Written::Refused);
             }
-        } else {
-            call = match &condition {
-                Condition::Always => call,
-                Condition::Absent => call.header(IF_NONE_MATCH, "*"),
-                Condition::Unchanged(version) => call.header(IF_MATCH, &version.0),
-            };
         }
         let conditional = !self.0.alone && condition != Condition::Always;
         let mut failures = 0;
@@ -460,7 +481,8 @@ impl Store for BucketStore {
             }
             match failed.status() {
                 Some(StatusCode::PRECONDITION_FAILED) if conditional => {}
-                Some(StatusCode::NOT_FOUND) if conditional && is_absent(&failed) => {}
+                // (Google says that of buckets alone.)
+                Some(StatusCode::NOT_FOUND) if conditional && cloud != Cloud::Google && is_absent(&failed) => {}
                 Some(StatusCode::NOT_IMPLEMENTED) if conditional => return Err(self.unconditional("does not know")),
                 // Another write to the key is under way, and nobody knows yet what will come of it. (Or that is how the service
                 // says that the condition doesn't hold.)

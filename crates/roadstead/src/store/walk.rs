@@ -20,6 +20,11 @@ impl Md5 {
         Self(md5::Md5::digest(bytes).into())
     }
 
+    /// That of all bytes that went into a sum.
+    pub(crate) fn of_sum(sum: md5::Md5) -> Self {
+        Self(sum.finalize().into())
+    }
+
     /// That of bytes as they come.
     pub(crate) async fn of_stream(
         mut bytes: BoxStream<'_, Result<bytes::Bytes, StoreError>>,
@@ -28,7 +33,7 @@ impl Md5 {
         while let Some(piece) = bytes.try_next().await? {
             sum.update(&piece);
         }
-        Ok(Self(sum.finalize().into()))
+        Ok(Self::of_sum(sum))
     }
 
     /// What a service says in base64, if it can be an MD5.

@@ -4,17 +4,16 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
-use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
-use roadstead::oci::{Algorithm, Reference, Repository, Tag};
+use roadstead::oci::Algorithm;
 use roadstead::store::bucket::{AzureKey, AzureOptions, BucketOptions};
-use roadstead::store::{Aim, BucketStore, Condition, Headers, Key, Listed, Store, Written};
+use roadstead::store::{Aim, BucketStore, Condition, Headers, Key, Store, Written};
 use roadstead::testing::contract::store::{self, Subject, bytes_of};
-use roadstead::testing::{FaultServer, ImageBuilder, IndexBuilder, MemorySource, Reply, Seen, noise};
-use roadstead::tree::Tree;
-use roadstead_parts::{Azurite, Client, Crane, Nginx, Oras, Port, Skopeo};
+use roadstead::testing::{FaultServer, Reply, Seen, noise};
+use roadstead_parts::Azurite;
 
 use crate::contract::{is_a_sink, large_objects};
-use crate::support::{impatient, open};
+use crate::published::sums_tell;
+use crate::support::{clients_pull, impatient, objects, open};
 
 fn options(azurite: &Azurite, key: AzureKey) -> BucketOptions {
     BucketOptions {
@@ -27,29 +26,6 @@ fn options(azurite: &Azurite, key: AzureKey) -> BucketOptions {
 /// The store in a container, for whoever has the account's key.
 fn owned(azurite: &Azurite, at: &str) -> BucketStore {
     open(at, options(azurite, AzureKey::Account(Azurite::KEY.into())))
-}
-
-/// Every object of a store. Its server keeps nothing in files that would be called like it.
-fn objects(store: &BucketStore) -> Vec<String> {
-    let store = store.clone();
-    let listing = std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async move {
-            let mut folders: Vec<Key> = [".roadstead", "v2"].map(|name| name.parse().unwrap()).into();
-            let mut found = Vec::new();
-            while let Some(folder) = folders.pop() {
-                let mut listed = store.list(&folder);
-                while let Some(entry) = listed.try_next().await.unwrap() {
-                    match entry {
-                        Listed::Object(key) => found.push(key.to_string()),
-                        Listed::Prefix(key) => folders.push(key),
-                    }
-                }
-            }
-            found
-        })
-    });
-    listing.join().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -68,6 +44,13 @@ async fn azurite_keeps_the_promises_of_a_store() {
 async fn azurite_keeps_the_promises_of_a_sink() {
     let azurite = Azurite::start(&["sink"]);
     is_a_sink("Azurite", owned(&azurite, "az://sink/tree")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+async fn azurite_s_sums_tell_what_to_publish() {
+    let azurite = Azurite::start(&["sums"]);
+    sums_tell("Azurite", owned(&azurite, "az://sums/tree")).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -139,15 +122,8 @@ async fn a_shared_access_signature_will_do_and_refusals_keep_secrets() {
 async fn clients_pull_from_a_container_that_anybody_may_read() {
     let azurite = Azurite::start(&[]);
     azurite.create_public("public");
-    let tree = Tree::create(Arc::new(owned(&azurite, "az://public"))).await.unwrap();
-    let of = |platform| ImageBuilder::new().layer("public").platform(platform).build();
-    let index = IndexBuilder::new().image(of("linux/amd64")).image(of("linux/arm64")).build();
-    let (name, source): (Repository, _) = ("org/app".parse().unwrap(), MemorySource::new());
-    source.add("org/app:1", &index);
-    let to = tree.repository(&name).await.unwrap();
-    let (copier, tag) = (Copier::new(CopyOptions::default(), Arc::new(Silent)), "1".parse::<Tag>().unwrap());
-    copier.copy(&*source.repository(&name), &Reference::Tag(tag.clone()), &*to, &[tag]).await.unwrap();
-    to.finish().await.unwrap();
+    let url = format!("{}/public", azurite.url());
+    let index = clients_pull(owned(&azurite, "az://public"), &url).await;
 
     let nobody = AzureOptions { account: None, credentials: None };
     let anybody = open("az://public", BucketOptions { azure: nobody, ..options(&azurite, AzureKey::Token("".into())) });
@@ -158,18 +134,6 @@ async fn clients_pull_from_a_container_that_anybody_may_read() {
     assert!(anybody.head(&key("v2/org/app/manifests/2")).await.unwrap().is_none(), "missing is missing");
     let written = anybody.put(&key("v2/x"), "other".into(), &Headers::default(), Condition::Always).await;
     assert!(written.is_err(), "anybody may write");
-
-    // Clients ask for /v2/ where a host's name ends, which is where the emulator has its account.
-    let port = Port::free();
-    let at = port.address();
-    let http = format!("server {{ listen {at}; location / {{ proxy_pass {}/public/; }} }}", azurite.url());
-    let nginx = Nginx::start_http(&http, port);
-    for client in [&Skopeo as &dyn Client, &Crane, &Oras] {
-        for reference in [":1".to_owned(), format!("@{}", index.digest())] {
-            let pulled = client.pull(&format!("{}/org/app{reference}", nginx.authority()));
-            pulled.unwrap_or_else(|failure| panic!("{}: {failure}", client.name()));
-        }
-    }
 }
 
 /// A store in a container of a service that answers as it is told.

@@ -6,6 +6,7 @@ mod adopted;
 mod azure;
 mod contract;
 mod faults;
+mod google;
 mod public;
 mod published;
 mod side_by_side;

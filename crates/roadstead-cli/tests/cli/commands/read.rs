@@ -493,8 +493,9 @@ fn help() {
               -V, --version  Print version
 
             Global options:
-                  --tree <DIR>       The registry tree: a folder, s3://BUCKET[/PREFIX], or
-                                     az://CONTAINER[/PREFIX] [env: ROADSTEAD_TREE=] [default: registry]
+                  --tree <DIR>       The registry tree: a folder, or a bucket: s3://BUCKET[/PREFIX],
+                                     az://CONTAINER[/PREFIX], gs://BUCKET[/PREFIX] [env: ROADSTEAD_TREE=]
+                                     [default: registry]
               -q, --quiet            Say nothing but results and errors
               -v, --verbose...       Say more; twice, everything
                   --format <FORMAT>  How results are printed: text or json; and for commands that copy, perhaps

@@ -29,7 +29,7 @@ use sha2::Sha256;
 
 use super::super::Md5;
 use super::listing;
-use crate::http::{BoxError, Secret};
+use crate::http::{BoxError, Secret, is_loopback};
 
 /// Where an object's digest stands among its headers. The name has to be one that a variable could have.
 pub(super) const DIGEST: HeaderName = HeaderName::from_static("x-ms-meta-docker_content_digest");
@@ -121,7 +121,7 @@ pub(super) fn sign(
             }
             return Ok(());
         }
-        Some(AzureKey::Token(_)) if url.scheme() != "https" => return Err(SignError::Plain),
+        Some(AzureKey::Token(_)) if url.scheme() != "https" && !is_loopback(url) => return Err(SignError::Plain),
         Some(AzureKey::Token(token)) => format!("Bearer {}", token.reveal()),
         Some(AzureKey::Account(secret)) => {
             let secret = BASE64.decode(secret.reveal().trim()).map_err(|_| SignError::Key)?;

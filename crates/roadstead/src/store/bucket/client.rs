@@ -4,21 +4,33 @@ use std::time::SystemTime;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
+use reqwest::Url;
 
-use super::BucketError;
 use super::place::Base;
 use super::service::Service;
 use super::xml::{self, Fault};
+use super::{BucketError, google};
 use crate::http::{Client, Exchange, HttpError, Response, Wait};
 
 /// The most bytes of what a service says about an error.
 const MAX_FAULT: u64 = 64 << 10;
 
+/// What a call is about.
+#[derive(Debug, Clone)]
+enum To<'a> {
+    Bucket,
+    Object(&'a str),
+    /// Something of the service that is neither, by its encoded path.
+    Service(String),
+    /// What the service itself has named.
+    Url(Url),
+}
+
 /// A call.
 #[derive(Debug, Clone)]
 pub(super) struct Call<'a> {
     method: Method,
-    object: Option<&'a str>,
+    to: To<'a>,
     parameters: Vec<(&'a str, &'a str)>,
     headers: HeaderMap,
     body: Bytes,
@@ -29,8 +41,22 @@ pub(super) struct Call<'a> {
 impl<'a> Call<'a> {
     /// A call about an object, or about the bucket itself.
     pub(super) fn new(method: Method, object: Option<&'a str>, action: &'static str) -> Self {
+        Self::to(method, object.map_or(To::Bucket, To::Object), action)
+    }
+
+    /// A call about something else of the service, by its encoded path.
+    pub(super) fn of_service(method: Method, path: String, action: &'static str) -> Self {
+        Self::to(method, To::Service(path), action)
+    }
+
+    /// A call to a URL that the service has named, and that is of the service.
+    pub(super) fn to_url(method: Method, url: Url, action: &'static str) -> Self {
+        Self::to(method, To::Url(url), action)
+    }
+
+    fn to(method: Method, to: To<'a>, action: &'static str) -> Self {
         let (parameters, headers) = (Vec::new(), HeaderMap::new());
-        Self { method, object, parameters, headers, body: Bytes::new(), action }
+        Self { method, to, parameters, headers, body: Bytes::new(), action }
     }
 
     pub(super) fn parameter(mut self, name: &'a str, value: &'a str) -> Self {
@@ -116,6 +142,12 @@ impl Calls {
             }
             return match outcome {
                 Ok(response) if response.status().is_success() => Ok(Answer { response, doubtful }),
+                // What was sent to a URL of the service's own is not all that is to come.
+                Ok(response)
+                    if matches!(call.to, To::Url(_)) && response.status() == StatusCode::PERMANENT_REDIRECT =>
+                {
+                    Ok(Answer { response, doubtful })
+                }
                 Ok(response) => {
                     doubtful |= response.status().is_server_error();
                     Err(Failed { error: refused(response, self.service.permission(call.action)).await, doubtful })
@@ -159,7 +191,12 @@ impl Calls {
     }
 
     async fn prepare(&self, call: &Call<'_>, content: &str) -> Result<Exchange<'_>, Failed> {
-        let url = self.base.url(call.object, &call.parameters);
+        let url = match &call.to {
+            To::Bucket => self.base.url(None, &call.parameters),
+            To::Object(object) => self.base.url(Some(object), &call.parameters),
+            To::Service(path) => self.base.of_service(path, &call.parameters),
+            To::Url(url) => url.clone(),
+        };
         let mut exchange = Exchange::new(call.method.clone(), url);
         exchange.follow = false;
         exchange.headers = call.headers.clone();
@@ -177,7 +214,8 @@ async fn refused(response: Response, action: &'static str) -> BucketError {
     let region = response.header("x-amz-bucket-region").map(str::to_owned);
     // Azure says it here, too, for answers that have no body.
     let code = response.header("x-ms-error-code").map(str::to_owned);
-    let said = response.bytes(MAX_FAULT).await.ok().and_then(|body| xml::fault(&body)).unwrap_or_default();
+    let body = response.bytes(MAX_FAULT).await.unwrap_or_default();
+    let said = xml::fault(&body).or_else(|| google::fault(&body)).unwrap_or_default();
     let clean = |text: &str| {
         crate::oci::excerpt(&text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
     };

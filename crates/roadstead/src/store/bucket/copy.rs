@@ -21,7 +21,7 @@ use futures::StreamExt as _;
 use super::client::{Call, Failed};
 use super::{
     Aim, BucketError, BucketStore, Cloud, Condition, Headers, Key, Object, Store as _, StoreError, Upload, azure,
-    is_absent, is_collision, sign, upload,
+    google, is_absent, is_collision, sign, upload,
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -50,7 +50,7 @@ pub(super) async fn link(store: &BucketStore, key: &Key, target: &Key, headers: 
             return Ok(false);
         }
         if let Some(target) = store.head(target).await? {
-            // (No two objects of Azure are of one version.)
+            // (No two objects of Azure or Google are of one version.)
             if (target.size, &target.version) == (there.size, &there.version) {
                 return Ok(false);
             }
@@ -59,6 +59,17 @@ pub(super) async fn link(store: &BucketStore, key: &Key, target: &Key, headers: 
     }
     if store.0.calls.service.cloud() == Cloud::Azure {
         return azure_link(store, key, target, headers, size.is_some()).await;
+    }
+    if store.0.calls.service.cloud() == Cloud::Google {
+        // Versions of different objects say nothing of their bytes.
+        if let Some(0..=WORTH_IT) = size
+            && let Some(target) = store.get(target, None).await?
+            && store.holds(key, &target.body.into_bytes(WORTH_IT, key).await?).await?
+        {
+            return Ok(false);
+        }
+        let copied = google::rewrite(store, &store.0.at.object(key), &store.0.at.object(target), headers).await;
+        return copied.map(|()| true).map_err(|e| store.failed("copying", target.as_str(), e.error));
     }
     let failed = |failed: Failed| {
         let what = if is_collision(&failed.error) { key } else { target };
@@ -190,6 +201,8 @@ impl Private {
         let object = store.0.at.object(key);
         let copied = if store.0.calls.service.cloud() == Cloud::Azure {
             azure_copy(store, &object, &self.object).await
+        } else if store.0.calls.service.cloud() == Cloud::Google {
+            google::rewrite(store, &object, &self.object, headers).await
         } else if size <= store.0.copy_limit {
             ask(store, call(store, &object, &store.0.at.source(&self.object), headers)).await
         } else {
@@ -238,8 +251,8 @@ pub(super) async fn begin(
     size: Option<u64>,
 ) -> Result<Option<Box<dyn Upload>>, StoreError> {
     let Some(source) = store.0.calls.base.source(from) else { return Ok(None) };
-    // What Azure copies, it says no SHA-256 of.
-    if store.0.calls.service.cloud() == Cloud::Azure {
+    // What Azure and Google copy, they say no SHA-256 of.
+    if store.0.calls.service.cloud() != Cloud::S3 {
         return Ok(None);
     }
     let is_worth_it = size.is_some_and(|size| (WORTH_IT..=store.0.copy_limit).contains(&size));

@@ -15,6 +15,8 @@ pub enum Cloud {
     S3,
     /// Azure Blob Storage's, where a bucket is called a container: `az://`.
     Azure,
+    /// Google Cloud Storage's: `gs://`.
+    Google,
 }
 
 impl Cloud {
@@ -24,6 +26,7 @@ impl Cloud {
         match self {
             Self::S3 => "s3://",
             Self::Azure => "az://",
+            Self::Google => "gs://",
         }
     }
 
@@ -34,6 +37,11 @@ impl Cloud {
             Self::S3 => {
                 let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
                 (3..=255).contains(&bucket.len()) && bucket.bytes().all(legal) && !bucket.starts_with('.')
+            }
+            Self::Google => {
+                let legal =
+                    |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+                (3..=222).contains(&bucket.len()) && bucket.bytes().all(legal) && !bucket.starts_with('.')
             }
             Self::Azure => {
                 let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
@@ -58,8 +66,8 @@ fn is_account_host(host: &str) -> bool {
     })
 }
 
-/// A bucket, and perhaps a prefix that all keys begin with: `s3://BUCKET[/PREFIX]`, `az://CONTAINER[/PREFIX]` or
-/// `az://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`.
+/// A bucket, and perhaps a prefix that all keys begin with: `s3://BUCKET[/PREFIX]`, `gs://BUCKET[/PREFIX]`,
+/// `az://CONTAINER[/PREFIX]` or `az://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketUrl {
     cloud: Cloud,
@@ -72,7 +80,8 @@ pub struct BucketUrl {
 /// A text names no bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} names no bucket: expected s3://BUCKET[/PREFIX] or az://[ACCOUNT.blob.core.windows.net/]CONTAINER[/PREFIX]"
+    "{0:?} names no bucket: expected s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX] or \
+     az://[ACCOUNT.blob.core.windows.net/]CONTAINER[/PREFIX]"
 )]
 pub struct BucketUrlError(String);
 
@@ -81,8 +90,9 @@ impl FromStr for BucketUrl {
 
     fn from_str(text: &str) -> Result<Self, BucketUrlError> {
         let parse = || {
-            let (cloud, rest) =
-                [Cloud::S3, Cloud::Azure].into_iter().find_map(|c| Some((c, text.strip_prefix(c.scheme())?)))?;
+            let (cloud, rest) = [Cloud::S3, Cloud::Azure, Cloud::Google]
+                .into_iter()
+                .find_map(|c| Some((c, text.strip_prefix(c.scheme())?)))?;
             // No container has a dot in its name, and every host has. One that isn't Microsoft's is no place to send a token to
             // because somebody wrote it into a URL: that takes an endpoint.
             let (host, rest) = match rest.split_once('/') {
@@ -193,6 +203,7 @@ impl Base {
         let text = match (endpoint, at.host()) {
             (Some(endpoint), _) => endpoint.to_owned(),
             (None, Some(host)) => format!("https://{host}"),
+            (None, None) if at.cloud == Cloud::Google => "https://storage.googleapis.com".to_owned(),
             (None, None) => amazon(),
         };
         let problem = || format!("{text:?} is no endpoint: expected http(s)://HOST[:PORT]");
@@ -208,7 +219,7 @@ impl Base {
         // A certificate for all buckets covers one label, and so no name with a dot.
         let is_label = bucket.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         let in_host = match style {
-            _ if at.cloud == Cloud::Azure => false,
+            _ if at.cloud != Cloud::S3 => false,
             Addressing::Auto => endpoint.is_none() && is_label,
             Addressing::Path => false,
             Addressing::Virtual => true,
@@ -240,6 +251,22 @@ impl Base {
     /// The source of a copy, if a [location](Self::location) is of the same service.
     pub(super) fn source<'a>(&self, location: &'a str) -> Option<&'a str> {
         location.strip_prefix(&self.service)
+    }
+
+    /// Whether a URL is one of the service, at the same host and port.
+    pub(super) fn is_of_service(&self, url: &Url) -> bool {
+        url.origin() == self.bucket.origin() && url.username().is_empty() && url.password().is_none()
+    }
+
+    /// The URL of something of the service that is no object as it lies there, by its encoded path.
+    pub(super) fn of_service(&self, path: &str, parameters: &[(&str, &str)]) -> Url {
+        let mut url = self.bucket.clone();
+        let service = self.service.splitn(4, '/').nth(3).unwrap_or_default();
+        url.set_path(&format!("/{service}{path}"));
+        if !parameters.is_empty() {
+            url.set_query(Some(&sign::query(parameters)));
+        }
+        url
     }
 
     /// The URL of an object, or of the bucket itself.
@@ -274,6 +301,7 @@ mod tests {
             ("s3://Old_Bucket/p", "s3://Old_Bucket/p"),
             ("az://images", "az://images"),
             ("az://$web/a/", "az://$web/a"),
+            ("gs://my.bucket_1/a/", "gs://my.bucket_1/a"),
             ("az://acme.blob.core.windows.net/images/a/b", "az://acme.blob.core.windows.net/images/a/b"),
         ] {
             assert_eq!(text.parse::<BucketUrl>().unwrap().to_string(), shown);
@@ -287,7 +315,8 @@ mod tests {
             "s3://b@d/p",
             "s3://bucket//",
             "s3://bucket/../x",
-            "gs://bucket",
+            "gs://Bucket",
+            "gs://",
             "az://Images",
             "az://a.blob.core.windows.net",
             "az://a.blob.core.windows.net/",

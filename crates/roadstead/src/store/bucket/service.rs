@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
+use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH};
 use ::http::{HeaderName, HeaderValue, Method};
 
 use super::super::Md5;
 use super::client::Call;
 use super::listing::Page;
-use super::{AzureCredentialSource, BucketError, Cloud, CredentialSource, azure, sign, xml};
+use super::{
+    AzureCredentialSource, BucketError, Cloud, CredentialSource, GoogleCredentialSource, azure, google, sign, xml,
+};
 use crate::http::Exchange;
 
 /// Whose API is spoken, and who asks; nobody in particular without credentials.
@@ -18,14 +20,20 @@ use crate::http::Exchange;
 pub(super) enum Service {
     S3 { region: String, credentials: Option<Arc<dyn CredentialSource>>, requester_pays: bool },
     Azure { account: String, credentials: Option<Arc<dyn AzureCredentialSource>> },
+    Google { bucket: String, credentials: Option<Arc<dyn GoogleCredentialSource>>, storage_class: Option<String> },
 }
 
-/// The names of headers of an object that is written.
+/// The names of an object's headers.
 pub(super) struct Names {
+    /// When it is written.
     pub(super) content_type: HeaderName,
     pub(super) cache_control: HeaderName,
     /// This one also when it is read: a bucket hands out no others than those it knows and these.
     pub(super) digest: HeaderName,
+    /// What its version is called by.
+    pub(super) version: HeaderName,
+    /// And how one is meant that is read.
+    pub(super) unchanged: HeaderName,
 }
 
 impl Service {
@@ -33,6 +41,7 @@ impl Service {
         match self {
             Self::S3 { .. } => Cloud::S3,
             Self::Azure { .. } => Cloud::Azure,
+            Self::Google { .. } => Cloud::Google,
         }
     }
 
@@ -42,12 +51,39 @@ impl Service {
                 content_type: CONTENT_TYPE,
                 cache_control: CACHE_CONTROL,
                 digest: HeaderName::from_static("x-amz-meta-docker-content-digest"),
+                version: ETAG,
+                unchanged: IF_MATCH,
             },
             Self::Azure { .. } => Names {
                 content_type: HeaderName::from_static("x-ms-blob-content-type"),
                 cache_control: HeaderName::from_static("x-ms-blob-cache-control"),
                 digest: azure::DIGEST,
+                version: ETAG,
+                unchanged: IF_MATCH,
             },
+            Self::Google { .. } => Names {
+                content_type: CONTENT_TYPE,
+                cache_control: CACHE_CONTROL,
+                digest: google::DIGEST,
+                version: google::GENERATION,
+                unchanged: google::IF_GENERATION,
+            },
+        }
+    }
+
+    /// A version that no object has.
+    pub(super) fn no_version(&self) -> &'static str {
+        match self {
+            Self::S3 { .. } | Self::Azure { .. } => "\"00000000000000000000000000000000\"",
+            Self::Google { .. } => "1",
+        }
+    }
+
+    /// The storage class of what is written, where no header says it.
+    pub(super) fn storage_class(&self) -> Option<&str> {
+        match self {
+            Self::Google { storage_class, .. } => storage_class.as_deref(),
+            _ => None,
         }
     }
 
@@ -56,6 +92,8 @@ impl Service {
         match self {
             Self::S3 { .. } => sign::sha256(body),
             Self::Azure { .. } => Md5::of(body).to_base64(),
+            // It is in the body.
+            Self::Google { .. } => String::new(),
         }
     }
 
@@ -96,19 +134,26 @@ impl Service {
                 azure::sign(&method, &mut exchange.url, &mut exchange.headers, length, proof, now)
                     .map_err(|error| bad(error.to_string()))
             }
+            Self::Google { credentials, .. } => {
+                let Some(source) = credentials else { return Ok(()) };
+                let token = source.token().await.map_err(BucketError::Credentials)?;
+                google::sign(&exchange.url, &mut exchange.headers, &token).map_err(bad)
+            }
         }
     }
 
     /// The call for a page of a list of the names that begin like this: folded, of the next component of each.
     pub(super) fn list<'a>(&self, inside: &'a str, token: Option<&'a str>, folded: bool) -> Call<'a> {
-        let call = Call::new(Method::GET, None, "s3:ListBucket").parameter("prefix", inside);
-        let call = if folded { call.parameter("delimiter", "/") } else { call };
+        let call = Call::new(Method::GET, None, "s3:ListBucket");
         let (call, continuation) = match self {
             Self::S3 { .. } => {
                 (call.parameter("list-type", "2").parameter("encoding-type", "url"), "continuation-token")
             }
             Self::Azure { .. } => (call.parameter("restype", "container").parameter("comp", "list"), "marker"),
+            Self::Google { bucket, .. } => (google::list(bucket), "pageToken"),
         };
+        let call = call.parameter("prefix", inside);
+        let call = if folded { call.parameter("delimiter", "/") } else { call };
         match token {
             Some(token) => call.parameter(continuation, token),
             None => call,
@@ -124,6 +169,7 @@ impl Service {
         match self {
             Self::S3 { .. } => xml::read::<xml::Page>(answer).map(Into::into),
             Self::Azure { .. } => xml::read::<azure::Page>(answer).map(Into::into),
+            Self::Google { .. } => google::read::<google::Page>(answer)?.try_into(),
         }
     }
 
@@ -135,6 +181,12 @@ impl Service {
             (Self::Azure { .. }, "s3:ListBucket") => "blobs/read (of a signature: list)",
             (Self::Azure { .. }, "s3:DeleteObject") => "blobs/delete",
             (Self::Azure { .. }, _) => "blobs/write",
+            (Self::Google { .. }, "s3:GetObject") => "storage.objects.get",
+            (Self::Google { .. }, "s3:ListBucket") => "storage.objects.list",
+            (Self::Google { .. }, "s3:DeleteObject") => "storage.objects.delete",
+            (Self::Google { .. }, "s3:AbortMultipartUpload") => "storage.multipartUploads.abort",
+            // What replaces another object deletes that.
+            (Self::Google { .. }, _) => "storage.objects.create (and to replace one storage.objects.delete)",
         }
     }
 }

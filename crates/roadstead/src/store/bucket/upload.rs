@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::client::{Call, Failed};
 use super::copy::{self, Private};
+use super::session::Session;
 use super::{
     Aim, BucketError, BucketStore, Cloud, Condition, Headers, Key, Store as _, StoreError, Upload, azure, is_absent,
     xml,
@@ -230,6 +231,53 @@ pub(super) async fn copy_in_parts(
     parts.complete(size, headers).await
 }
 
+/// An object in the making of which some parts are on their way.
+enum Begun {
+    Parts(Parts),
+    Session(Session),
+}
+
+impl Begun {
+    async fn new(store: &BucketStore, object: &str, headers: &Headers) -> Result<Self, Failed> {
+        match store.0.calls.service.cloud() {
+            Cloud::Google => Session::begin(store, object, headers).await.map(Self::Session),
+            _ => Parts::begin(store, object, headers).await.map(Self::Parts),
+        }
+    }
+
+    /// How many parts there are, of those that are counted.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Parts(parts) => parts.etags.len() as u64,
+            Self::Session(_) => 0,
+        }
+    }
+
+    async fn send(&mut self, bytes: Bytes) -> Result<(), Failed> {
+        match self {
+            Self::Parts(parts) => parts.send(bytes).await,
+            Self::Session(session) => session.send(bytes).await,
+        }
+    }
+
+    /// Makes them one object with the last one. Returns its name.
+    async fn finish(mut self, last: Bytes, size: u64, headers: &Headers) -> Result<Arc<str>, Failed> {
+        match &mut self {
+            Self::Parts(parts) => {
+                if !last.is_empty() {
+                    parts.send(last).await?;
+                }
+                parts.complete(size, headers).await?;
+                Ok(Arc::clone(&parts.object))
+            }
+            Self::Session(session) => {
+                session.finish(last).await?;
+                Ok(session.object())
+            }
+        }
+    }
+}
+
 struct BucketUpload {
     store: BucketStore,
     hasher: Hasher,
@@ -237,7 +285,7 @@ struct BucketUpload {
     aim: Option<Aim>,
     part: usize,
     buffer: BytesMut,
-    parts: Option<Parts>,
+    parts: Option<Begun>,
 }
 
 pub(super) fn begin(store: BucketStore, hasher: Hasher, aim: Option<Aim>) -> Box<dyn Upload> {
@@ -263,10 +311,11 @@ impl BucketUpload {
                     Some(aim) => (self.store.0.at.object(&aim.key), aim.headers.clone()),
                     None => (self.store.0.at.object(&self.store.upload_key()?), Headers::default()),
                 };
-                Parts::begin(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
+                Begun::new(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
             }
         };
-        if parts.etags.len() as u64 >= MAX_PARTS {
+        // The one that comes last is counted, too.
+        if parts.count() + 1 >= MAX_PARTS {
             let problem = format!("more than {MAX_PARTS} parts of {} bytes", self.part);
             return Err(self.failed(BucketError::Answer(problem).into()));
         }
@@ -306,21 +355,20 @@ impl Upload for BucketUpload {
             let bytes = self.buffer.split().freeze();
             return self.store.put(key, bytes, headers, Condition::Always).await.map(drop);
         }
-        if !self.buffer.is_empty() {
-            self.flush().await?;
-        }
-        let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        let Some(parts) = self.parts.take() else { return Ok(()) };
         if let Some(aim) = &self.aim
             && (&aim.key, &aim.headers) != (key, headers)
         {
             let problem = format!("its parts were sent for {}, and can go nowhere else", aim.key);
             return Err(self.store.failed("writing", key.as_str(), BucketError::Answer(problem)));
         }
-        parts.complete(self.written, headers).await.map_err(|e| self.failed(e))?;
+        // What is full waits for more, so there is always something left.
+        let last = self.buffer.split().freeze();
+        let object = parts.finish(last, self.written, headers).await.map_err(|e| self.failed(e))?;
         if self.aim.is_some() {
             return Ok(());
         }
-        let private = Private::new(self.store.clone(), Arc::clone(&parts.object));
+        let private = Private::new(self.store.clone(), object);
         private.rename(key, self.written, headers).await
     }
 }
