@@ -165,6 +165,7 @@ async fn what_is_read_on_is_of_the_same_generation() {
     let requests = server.requests();
     assert_eq!(requests[0].target, "/bucket/p/v2/x");
     assert_eq!(requests[1].header("x-goog-if-generation-match"), "17");
+    assert!(requests.iter().all(|seen| seen.header("cache-control") == "no-store"), "caches have what was");
 }
 
 #[tokio::test]

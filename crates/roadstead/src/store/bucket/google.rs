@@ -5,6 +5,8 @@
 //! - The version of an object that conditions are about is its generation, a number; that there is none is generation 0.
 //! - An object is written with its headers and its MD5 in front of its bytes, and the service refuses what doesn't match.
 //! - A copy is asked for until the service says that it is done; it gets the headers that it is asked for.
+//! - What anybody may read is cached within the service, and handed out of there even to those who say who they are, unless
+//!   they want nothing that is stored.
 //! - What is large goes in [sessions](super::session), one piece after the other.
 //!
 //! *Rejected:* the XML API for everything, which is nearly that of Amazon: copies there have to be done within one request, and
@@ -226,9 +228,10 @@ pub(super) fn fault(bytes: &[u8]) -> Option<xml::Fault> {
     Some(xml::Fault { code, message, region: None })
 }
 
-/// The MD5 among the sums of an object.
-pub(super) fn md5_of(hash: &str) -> Option<Md5> {
-    hash.split(',').find_map(|sum| Md5::of_base64(sum.trim().strip_prefix("md5=")?))
+/// The MD5 among the sums of an object, each of which may have a header of its own.
+pub(super) fn md5_of(headers: &HeaderMap) -> Option<Md5> {
+    let hashes = headers.get_all(HASH).into_iter().filter_map(|hash| hash.to_str().ok());
+    hashes.flat_map(|hash| hash.split(',')).find_map(|sum| Md5::of_base64(sum.trim().strip_prefix("md5=")?))
 }
 
 #[cfg(test)]
@@ -273,7 +276,13 @@ mod tests {
 
     #[test]
     fn sums() {
-        assert_eq!(md5_of("crc32c=AAAAAA==,md5=mgNkuembtIDdJeHwKEyFVQ=="), Some(Md5::of(b"content")));
-        assert_eq!(md5_of("crc32c=AAAAAA=="), None);
+        let of = |hashes: &[&'static str]| {
+            let headers = hashes.iter().map(|hash| (HASH, HeaderValue::from_static(hash)));
+            md5_of(&headers.collect())
+        };
+        let sum = Some(Md5::of(b"content"));
+        assert_eq!(of(&["crc32c=AAAAAA==,md5=mgNkuembtIDdJeHwKEyFVQ=="]), sum);
+        assert_eq!(of(&["crc32c=AAAAAA==", "md5=mgNkuembtIDdJeHwKEyFVQ=="]), sum);
+        assert_eq!(of(&["crc32c=AAAAAA=="]), None);
     }
 }

@@ -135,6 +135,10 @@ impl Service {
                     .map_err(|error| bad(error.to_string()))
             }
             Self::Google { credentials, .. } => {
+                // What anybody may read would come from a cache, as old as its time to live allows, whoever asks.
+                if matches!(exchange.method, Method::GET | Method::HEAD) {
+                    exchange.headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                }
                 let Some(source) = credentials else { return Ok(()) };
                 let token = source.token().await.map_err(BucketError::Credentials)?;
                 google::sign(&exchange.url, &mut exchange.headers, &token).map_err(bad)

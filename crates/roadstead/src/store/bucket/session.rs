@@ -126,7 +126,7 @@ impl Session {
     /// Whether the object is what was to be made.
     async fn is_there(&self, sum: Md5) -> Result<bool, Failed> {
         match self.store.0.calls.send(&Call::new(Method::HEAD, Some(&self.object), "s3:GetObject")).await {
-            Ok(answer) => Ok(answer.response.header(google::HASH).and_then(google::md5_of) == Some(sum)),
+            Ok(answer) => Ok(google::md5_of(answer.response.headers()) == Some(sum)),
             Err(failed) if is_absent(&failed) => Ok(false),
             Err(failed) => Err(failed),
         }
