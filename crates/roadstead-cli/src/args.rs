@@ -35,7 +35,7 @@ pub(crate) struct Args {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Global {
-    /// The registry tree: a folder, or s3://BUCKET[/PREFIX]
+    /// The registry tree: a folder, or a bucket: s3://BUCKET[/PREFIX], az://CONTAINER[/PREFIX], gs://BUCKET[/PREFIX]
     #[arg(
         long,
         global = true,

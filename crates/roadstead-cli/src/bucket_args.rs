@@ -1,8 +1,12 @@
 //! Buckets on the command line: where a tree is, and how a bucket is reached. Options, variables and files are those of the
-//! `aws` command.
+//! `aws` command, for containers of Azure those of `az storage`, and for Google's buckets those of `gcloud` and its libraries.
 
+mod azure;
 mod chain;
+mod entra;
+mod google;
 mod profile;
+mod services;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -14,7 +18,7 @@ use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use roadstead::http::{Client, ClientOptions, RetryPolicy, Roots, TlsOptions};
 use roadstead::store::BucketStore;
-use roadstead::store::bucket::{Addressing, BucketOptions, BucketUrl, CredentialSource};
+use roadstead::store::bucket::{Addressing, AzureOptions, BucketOptions, BucketUrl, Cloud, CredentialSource};
 
 use crate::environment::Environment;
 use chain::Chain;
@@ -42,10 +46,14 @@ impl TryFrom<OsString> for TreePlace {
 
     fn try_from(typed: OsString) -> Result<Self, String> {
         match typed.to_str() {
-            Some(text) if text.starts_with("s3://") => text.parse().map(Self::Bucket).map_err(|e| format!("{e}")),
-            Some(text) if ["gs://", "az://", "http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) => {
-                Err("a tree is in a folder or in an S3 bucket, s3://BUCKET[/PREFIX]".to_owned())
+            Some(text) if ["s3://", "az://", "gs://"].iter().any(|scheme| text.starts_with(scheme)) => {
+                text.parse().map(Self::Bucket).map_err(|e| format!("{e}"))
             }
+            Some(text) if ["http://", "https://"].iter().any(|scheme| text.starts_with(scheme)) => Err(
+                "a tree is in a folder, in a bucket of S3 or Google, s3://BUCKET[/PREFIX] or gs://BUCKET[/PREFIX], or in an \
+                 Azure container, az://CONTAINER[/PREFIX]"
+                    .to_owned(),
+            ),
             _ => Ok(Self::Folder(typed.into())),
         }
     }
@@ -62,7 +70,7 @@ impl fmt::Display for TreePlace {
 
 /// How a bucket is reached, and what is written to it.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "Bucket options (with s3://…)")]
+#[command(next_help_heading = "Bucket options (with s3://…, az://… and gs://…)")]
 pub(crate) struct BucketArgs {
     /// The service, if it isn't Amazon's: R2, MinIO, Garage, Ceph, B2, Wasabi, Scaleway, … [env: AWS_ENDPOINT_URL_S3,
     /// AWS_ENDPOINT_URL]
@@ -76,6 +84,11 @@ pub(crate) struct BucketArgs {
     /// A profile in ~/.aws/config and ~/.aws/credentials [env: AWS_PROFILE]
     #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
     profile: Option<String>,
+
+    /// The storage account that az://CONTAINER is of; az://ACCOUNT.blob.core.windows.net/CONTAINER says it, too [env:
+    /// AZURE_STORAGE_ACCOUNT]
+    #[arg(long, global = true, value_name = "NAME", hide_short_help = true)]
+    account: Option<String>,
 
     /// Ask as nobody in particular, as anybody may where a bucket is public
     #[arg(long, global = true, hide_short_help = true)]
@@ -93,7 +106,7 @@ pub(crate) struct BucketArgs {
     #[arg(long, global = true, value_name = "ACL", hide_short_help = true)]
     acl: Option<String>,
 
-    /// Storage class of what is written
+    /// Storage class of what is written, or access tier: Hot, Cool, Cold
     #[arg(long, global = true, value_name = "CLASS", hide_short_help = true)]
     storage_class: Option<String>,
 
@@ -128,21 +141,19 @@ enum Style {
 impl BucketArgs {
     /// A bucket that a tree is in.
     pub(crate) fn open(&self, at: &BucketUrl) -> anyhow::Result<BucketStore> {
-        let (client, options) = self.resolve(&Environment::of_this_process())?;
+        let (client, options) = self.resolve(&Environment::of_this_process(), at)?;
         Ok(BucketStore::open(at.clone(), client, options)?)
     }
 
     /// A bucket that a tree may come to be in.
     pub(crate) async fn create(&self, at: &BucketUrl) -> anyhow::Result<BucketStore> {
-        let (client, options) = self.resolve(&Environment::of_this_process())?;
+        let (client, options) = self.resolve(&Environment::of_this_process(), at)?;
         Ok(BucketStore::create(at.clone(), client, options).await?)
     }
 
-    fn resolve(&self, environment: &Environment) -> anyhow::Result<(Client, BucketOptions)> {
+    fn resolve(&self, environment: &Environment, at: &BucketUrl) -> anyhow::Result<(Client, BucketOptions)> {
         let variable =
             |names: &[&str]| names.iter().find_map(|name| environment.text(name)).filter(|text| !text.is_empty());
-        let named = self.profile.clone().or_else(|| variable(&["AWS_PROFILE"]));
-        let profile = Profile::read(environment, named.as_deref())?;
         let ca_bundle = self.ca_bundle.clone().or_else(|| environment.path("AWS_CA_BUNDLE"));
         let roots = match ca_bundle {
             Some(file) if !file.is_file() => bail!("{}: there is no such file of certificates", file.display()),
@@ -153,6 +164,41 @@ impl BucketArgs {
         let retry = RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() };
         let client = ClientOptions { tls, retry, proxies: environment.proxies(), ..ClientOptions::default() };
         let client = Client::new(client)?;
+        if at.cloud() == Cloud::Azure {
+            if self.region.is_some() || self.profile.is_some() || self.request_payer.is_some() {
+                bail!("--region, --profile and --request-payer are for s3://, and {at} is a container of Azure");
+            }
+            let azure = azure::resolve(environment, &client, at, self.account.as_deref(), self.no_sign_request)?;
+            let options = BucketOptions {
+                endpoint: self.endpoint_url.clone().or(azure.endpoint),
+                acl: self.acl.clone(),
+                storage_class: self.storage_class.clone(),
+                encryption: self.sse.clone(),
+                alone: self.exclusive,
+                azure: azure.options,
+                ..BucketOptions::default()
+            };
+            return Ok((client, options));
+        }
+        if at.cloud() == Cloud::Google {
+            if self.region.is_some() || self.profile.is_some() || self.request_payer.is_some() || self.account.is_some()
+            {
+                bail!("--region, --profile, --request-payer and --account are not for {at}, a bucket of Google");
+            }
+            let google = google::resolve(environment, &client, self.endpoint_url.as_deref(), self.no_sign_request)?;
+            let options = BucketOptions {
+                endpoint: google.endpoint,
+                acl: self.acl.clone(),
+                storage_class: self.storage_class.clone(),
+                encryption: self.sse.clone(),
+                alone: self.exclusive,
+                google: google.credentials,
+                ..BucketOptions::default()
+            };
+            return Ok((client, options));
+        }
+        let named = self.profile.clone().or_else(|| variable(&["AWS_PROFILE"]));
+        let profile = Profile::read(environment, named.as_deref())?;
         let credentials: Option<Arc<dyn CredentialSource>> = if self.no_sign_request {
             None
         } else {
@@ -177,6 +223,8 @@ impl BucketArgs {
             kms_key: self.sse_kms_key_id.clone(),
             requester_pays: self.request_payer.is_some(),
             alone: self.exclusive,
+            azure: AzureOptions::default(),
+            google: None,
         };
         Ok((client, options))
     }
@@ -192,7 +240,9 @@ mod tests {
         assert_eq!(place("registry").unwrap(), TreePlace::Folder("registry".into()));
         assert_eq!(place("s3:/x").unwrap(), TreePlace::Folder("s3:/x".into()));
         assert_eq!(place("s3://bucket/a/").unwrap().to_string(), "s3://bucket/a");
-        for bad in ["s3://", "gs://bucket", "https://host/x"] {
+        assert_eq!(place("az://container/a/").unwrap().to_string(), "az://container/a");
+        assert_eq!(place("gs://bucket/a/").unwrap().to_string(), "gs://bucket/a");
+        for bad in ["s3://", "gs://", "https://host/x"] {
             assert!(place(bad).is_err(), "{bad}");
         }
     }

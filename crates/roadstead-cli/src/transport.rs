@@ -119,7 +119,9 @@ pub(crate) enum PlaceError {
     Podman { name: String, file: String },
     #[error("{0:?} is no URL of a tree: expected http[s]://HOST[:PORT][/PATH]//[REPOSITORY[:TAG]]")]
     Url(String),
-    #[error("{0:?} names no bucket: expected s3://BUCKET[/PREFIX]//[REPOSITORY[:TAG]]")]
+    #[error(
+        "{0:?} names no bucket: expected s3://BUCKET[/PREFIX]//[REPOSITORY[:TAG]], az://CONTAINER… or gs://BUCKET…"
+    )]
     Bucket(String),
     #[error(transparent)]
     BaseUrl(#[from] BaseUrlError),
@@ -204,20 +206,20 @@ fn archive(text: &str) -> Archive {
 fn tree(text: &str) -> Result<Within, PlaceError> {
     // A URL has two slashes of its own.
     let (url, rest) = match text.split_once("://") {
-        Some((scheme @ ("http" | "https" | "s3"), rest)) => (Some(scheme), rest),
+        Some((scheme @ ("http" | "https" | "s3" | "az" | "gs"), rest)) => (Some(scheme), rest),
         _ => (None, text),
     };
     let medium = |at: &str| match url {
         None => Ok::<_, PlaceError>(Medium::Tree(TreePlace::Folder(at.into()))),
-        Some("s3") => {
-            let bucket = format!("s3://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?;
+        Some(scheme @ ("s3" | "az" | "gs")) => {
+            let bucket = format!("{scheme}://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?;
             Ok(Medium::Tree(TreePlace::Bucket(bucket)))
         }
         Some(scheme) => Ok(Medium::Served(format!("{scheme}://{at}").parse()?)),
     };
     let (medium, name) = match rest.rsplit_once("//") {
         Some((at, name)) => (medium(at)?, name),
-        None if url == Some("s3") => return Err(PlaceError::Bucket(text.to_owned())),
+        None if matches!(url, Some("s3" | "az" | "gs")) => return Err(PlaceError::Bucket(text.to_owned())),
         None if url.is_some() => return Err(PlaceError::Url(text.to_owned())),
         None => (Medium::OwnTree, rest),
     };
@@ -227,14 +229,19 @@ fn tree(text: &str) -> Result<Within, PlaceError> {
 
 /// A place in another registry's folder: `FOLDER[//[REPOSITORY[:TAG]]]`.
 fn kept(keeper: Keeper, text: &str) -> Result<Within, PlaceError> {
-    let bucket = if keeper == Keeper::Distribution { text.strip_prefix("s3://") } else { None };
-    let rest = bucket.unwrap_or(text);
+    let bucket = text
+        .split_once("://")
+        .filter(|(scheme, _)| keeper == Keeper::Distribution && matches!(*scheme, "s3" | "az" | "gs"));
+    let rest = bucket.map_or(text, |(_, rest)| rest);
     let (at, name) = rest.rsplit_once("//").unwrap_or((rest, ""));
     if at.is_empty() {
         return Err(PlaceError::Incomplete(keeper.transport().trim_end_matches(':'), "FOLDER[//REPOSITORY[:TAG]]"));
     }
     let at = match bucket {
-        Some(_) => TreePlace::Bucket(format!("s3://{at}").parse().map_err(|_| PlaceError::Bucket(text.to_owned()))?),
+        Some((scheme, _)) => {
+            let bucket = format!("{scheme}://{at}").parse();
+            TreePlace::Bucket(bucket.map_err(|_| PlaceError::Bucket(text.to_owned()))?)
+        }
         None => TreePlace::Folder(at.into()),
     };
     let (repository, reference) = name_within(name)?;
@@ -387,6 +394,10 @@ mod tests {
             ("tree:http://r.io//", "tree:http://r.io//"),
             ("tree:s3://bucket/a/b//app:1", "tree:s3://bucket/a/b//app:1"),
             ("tree:s3://bucket//", "tree:s3://bucket//"),
+            ("tree:az://images/a//app:1", "tree:az://images/a//app:1"),
+            ("tree:gs://images/a//app:1", "tree:gs://images/a//app:1"),
+            ("distribution:gs://images//", "distribution:gs://images//"),
+            ("distribution:az://images/a", "distribution:az://images/a//"),
             ("tree:https://user.github.io/a/b//app:1", "tree:https://user.github.io/a/b//app:1"),
             ("distribution:/var/lib/registry", "distribution:/var/lib/registry//"),
             ("distribution:data//org/app", "distribution:data//org/app"),

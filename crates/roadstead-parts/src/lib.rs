@@ -37,6 +37,7 @@
 //! Starting a part, and everything that has to do with the machine, panics when it does not work: there is nothing that
 //! a test could do about it. What a program says about an image is a `Result`, for tests that expect a refusal.
 
+mod azurite;
 mod buckets;
 mod certificates;
 mod client;
@@ -45,6 +46,7 @@ mod cri;
 mod distribution;
 mod docker;
 mod emulator;
+mod fake_gcs;
 mod folder;
 mod invocation;
 mod miniflare;
@@ -60,6 +62,7 @@ mod web;
 
 use std::sync::LazyLock;
 
+pub use azurite::Azurite;
 pub use buckets::{BucketServer, Buckets};
 pub use certificates::Certificates;
 pub use client::{Client, Engine, Pulled};
@@ -68,6 +71,7 @@ pub use cri::Cri;
 pub use distribution::{Builder, Distribution, Generation};
 pub use docker::Dockerd;
 pub use emulator::{Emulated, Emulator};
+pub use fake_gcs::FakeGcs;
 pub use folder::Folder;
 pub use invocation::{Failure, Invocation, Output};
 pub use miniflare::{Miniflare, R2Object};

@@ -43,6 +43,7 @@ pub use download::{Download, Progress};
 pub use endpoint::{Endpoint, Location, Request};
 pub use error::{BoxError, ErrorBody, HttpError};
 pub use proxy::Proxies;
+pub(crate) use redirect::is_loopback;
 pub use response::Response;
 pub(crate) use response::{Exchange, Wait};
 pub use retry::RetryPolicy;

@@ -5,7 +5,6 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use async_trait::async_trait;
@@ -15,14 +14,12 @@ use reqsign_core::{
     CommandExecute, CommandOutput, Context, Env, Error, FileRead, HttpSend, ProvideCredential as _,
     SigningCredential as _,
 };
-use roadstead::http::{BoxError, Client, ClientOptions, RetryPolicy, Timeouts};
+use roadstead::http::{BoxError, Client};
 use roadstead::store::bucket::{CredentialSource, Keys};
 use tokio::sync::Mutex;
 
+use super::services::{MAX_SIZE, Services};
 use crate::environment::Environment;
-
-/// The largest file, answer or output of a program that credentials are looked for in.
-const MAX_SIZE: u64 = 1 << 20;
 
 /// Every place that access keys may be in.
 #[derive(Debug)]
@@ -35,16 +32,10 @@ pub(super) struct Chain {
 
 impl Chain {
     pub(super) fn new(environment: &Environment, client: Client, profile: Option<&str>) -> anyhow::Result<Self> {
-        // A machine that isn't in a cloud has nobody at the address of its metadata, and should not wait for that long. No proxy
-        // knows whose metadata are meant either.
-        let second = Duration::from_secs(1);
-        let timeouts = Timeouts { connect: second, answer: 5 * second, stall: 5 * second };
-        let retry = RetryPolicy { attempts: 2, ..RetryPolicy::default() };
-        let nearby = Client::new(ClientOptions { timeouts, retry, ..ClientOptions::default() })?;
         let context = Context::new()
             .with_env(Variables { all: environment.all(), home: environment.home() })
             .with_file_read(Files)
-            .with_http_send(Services { client, nearby })
+            .with_http_send(Services::new(client)?)
             .with_command_execute(Programs);
         let mut provider = DefaultCredentialProvider::builder();
         if let Some(profile) = profile {
@@ -116,25 +107,9 @@ impl FileRead for Files {
     }
 }
 
-#[derive(Debug)]
-struct Services {
-    client: Client,
-    /// For what is on this machine or next to it.
-    nearby: Client,
-}
-
 impl HttpSend for Services {
     async fn http_send(&self, request: http::Request<Bytes>) -> Result<http::Response<Bytes>, Error> {
-        let host = request.uri().host().unwrap_or_default().trim_matches(['[', ']']);
-        // Containers find theirs at fd00:ec2::23 or 169.254.170.2 and .23, machines at 169.254.169.254 or fd00:ec2::254.
-        let is_nearby = match host.parse() {
-            Ok(std::net::IpAddr::V4(address)) => address.is_link_local() || address.is_loopback(),
-            Ok(std::net::IpAddr::V6(address)) => address.is_unique_local() || address.is_loopback(),
-            Err(_) => false,
-        };
-        let client = if is_nearby { &self.nearby } else { &self.client };
-        client
-            .fetch(request, MAX_SIZE)
+        self.fetch(request)
             .await
             .map_err(|error| Error::unexpected("no answer from a service that gives credentials").with_source(error))
     }

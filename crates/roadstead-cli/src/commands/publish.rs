@@ -29,6 +29,8 @@ use crate::site_args::{PrivateArgs, SiteArgs};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Destinations:
   s3://BUCKET[/PREFIX]    a bucket, whose objects are a registry; see the bucket options
+  az://CONTAINER[/PREFIX] a container of Azure Blob Storage
+  gs://BUCKET[/PREFIX]    a bucket of Google Cloud Storage
   DIR                     a tree in another folder: another disk, an NFS share, a web root
   site:DIR --host HOST    a folder of plain files of its own, with the configuration of a host that takes one. What the tree no
                           longer has is removed from it. The host's own command deploys it: see docs/hosts
@@ -44,7 +46,7 @@ Examples:
   roadstead publish site:site --host cloudflare-pages
   roadstead publish ipfs: --dnslink registry.example.com")]
 pub(crate) struct Publish {
-    /// Where to: s3://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE
+    /// Where to: s3://BUCKET[/PREFIX], az://CONTAINER[/PREFIX], gs://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE
     #[arg(value_name = "DESTINATION", value_parser = OsStringValueParser::new().try_map(Destination::try_from))]
     to: Destination,
 
@@ -140,7 +142,8 @@ impl TryFrom<OsString> for Destination {
     type Error = String;
 
     fn try_from(typed: OsString) -> Result<Self, String> {
-        const EXPECTED: &str = "expected s3://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE";
+        const EXPECTED: &str = "expected s3://BUCKET[/PREFIX], az://CONTAINER[/PREFIX], gs://BUCKET[/PREFIX], a \
+                                folder, site:DIR, ipfs:[ADDRESS] or car:FILE";
         match typed.to_str().map(|text| (text, text.split_once(':'))) {
             Some(("", _) | (_, Some(("site" | "car", "") | ("docker" | "oci", _)))) => Err(EXPECTED.to_owned()),
             Some((_, Some(("site", folder)))) => Ok(Self::Site(folder.into())),
@@ -240,12 +243,14 @@ mod tests {
     fn destinations() {
         let read = |text: &str| Destination::try_from(OsString::from(text));
         assert!(matches!(read("site:x"), Ok(Destination::Site(_))));
-        assert!(matches!(read("s3://bucket"), Ok(Destination::Tree(TreePlace::Bucket(_)))));
+        for bucket in ["s3://bucket", "az://container/prefix", "gs://bucket"] {
+            assert!(matches!(read(bucket), Ok(Destination::Tree(TreePlace::Bucket(_)))), "{bucket}");
+        }
         assert!(matches!(read("./ipfs:x"), Ok(Destination::Tree(TreePlace::Folder(_)))));
         assert!(matches!(read("ipfs:"), Ok(Destination::Ipfs(None))));
         assert!(matches!(read("ipfs://127.0.0.1:5001"), Ok(Destination::Ipfs(Some(_)))));
         assert!(matches!(read("car:x"), Ok(Destination::Car(_))));
-        for bad in ["", "site:", "car:", "car:-", "oci:x", "gs://bucket"] {
+        for bad in ["", "site:", "car:", "car:-", "oci:x", "gs://"] {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

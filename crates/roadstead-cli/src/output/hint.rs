@@ -116,8 +116,9 @@ fn bucket(error: &BucketError) -> Option<String> {
     let (status, code, region, action) = match error {
         BucketError::Credentials(_) => {
             return Some(
-                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, name a profile with --profile, or ask a public bucket with \
-                 --no-sign-request"
+                "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or name a profile with --profile, for az:// set \
+                 AZURE_STORAGE_KEY or log in with `az login`, for gs:// set GOOGLE_APPLICATION_CREDENTIALS or log in with \
+                 `gcloud auth application-default login`, or ask a public bucket with --no-sign-request"
                     .to_owned(),
             );
         }
@@ -126,12 +127,29 @@ fn bucket(error: &BucketError) -> Option<String> {
     };
     match (status, code, region) {
         (301 | 307 | 400, _, Some(region)) => Some(format!("the bucket is in another region: --region {region}")),
-        (_, "NoSuchBucket", _) => Some("there is no such bucket: make it first".to_owned()),
+        (_, "NoSuchBucket" | "ContainerNotFound", _) => Some("there is no such bucket: make it first".to_owned()),
         (_, "AccessControlListNotSupported", _) => Some("this bucket takes no ACL: leave --acl out".to_owned()),
         (_, "RequestTimeTooSkewed", _) => Some("the clock of this machine is wrong".to_owned()),
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken", _) => Some(
             "the access keys are wrong, expired, or for another service: see --profile and --endpoint-url".to_owned(),
         ),
+        (_, "AuthenticationFailed" | "AuthorizationFailure" | "InvalidAuthenticationInfo", _) => Some(
+            "the account's key or signature is wrong, expired, or another account's: see --account and --endpoint-url"
+                .to_owned(),
+        ),
+        (403, ..) if action.starts_with("blobs/") => Some(format!(
+            "who asks lacks {action} on this container: the role Storage Blob Data Contributor has it, or Reader where \
+             nothing is written"
+        )),
+        (401, ..) if action.starts_with("storage.") => Some(
+            "the token is of no use there: log in again, name another file with GOOGLE_APPLICATION_CREDENTIALS, or ask a \
+             public bucket with --no-sign-request"
+                .to_owned(),
+        ),
+        (403, ..) if action.starts_with("storage.") => Some(format!(
+            "who asks lacks {action} on this bucket: the role Storage Object User has it, or Storage Object Viewer where \
+             nothing is written"
+        )),
         (403, ..) => Some(format!(
             "the access keys lack {action} on this bucket, or s3:ListBucket, without which what is missing looks forbidden"
         )),

@@ -1,27 +1,35 @@
-//! What hosts of trees in buckets have in common: `s3://BUCKET[/PREFIX]`, and what lets pages of other origins read.
+//! What hosts of trees in buckets have in common: `s3://BUCKET[/PREFIX]` or at Google's `gs://`, and what lets pages of other origins read.
 
 use super::{Unsupported, plain};
 use crate::site::{CORS, Form, PREFLIGHT, Site, Value};
-use crate::store::bucket::BucketUrl;
+use crate::store::bucket::{BucketUrl, Cloud};
 
-/// A tree's place, written as `--tree` takes it. Names of buckets are of an alphabet that every language takes between quotes;
+/// The place of a tree in a bucket of the S3 API, written as `--tree` takes it. Names of buckets are of an alphabet that every language takes between quotes;
 /// whoever writes a prefix quotes it.
 pub(super) fn place(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
+    place_in(&[Cloud::S3], "it serves a tree in a bucket: s3://BUCKET or s3://BUCKET/PREFIX", site, host)
+}
+
+fn place_in(
+    clouds: &[Cloud],
+    problem: &'static str,
+    site: &Site,
+    host: &'static str,
+) -> Result<BucketUrl, Unsupported> {
     plain::refuse_for(host, site)?;
-    site.root.parse().map_err(|_| Unsupported::Value {
-        host,
-        what: "the tree",
-        value: site.root.clone(),
-        problem: "it serves a tree in a bucket: s3://BUCKET or s3://BUCKET/PREFIX",
-    })
+    let bucket = site.root.parse().ok().filter(|bucket: &BucketUrl| clouds.contains(&bucket.cloud()));
+    bucket.ok_or_else(|| Unsupported::Value { host, what: "the tree", value: site.root.clone(), problem })
 }
 
 /// A bucket of which clients get the objects as they lie there, so that no name can be another on the way.
 pub(super) fn as_it_is(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
+    unchanged(place(site, host)?, site, host)
+}
+
+fn unchanged(place: BucketUrl, site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
     if site.form != Form::Site {
         return Err(Unsupported::Form { host, form: site.form });
     }
-    let place = place(site, host)?;
     site.name_prefix.as_ref().map_or(Ok(place), |prefix| {
         let problem = "lists are objects, and would not have it";
         Err(Unsupported::Value { host, what: "a prefix of names", value: prefix.to_string(), problem })
@@ -30,7 +38,16 @@ pub(super) fn as_it_is(site: &Site, host: &'static str) -> Result<BucketUrl, Uns
 
 /// The same, if the bucket is the host itself: the tree has it to itself.
 pub(super) fn whole(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
-    let place = as_it_is(site, host)?;
+    alone(as_it_is(site, host)?, host)
+}
+
+/// The same at Google's, whose buckets are of the S3 API, too.
+pub(super) fn whole_of_google(site: &Site, host: &'static str) -> Result<BucketUrl, Unsupported> {
+    let place = place_in(&[Cloud::Google, Cloud::S3], "it serves a tree in a bucket: gs://BUCKET", site, host)?;
+    alone(unchanged(place, site, host)?, host)
+}
+
+fn alone(place: BucketUrl, host: &'static str) -> Result<BucketUrl, Unsupported> {
     if place.prefix().is_none() {
         return Ok(place);
     }

@@ -60,7 +60,7 @@ impl Host for Gcs {
     }
 
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let place = bucket::whole(site, NAME)?;
+        let place = bucket::whole_of_google(site, NAME)?;
         let lifecycle = json!({
             "rule": [{ "action": { "type": "AbortIncompleteMultipartUpload" }, "condition": { "age": 7 } }],
         });

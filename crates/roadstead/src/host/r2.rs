@@ -104,7 +104,7 @@ mod tests {
         let files = R2.render(&site).unwrap();
         assert!(files[0].text.contains(r#"const BELOW = "a \"b\" ${c} */x/";"#), "{}", files[0].text);
         assert!(files[1].text.contains("bucket_name = \"my-bucket\"\n"), "{}", files[1].text);
-        for root in ["/srv/registry", "s3://", "s3://a\"b/c", "gs://bucket"] {
+        for root in ["/srv/registry", "s3://", "s3://a\"b/c", "gs://bucket", "az://bucket"] {
             let refused = R2.render(&Site { root: root.to_owned(), ..Site::default() }).unwrap_err();
             assert!(refused.to_string().contains("s3://BUCKET"), "{refused}");
         }

@@ -1,15 +1,20 @@
-//! A store in a bucket: Amazon S3, and everything that speaks its API.
+//! A store in a bucket: Amazon S3 and everything that speaks its API, Azure Blob Storage, and Google Cloud Storage.
 //!
 //! ```text
-//! sign     the signature of a request
-//! place    s3://BUCKET/PREFIX, and the URLs of its objects
-//! xml      what answers mean
+//! place    s3://BUCKET/PREFIX, az://CONTAINER/PREFIX, gs://BUCKET/PREFIX, and the URLs of their objects
+//! service  what services differ in
+//! sign     Amazon's signature of a request
+//! xml      what Amazon's answers mean
+//! azure    Azure's signatures and documents, and where it is unlike the others
+//! google   Google's documents, and where it is unlike the others
 //! client   calls: signed, repeated, their faults understood
 //! listing  lists, a page of a thousand names at a time
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
+//! session  the same at Google's, where one piece follows the other
 //! copy     objects made of others by the service
 //! lease    requests that the service refuses when they come too late
+//! error    what went wrong
 //! ```
 //!
 //! # What a bucket is good for
@@ -27,14 +32,20 @@
 //! # Integrity
 //!
 //! The signature of each request covers the SHA-256 of its body, so the service refuses what was damaged on the way: every
-//! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know.
+//! part of an upload, too. *Rejected:* the headers for checksums beside it, which some services don't know. Azure and
+//! Google sign no bodies, and compare their MD5 instead.
 
+mod azure;
 mod client;
 mod copy;
+mod error;
+mod google;
 mod lease;
 mod listing;
 mod place;
 mod reading;
+mod service;
+mod session;
 mod sign;
 mod upload;
 mod xml;
@@ -45,7 +56,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::SystemTime;
 
-use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH};
+use ::http::header::{CACHE_CONTROL, CONTENT_RANGE, IF_MATCH, IF_NONE_MATCH};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -57,14 +68,15 @@ use super::{
     Aim, Body, Condition, Entry, Headers, Key, Lease, Listed, LockGuard, LockMode, Named, Naming, Object, Reach, Store,
     StoreError, Upload, Version, Written,
 };
-use crate::http::{BoxError, Client, HttpError, Response, Secret};
+use crate::http::{BoxError, Client, Response, Secret};
 use crate::oci::{Algorithm, Hasher};
+pub use azure::{AzureCredentialSource, AzureKey};
 use client::{Call, Calls, Dated, Failed};
+pub use error::BucketError;
+pub use google::GoogleCredentialSource;
 use place::Base;
-pub use place::{Addressing, BucketUrl, BucketUrlError};
-
-/// Where an object's digest stands among its headers: a bucket hands out no others than those it knows and these.
-const DIGEST: HeaderName = HeaderName::from_static("x-amz-meta-docker-content-digest");
+pub use place::{Addressing, BucketUrl, BucketUrlError, Cloud};
+use service::Service;
 
 /// What objects are that have no type of their own.
 const OCTETS: &str = "application/octet-stream";
@@ -110,7 +122,7 @@ impl CredentialSource for Keys {
 /// How a bucket is reached, and what objects in it are like.
 #[derive(Debug, Clone, Default)]
 pub struct BucketOptions {
-    /// The service's URL, if it isn't Amazon's.
+    /// The service's URL, if it isn't Amazon's; for Azure, if it isn't the account's at Microsoft's.
     pub endpoint: Option<String>,
     /// The region; without it, the one that Amazon and others take for the default, `us-east-1`.
     pub region: Option<String>,
@@ -120,7 +132,7 @@ pub struct BucketOptions {
     pub credentials: Option<Arc<dyn CredentialSource>>,
     /// The canned access control list of what is written. Many buckets refuse any.
     pub acl: Option<String>,
-    /// The storage class of what is written.
+    /// The storage class of what is written; Azure's access tier.
     pub storage_class: Option<String>,
     /// The server's encryption of what is written: `AES256`, `aws:kms`.
     pub encryption: Option<String>,
@@ -131,45 +143,19 @@ pub struct BucketOptions {
     /// Whether the caller vouches that nobody else writes to the bucket: then this process's locks are everybody's, and
     /// conditions are judged here, for services that know none.
     pub alone: bool,
+    /// How Azure is reached.
+    pub azure: AzureOptions,
+    /// Who asks Google; nobody in particular without it.
+    pub google: Option<Arc<dyn GoogleCredentialSource>>,
 }
 
-/// Why a bucket didn't do what it was asked for.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BucketError {
-    /// It answered that it won't.
-    #[error("{url} answers {status}{} to what needs the permission {action}", said(.code, .message))]
-    Refused {
-        /// What was asked.
-        url: String,
-        /// The status.
-        status: StatusCode,
-        /// The service's word for the reason; empty where it gives none, as in answers to `HEAD`.
-        code: String,
-        /// Its explanation.
-        message: String,
-        /// The region that the bucket is in, where the service says so.
-        region: Option<String>,
-        /// The permission that was needed.
-        action: &'static str,
-    },
-    /// No answer came.
-    #[error(transparent)]
-    Http(#[from] HttpError),
-    /// There is nothing to sign with.
-    #[error("there are no usable credentials")]
-    Credentials(#[source] BoxError),
-    /// It answered something that makes no sense.
-    #[error("{0}")]
-    Answer(String),
-}
-
-fn said(code: &str, message: &str) -> String {
-    match (code, message) {
-        ("", "") => String::new(),
-        (code, "") => format!(" ({code})"),
-        (code, message) => format!(" ({code}: {})", message.trim_end_matches('.')),
-    }
+/// How Azure is reached.
+#[derive(Debug, Clone, Default)]
+pub struct AzureOptions {
+    /// The storage account, if neither the URL nor the endpoint says it.
+    pub account: Option<String>,
+    /// Who asks; nobody in particular without it.
+    pub credentials: Option<Arc<dyn AzureCredentialSource>>,
 }
 
 /// A store in a bucket. Clones share it. What is changed through one with a date is signed as of then.
@@ -200,20 +186,51 @@ impl BucketStore {
     pub fn open(at: BucketUrl, client: Client, options: BucketOptions) -> Result<Self, StoreError> {
         let unsuitable = |problem| StoreError::Unsuitable { what: at.to_string(), problem };
         let region = options.region.unwrap_or_else(|| "us-east-1".to_owned());
-        let base = Base::new(&at, options.endpoint.as_deref(), &region, options.addressing).map_err(unsuitable)?;
+        let is_azure = at.cloud() == Cloud::Azure;
+        let is_google = at.cloud() == Cloud::Google;
+        let mut endpoint = options.endpoint;
+        if is_azure && endpoint.is_none() && at.host().is_none() {
+            let account = options.azure.account.as_deref().ok_or_else(|| {
+                unsuitable(
+                    "whose container that is isn't known: name the account, or write \
+                     az://ACCOUNT.blob.core.windows.net/CONTAINER"
+                        .to_owned(),
+                )
+            })?;
+            let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+            if account.is_empty() || !account.bytes().all(legal) {
+                return Err(unsuitable(format!("{account:?} is no storage account")));
+            }
+            endpoint = Some(format!("https://{account}.blob.core.windows.net"));
+        }
+        let base = Base::new(&at, endpoint.as_deref(), &region, options.addressing).map_err(unsuitable)?;
         let mut writing = HeaderMap::new();
-        for (name, value) in [
-            ("x-amz-acl", options.acl),
-            ("x-amz-storage-class", options.storage_class),
-            ("x-amz-server-side-encryption", options.encryption),
-            ("x-amz-server-side-encryption-aws-kms-key-id", options.kms_key),
+        let tier = if is_azure { "x-ms-access-tier" } else { "x-amz-storage-class" };
+        let (class, storage_class) =
+            if is_google { (None, options.storage_class) } else { (options.storage_class, None) };
+        for (name, value, what) in [
+            ("x-amz-acl", options.acl, Some("an ACL")),
+            (tier, class, None),
+            ("x-amz-server-side-encryption", options.encryption, Some("an encryption")),
+            ("x-amz-server-side-encryption-aws-kms-key-id", options.kms_key, Some("a key")),
         ] {
             let Some(value) = value else { continue };
+            if let Some(what) = what.filter(|_| is_azure || is_google) {
+                let problem = format!("{what} can't be said of each object here: the bucket or the account has it");
+                return Err(unsuitable(problem));
+            }
             let legal = HeaderValue::try_from(&value).map_err(|_| unsuitable(format!("{value:?} is no setting")))?;
             writing.insert(HeaderName::from_static(name), legal);
         }
-        let credentials = options.credentials;
-        let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
+        let service = if is_azure {
+            let account = options.azure.account.or_else(|| base.account().map(str::to_owned)).unwrap_or_default();
+            Service::Azure { account, credentials: options.azure.credentials }
+        } else if is_google {
+            Service::Google { bucket: at.bucket().to_owned(), credentials: options.google, storage_class }
+        } else {
+            Service::S3 { region, credentials: options.credentials, requester_pays: options.requester_pays }
+        };
+        let calls = Calls { client, base, service };
         let (alone, locks) = (options.alone, TaskLocks::default());
         let (copy_limit, vouches_for_nothing, conditional) = (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
         let inner = Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing, conditional };
@@ -240,7 +257,7 @@ impl BucketStore {
         let put = |text, condition| self.put(&key, Bytes::from_static(text), &headers, condition);
         let first = put(b"1", Condition::Absent).await?;
         let second = put(b"2", Condition::Absent).await?;
-        let third = put(b"3", Condition::Unchanged(Version("\"00000000000000000000000000000000\"".into()))).await?;
+        let third = put(b"3", Condition::Unchanged(Version(self.0.calls.service.no_version().into()))).await?;
         self.delete(&key).await?;
         match (first, second, third) {
             (Written::Done, Written::Refused, Written::Refused) => {
@@ -284,16 +301,32 @@ impl BucketStore {
         let mut written = self.0.writing.clone();
         let content_type = headers.content_type.as_ref().map_or(OCTETS, |content_type| content_type.as_str());
         let digest = headers.digest.map(|digest| digest.to_string());
+        let names = self.0.calls.service.names();
         let values = [
-            (CONTENT_TYPE, Some(content_type)),
-            (CACHE_CONTROL, headers.cache_control.as_deref()),
-            (DIGEST, digest.as_deref()),
+            (names.content_type, Some(content_type)),
+            (names.cache_control, headers.cache_control.as_deref()),
+            (names.digest, digest.as_deref()),
         ];
         for (name, value) in values {
             // Types and digests are of an alphabet that headers can have.
             written.extend(value.and_then(|value| Some((name, HeaderValue::try_from(value).ok()?))));
         }
         written
+    }
+
+    /// The call that writes an object whole, on a condition.
+    fn put_call<'a>(&self, object: &'a str, bytes: &Bytes, headers: &Headers, condition: &Condition) -> Call<'a> {
+        let call = Call::new(Method::PUT, Some(object), "s3:PutObject").headers(self.written(headers));
+        let call = match self.0.calls.service.cloud() {
+            Cloud::Azure => call.header(azure::BLOB_TYPE, "BlockBlob"),
+            _ => call,
+        };
+        let call = call.body(bytes.clone());
+        match condition {
+            Condition::Always => call,
+            Condition::Absent => call.header(IF_NONE_MATCH, "*"),
+            Condition::Unchanged(version) => call.header(IF_MATCH, &version.0),
+        }
     }
 
     /// What an answer says about an object.
@@ -308,10 +341,12 @@ impl BucketStore {
         let content_type = response.content_type().filter(|text| text != OCTETS);
         Ok(Entry {
             size: size.ok_or_else(|| lacks("size"))?,
-            version: Version(response.header(ETAG).ok_or_else(|| lacks("version"))?.into()),
+            version: Version(
+                response.header(self.0.calls.service.names().version).ok_or_else(|| lacks("version"))?.into(),
+            ),
             headers: Headers {
                 content_type: content_type.and_then(|text| text.parse().ok()),
-                digest: response.header(DIGEST).and_then(|text| text.parse().ok()),
+                digest: response.header(self.0.calls.service.names().digest).and_then(|text| text.parse().ok()),
                 cache_control: response.header(CACHE_CONTROL).map(|text| text.to_owned().into()),
             },
             target: None,
@@ -361,23 +396,19 @@ impl BucketStore {
         condition: Condition,
     ) -> Result<Option<Option<Response>>, StoreError> {
         let object = self.0.at.object(key);
-        let mut call =
-            Call::new(Method::PUT, Some(&object), "s3:PutObject").headers(self.written(headers)).body(bytes.clone());
-        call = call.dated(self.1.as_ref());
+        let cloud = self.0.calls.service.cloud();
+        let on = if self.0.alone { &Condition::Always } else { &condition };
+        let call = match cloud {
+            Cloud::Google => google::put(self, &object, &bytes, headers, on),
+            _ => self.put_call(&object, &bytes, headers, on),
+        };
+        let call = call.dated(self.1.as_ref());
         let mut _turn = None;
-        if self.0.alone {
-            if condition != Condition::Always {
-                _turn = Some(self.0.locks.lock("put", LockMode::Exclusive).await);
-                if !self.allows(key, &condition).await? {
-                    return Ok(None);
-                }
+        if self.0.alone && condition != Condition::Always {
+            _turn = Some(self.0.locks.lock("put", LockMode::Exclusive).await);
+            if !self.allows(key, &condition).await? {
+                return Ok(None);
             }
-        } else {
-            call = match &condition {
-                Condition::Always => call,
-                Condition::Absent => call.header(IF_NONE_MATCH, "*"),
-                Condition::Unchanged(version) => call.header(IF_MATCH, &version.0),
-            };
         }
         let conditional = !self.0.alone && condition != Condition::Always;
         let mut failures = 0;
@@ -391,7 +422,8 @@ impl BucketStore {
             }
             match failed.status() {
                 Some(StatusCode::PRECONDITION_FAILED) if conditional => {}
-                Some(StatusCode::NOT_FOUND) if conditional && is_absent(&failed) => {}
+                // (Google says that of buckets alone.)
+                Some(StatusCode::NOT_FOUND) if conditional && cloud != Cloud::Google && is_absent(&failed) => {}
                 Some(StatusCode::NOT_IMPLEMENTED) if conditional => return Err(self.unconditional("does not know")),
                 // Another write to the key is under way, and nobody knows yet what will come of it. (Or that is how the service
                 // says that the condition doesn't hold.)
@@ -421,9 +453,11 @@ fn is_collision(error: &BucketError) -> bool {
     )
 }
 
-/// Whether a call failed since there is no such object. That there is no such bucket is another matter.
+/// Whether a call failed since there is no such object. That there is no such bucket is another matter, and that nobody in
+/// particular may enter one, of which Azure says that nothing is there.
 fn is_absent(failed: &Failed) -> bool {
-    failed.status() == Some(StatusCode::NOT_FOUND) && !failed.says("NoSuchBucket")
+    let others = ["NoSuchBucket", "ContainerNotFound", "ResourceNotFound"];
+    failed.status() == Some(StatusCode::NOT_FOUND) && !others.iter().any(|code| failed.says(code))
 }
 
 #[async_trait]
@@ -556,7 +590,7 @@ impl Store for BucketStore {
     }
 
     fn is_fenced(&self) -> bool {
-        !self.0.alone && self.0.calls.credentials.is_some()
+        !self.0.alone && self.0.calls.service.refuses_late()
     }
 
     async fn lease(&self, key: &Key, bytes: Bytes, when: Condition) -> Result<Option<Lease>, StoreError> {

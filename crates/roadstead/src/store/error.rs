@@ -86,7 +86,8 @@ impl StoreError {
             (Some(error), _) => error.kind() == std::io::ErrorKind::PermissionDenied,
             // Other reasons have words of their own; answers to HEAD have no word at all.
             (_, Some(bucket::BucketError::Refused { status, code, .. })) => {
-                *status == http::StatusCode::FORBIDDEN && matches!(code.as_str(), "AccessDenied" | "")
+                *status == http::StatusCode::FORBIDDEN
+                    && matches!(code.as_str(), "AccessDenied" | "AuthorizationPermissionMismatch" | "")
             }
             _ => false,
         }

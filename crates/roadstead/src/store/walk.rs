@@ -1,5 +1,7 @@
 //! Everything below a key, in order.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 use md5::Digest as _;
@@ -18,6 +20,11 @@ impl Md5 {
         Self(md5::Md5::digest(bytes).into())
     }
 
+    /// That of all bytes that went into a sum.
+    pub(crate) fn of_sum(sum: md5::Md5) -> Self {
+        Self(sum.finalize().into())
+    }
+
     /// That of bytes as they come.
     pub(crate) async fn of_stream(
         mut bytes: BoxStream<'_, Result<bytes::Bytes, StoreError>>,
@@ -26,7 +33,17 @@ impl Md5 {
         while let Some(piece) = bytes.try_next().await? {
             sum.update(&piece);
         }
-        Ok(Self(sum.finalize().into()))
+        Ok(Self::of_sum(sum))
+    }
+
+    /// What a service says in base64, if it can be an MD5.
+    pub(crate) fn of_base64(text: &str) -> Option<Self> {
+        Some(Self(BASE64.decode(text).ok()?.try_into().ok()?))
+    }
+
+    /// As services say it.
+    pub(crate) fn to_base64(self) -> String {
+        BASE64.encode(self.0)
     }
 
     /// What an entity tag says, if it can be an MD5. That of an object in parts can't.
@@ -96,8 +113,10 @@ mod tests {
         let sum = Md5::of(b"content");
         assert_eq!(Md5::of_tag("\"9a0364b9e99bb480dd25e1f0284c8555\""), Some(sum));
         assert_eq!(Md5::of_tag("9A0364B9E99BB480DD25E1F0284C8555"), Some(sum));
+        assert_eq!(Md5::of_base64(&sum.to_base64()), Some(sum));
         for other in ["", "\"\"", "9a0364b9e99bb480dd25e1f0284c8555-2", "+a0364b9e99bb480dd25e1f0284c8555", "é"] {
             assert_eq!(Md5::of_tag(other), None, "{other:?}");
+            assert_eq!(Md5::of_base64(other), None, "{other:?}");
         }
     }
 }

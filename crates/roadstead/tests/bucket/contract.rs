@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use roadstead::oci::{Algorithm, Digest, Reference, Repository};
-use roadstead::store::{Aim, BucketStore, Headers, Key, Store};
+use roadstead::store::{Aim, BucketStore, Headers, Key, Store, Upload};
 use roadstead::testing::contract::sink::{self, Reader};
 use roadstead::testing::contract::store::{self, Subject, bytes_of};
 use roadstead::testing::noise;
@@ -71,9 +71,14 @@ impl Reader for TreeReader {
 
 async fn keeps_the_promises_of_a_sink(server: BucketServer) {
     let buckets = server.start(&["sink"]);
-    let tree = Tree::create(Arc::new(open("s3://sink/tree", options(&buckets.url())))).await.unwrap();
+    is_a_sink(&format!("{server:?}"), open("s3://sink/tree", options(&buckets.url()))).await;
+}
+
+/// Every promise of sinks, over a tree in a store.
+pub(crate) async fn is_a_sink(server: &str, store: BucketStore) {
+    let tree = Tree::create(Arc::new(store)).await.unwrap();
     let subject = sink::Subject {
-        implementation: format!("a tree in a bucket of {server:?}"),
+        implementation: format!("a tree in a bucket of {server}"),
         sink: Arc::new(tree.clone()),
         reader: Arc::new(TreeReader(tree)),
         limits: &[],
@@ -92,10 +97,17 @@ async fn minio_keeps_the_promises_of_a_sink() {
     keeps_the_promises_of_a_sink(BucketServer::Minio).await;
 }
 
-/// Uploads of several parts: aimed well, aimed badly, not aimed, and given up.
 async fn takes_large_objects(server: BucketServer) {
     let buckets = server.start(&["large"]);
     let store = open("s3://large", options(&buckets.url()));
+    let before = files_below(&buckets.folder("large"));
+    drop(large_objects(&format!("{server:?}"), &store).await);
+    let called_off = wait_until(std::time::Duration::from_secs(60), || files_below(&buckets.folder("large")) == before);
+    assert!(called_off, "{server:?}: {:?}", files_below(&buckets.folder("large")));
+}
+
+/// Uploads of several parts: aimed well, aimed badly, not aimed, and one that is not finished.
+pub(crate) async fn large_objects(server: &str, store: &BucketStore) -> Box<dyn Upload> {
     let content = noise(9, 20 << 20);
     let key = |text: &str| text.parse::<Key>().unwrap();
     let digest = Algorithm::Sha256.digest(&content);
@@ -113,29 +125,26 @@ async fn takes_large_objects(server: BucketServer) {
         assert_eq!(upload.digest().await.unwrap(), (digest, content.len() as u64));
         upload
     };
-    let before = files_below(&buckets.folder("large"));
-    let upload = write(&store, Some(aim())).await;
-    assert!(store.head(&key("aimed")).await.unwrap().is_none(), "{server:?}: it shows before it is finished");
+    let upload = write(store, Some(aim())).await;
+    assert!(store.head(&key("aimed")).await.unwrap().is_none(), "{server}: it shows before it is finished");
     upload.finish(&key("aimed"), &headers).await.unwrap();
-    assert!(write(&store, Some(aim())).await.finish(&key("elsewhere"), &headers).await.is_err(), "{server:?}");
-    assert!(store.head(&key("elsewhere")).await.unwrap().is_none(), "{server:?}");
-    write(&store, None).await.finish(&key("not/aimed"), &headers).await.unwrap();
+    assert!(write(store, Some(aim())).await.finish(&key("elsewhere"), &headers).await.is_err(), "{server}");
+    assert!(store.head(&key("elsewhere")).await.unwrap().is_none(), "{server}");
+    write(store, None).await.finish(&key("not/aimed"), &headers).await.unwrap();
     for name in ["aimed", "not/aimed"] {
-        let object = store.get(&key(name), None).await.unwrap().unwrap_or_else(|| panic!("{server:?}: {name} is gone"));
-        assert_eq!(object.entry.headers, headers, "{server:?}: {name}");
-        assert_eq!(bytes_of(object).await, content, "{server:?}: {name}");
+        let object = store.get(&key(name), None).await.unwrap().unwrap_or_else(|| panic!("{server}: {name} is gone"));
+        assert_eq!(object.entry.headers, headers, "{server}: {name}");
+        assert_eq!(bytes_of(object).await, content, "{server}: {name}");
         let part = store.get(&key(name), Some(9_000_000..9_000_010)).await.unwrap().unwrap();
-        assert_eq!(bytes_of(part).await, content[9_000_000..9_000_010], "{server:?}: {name}");
+        assert_eq!(bytes_of(part).await, content[9_000_000..9_000_010], "{server}: {name}");
     }
-    assert!(!store.link(&key("aimed"), &key("not/aimed"), &headers).await.unwrap(), "{server:?}: the same digest");
-    assert!(store.list(&key(".roadstead/uploads")).try_next().await.unwrap().is_none(), "{server:?}");
+    assert!(!store.link(&key("aimed"), &key("not/aimed"), &headers).await.unwrap(), "{server}: the same digest");
+    assert!(store.list(&key(".roadstead/uploads")).try_next().await.unwrap().is_none(), "{server}");
 
     for name in ["aimed", "not/aimed"] {
         assert!(store.delete(&key(name)).await.unwrap());
     }
-    drop(write(&store, Some(aim())).await);
-    let called_off = wait_until(std::time::Duration::from_secs(60), || files_below(&buckets.folder("large")) == before);
-    assert!(called_off, "{server:?}: {:?}", files_below(&buckets.folder("large")));
+    write(store, Some(aim())).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

@@ -7,7 +7,8 @@ use futures::future::join_all;
 use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Reference, Repository, Tag};
 use roadstead::publish::{Plan, PlanOptions, PublishError, Requests, TransferOptions};
-use roadstead::store::{Condition, MemoryStore, Naming};
+use roadstead::store::bucket::BucketOptions;
+use roadstead::store::{BucketStore, Condition, MemoryStore, Naming, Store as _};
 use roadstead::testing::{Image, ImageBuilder, IndexBuilder, MemorySource};
 use roadstead::tree::{Tree, VerifyOptions, Verifying};
 use roadstead_parts::{BucketServer, Buckets};
@@ -206,6 +207,32 @@ async fn other_bytes_of_the_right_size_are_found_by_their_sum() {
     // What seems wrong is read before it is taken for that.
     assert_eq!((compared, carried_out, planned), (Requests { reads: 2 + 2, ..LISTED }, mended, mended));
     sound(&scene.to).await;
+}
+
+/// What a service's lists say of its objects tells what is right from what isn't, without counting what that takes.
+pub(crate) async fn sums_tell(server: &str, store: BucketStore) {
+    let (to, from) = (Tree::create(Arc::new(store.clone())).await.unwrap(), tree().await);
+    add(&from, "app:1", &image("one")).await;
+    let publish = async |checksum| {
+        let plan = Plan::compare(&from, Some(&to), &PlanOptions { checksum, ..PlanOptions::default() }).await.unwrap();
+        let errors = plan.carry_out(&from, &to, &how()).await;
+        assert!(errors.is_empty() && plan.problems.is_empty(), "{server}: {errors:?} {:?}", plan.problems);
+        plan.requests()
+    };
+    assert_ne!(publish(false).await, Requests::default(), "{server}");
+    assert_eq!(publish(false).await, Requests::default(), "{server}: tags are told by their sums");
+    assert_eq!(publish(true).await, Requests::default(), "{server}");
+    let (layer, manifest) = (image("one").manifest.layers()[0].digest, image("one").digest());
+    for name in [format!("blobs/{layer}"), format!("manifests/{manifest}"), "manifests/1".to_owned()] {
+        let key = format!("v2/app/{name}").parse().unwrap();
+        let there = store.head(&key).await.unwrap().unwrap();
+        let spoilt = vec![b' '; usize::try_from(there.size).unwrap()];
+        let _ = store.put(&key, spoilt.into(), &there.headers, Condition::Always).await.unwrap();
+    }
+    assert_eq!(publish(false).await, Requests::default(), "{server}: sizes are trusted");
+    // A blob with its hint, a manifest and a tag.
+    assert_eq!(publish(true).await, Requests { writes: 2 + 1 + 1, ..Requests::default() }, "{server}");
+    sound(&to).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

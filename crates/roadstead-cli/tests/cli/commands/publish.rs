@@ -116,7 +116,7 @@ fn what_is_not_written() {
         expect![[r#"
         $ roadstead publish site:
         --- stderr
-        error: invalid value 'site:' for '<DESTINATION>': expected s3://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE
+        error: invalid value 'site:' for '<DESTINATION>': expected s3://BUCKET[/PREFIX], az://CONTAINER[/PREFIX], gs://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE
 
         For more information, try '--help'.
         --- exit code 2

@@ -176,7 +176,7 @@ fn some_repositories_are_published() {
         expect![[r#"
             $ roadstead publish oci:file
             --- stderr
-            error: invalid value 'oci:file' for '<DESTINATION>': expected s3://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE
+            error: invalid value 'oci:file' for '<DESTINATION>': expected s3://BUCKET[/PREFIX], az://CONTAINER[/PREFIX], gs://BUCKET[/PREFIX], a folder, site:DIR, ipfs:[ADDRESS] or car:FILE
 
             For more information, try '--help'.
             --- exit code 2

@@ -506,7 +506,8 @@ fn help() {
               -V, --version  Print version
 
             Global options:
-                  --tree <DIR>       The registry tree: a folder, or s3://BUCKET[/PREFIX] [env: ROADSTEAD_TREE=]
+                  --tree <DIR>       The registry tree: a folder, or a bucket: s3://BUCKET[/PREFIX],
+                                     az://CONTAINER[/PREFIX], gs://BUCKET[/PREFIX] [env: ROADSTEAD_TREE=]
                                      [default: registry]
               -q, --quiet            Say nothing but results and errors
               -v, --verbose...       Say more; twice, everything

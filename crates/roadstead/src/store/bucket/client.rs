@@ -1,4 +1,4 @@
-//! Calls of the S3 API: signed, sent as often as it takes, and their faults understood.
+//! Calls of a service: signed, sent as often as it takes, and their faults understood.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,20 +6,33 @@ use std::time::SystemTime;
 
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
+use reqwest::Url;
 
 use super::place::Base;
+use super::service::Service;
 use super::xml::{self, Fault};
-use super::{BucketError, CredentialSource, sign};
+use super::{BucketError, google};
 use crate::http::{Client, Exchange, HttpError, Response, Wait};
 
 /// The most bytes of what a service says about an error.
 const MAX_FAULT: u64 = 64 << 10;
 
+/// What a call is about.
+#[derive(Debug, Clone)]
+enum To<'a> {
+    Bucket,
+    Object(&'a str),
+    /// Something of the service that is neither, by its encoded path.
+    Service(String),
+    /// What the service itself has named.
+    Url(Url),
+}
+
 /// A call.
 #[derive(Debug, Clone)]
 pub(super) struct Call<'a> {
     method: Method,
-    object: Option<&'a str>,
+    to: To<'a>,
     parameters: Vec<(&'a str, &'a str)>,
     headers: HeaderMap,
     body: Bytes,
@@ -39,8 +52,22 @@ pub(super) struct Dated {
 impl<'a> Call<'a> {
     /// A call about an object, or about the bucket itself.
     pub(super) fn new(method: Method, object: Option<&'a str>, action: &'static str) -> Self {
+        Self::to(method, object.map_or(To::Bucket, To::Object), action)
+    }
+
+    /// A call about something else of the service, by its encoded path.
+    pub(super) fn of_service(method: Method, path: String, action: &'static str) -> Self {
+        Self::to(method, To::Service(path), action)
+    }
+
+    /// A call to a URL that the service has named, and that is of the service.
+    pub(super) fn to_url(method: Method, url: Url, action: &'static str) -> Self {
+        Self::to(method, To::Url(url), action)
+    }
+
+    fn to(method: Method, to: To<'a>, action: &'static str) -> Self {
         let (parameters, headers) = (Vec::new(), HeaderMap::new());
-        Self { method, object, parameters, headers, body: Bytes::new(), action, dated: None }
+        Self { method, to, parameters, headers, body: Bytes::new(), action, dated: None }
     }
 
     pub(super) fn parameter(mut self, name: &'a str, value: &'a str) -> Self {
@@ -110,9 +137,7 @@ impl From<BucketError> for Failed {
 pub(super) struct Calls {
     pub(super) client: Client,
     pub(super) base: Base,
-    pub(super) region: String,
-    pub(super) credentials: Option<Arc<dyn CredentialSource>>,
-    pub(super) requester_pays: bool,
+    pub(super) service: Service,
 }
 
 impl Calls {
@@ -121,7 +146,7 @@ impl Calls {
     pub(super) async fn send(&self, call: &Call<'_>) -> Result<Answer, Failed> {
         let (mut failures, mut doubtful) = (0, false);
         // Hashed once, for all attempts.
-        let content = sign::sha256(&call.body);
+        let content = self.service.checksum(&call.body);
         loop {
             let exchange = self.prepare(call, &content).await?;
             let outcome = exchange.send(self.client.shared()).await;
@@ -138,9 +163,15 @@ impl Calls {
             }
             return match outcome {
                 Ok(response) if response.status().is_success() => Ok(Answer { response, doubtful }),
+                // What was sent to a URL of the service's own is not all that is to come.
+                Ok(response)
+                    if matches!(call.to, To::Url(_)) && response.status() == StatusCode::PERMANENT_REDIRECT =>
+                {
+                    Ok(Answer { response, doubtful })
+                }
                 Ok(response) => {
                     doubtful |= response.status().is_server_error();
-                    Err(Failed { error: refused(response, call.action).await, doubtful })
+                    Err(Failed { error: refused(response, self.service.permission(call.action)).await, doubtful })
                 }
                 Err((error, _)) => Err(Failed { error: BucketError::Http(error), doubtful: true }),
             };
@@ -164,7 +195,7 @@ impl Calls {
             let may_pass = matches!(code.as_str(), "InternalError" | "SlowDown" | "ServiceUnavailable");
             if !may_pass || !self.pause(&mut failures).await {
                 let url = shown.to_string();
-                let action = call.action;
+                let action = self.service.permission(call.action);
                 return Err(failed(BucketError::Refused { url, status, code, message, region, action }));
             }
         }
@@ -181,26 +212,22 @@ impl Calls {
     }
 
     async fn prepare(&self, call: &Call<'_>, content: &str) -> Result<Exchange<'_>, Failed> {
-        let url = self.base.url(call.object, &call.parameters);
+        let url = match &call.to {
+            To::Bucket => self.base.url(None, &call.parameters),
+            To::Object(object) => self.base.url(Some(object), &call.parameters),
+            To::Service(path) => self.base.of_service(path, &call.parameters),
+            To::Url(url) => url.clone(),
+        };
         let mut exchange = Exchange::new(call.method.clone(), url);
         exchange.follow = false;
         exchange.headers = call.headers.clone();
-        if self.requester_pays {
-            let payer = HeaderName::from_static("x-amz-request-payer");
-            exchange.headers.insert(payer, HeaderValue::from_static("requester"));
-        }
         let has_body = !matches!(call.method, Method::GET | Method::HEAD | Method::DELETE);
         exchange.body = has_body.then(|| call.body.clone());
-        if let Some(source) = &self.credentials {
-            let keys = source.keys().await.map_err(BucketError::Credentials)?;
-            let now = match &call.dated {
-                Some(dated) => dated.date,
-                None => self.client.shared().options.clock.wall(),
-            };
-            let (method, region) = (&exchange.method, &self.region);
-            sign::sign(method, &exchange.url, &mut exchange.headers, content, &keys, region, now)
-                .map_err(|_| BucketError::Credentials("they have characters that no key has".into()))?;
-        }
+        let now = match &call.dated {
+            Some(dated) => dated.date,
+            None => self.client.shared().options.clock.wall(),
+        };
+        self.service.sign(&mut exchange, content, now).await?;
         Ok(exchange)
     }
 }
@@ -209,14 +236,17 @@ impl Calls {
 async fn refused(response: Response, action: &'static str) -> BucketError {
     let (status, url) = (response.status(), response.shown().to_string());
     let region = response.header("x-amz-bucket-region").map(str::to_owned);
-    let said = response.bytes(MAX_FAULT).await.ok().and_then(|body| xml::fault(&body)).unwrap_or_default();
+    // Azure says it here, too, for answers that have no body.
+    let code = response.header("x-ms-error-code").map(str::to_owned);
+    let body = response.bytes(MAX_FAULT).await.unwrap_or_default();
+    let said = xml::fault(&body).or_else(|| google::fault(&body)).unwrap_or_default();
     let clean = |text: &str| {
         crate::oci::excerpt(&text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>())
     };
     BucketError::Refused {
         url,
         status,
-        code: clean(&said.code),
+        code: clean(if said.code.is_empty() { code.as_deref().unwrap_or_default() } else { &said.code }),
         message: clean(&said.message),
         region: region.or(said.region).map(|region| clean(&region)),
         action,

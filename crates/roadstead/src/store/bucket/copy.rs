@@ -16,10 +16,12 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use futures::StreamExt as _;
 
 use super::client::{Call, Failed};
 use super::{
-    BucketError, BucketStore, Headers, Key, Store as _, StoreError, Upload, is_absent, is_collision, sign, upload,
+    Aim, BucketError, BucketStore, Cloud, Condition, Headers, Key, Object, Store as _, StoreError, Upload, azure,
+    google, is_absent, is_collision, sign, upload,
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -48,11 +50,26 @@ pub(super) async fn link(store: &BucketStore, key: &Key, target: &Key, headers: 
             return Ok(false);
         }
         if let Some(target) = store.head(target).await? {
+            // (No two objects of Azure or Google are of one version.)
             if (target.size, &target.version) == (there.size, &there.version) {
                 return Ok(false);
             }
             size = Some(target.size);
         }
+    }
+    if store.0.calls.service.cloud() == Cloud::Azure {
+        return azure_link(store, key, target, headers, size.is_some()).await;
+    }
+    if store.0.calls.service.cloud() == Cloud::Google {
+        // Versions of different objects say nothing of their bytes.
+        if let Some(0..=WORTH_IT) = size
+            && let Some(target) = store.get(target, None).await?
+            && store.holds(key, &target.body.into_bytes(WORTH_IT, key).await?).await?
+        {
+            return Ok(false);
+        }
+        let copied = google::rewrite(store, &store.0.at.object(key), &store.0.at.object(target), headers).await;
+        return copied.map(|()| true).map_err(|e| store.failed("copying", target.as_str(), e.error));
     }
     let failed = |failed: Failed| {
         let what = if is_collision(&failed.error) { key } else { target };
@@ -76,12 +93,81 @@ pub(super) async fn link(store: &BucketStore, key: &Key, target: &Key, headers: 
         return Err(failed(refused));
     }
     let Some(size) = size.or(store.head(target).await?.map(|entry| entry.size)) else {
-        let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
-        let what = format!("{}/{target}", store.0.at);
-        return Err(StoreError::Io { operation: "copying", what, source: gone.into() });
+        return Err(gone(store, target));
     };
     upload::copy_in_parts(store, &object, &from, size, headers).await.map_err(failed)?;
     Ok(true)
+}
+
+/// Makes `key` an object with the bytes of `target`, where a copy keeps the headers of what it is copied from, and has a
+/// version of its own. `perhaps` it is that already.
+async fn azure_link(
+    store: &BucketStore,
+    key: &Key,
+    target: &Key,
+    headers: &Headers,
+    perhaps: bool,
+) -> Result<bool, StoreError> {
+    // Everything of what is small, and of what is large only what it is like.
+    let beginning = store.get(target, Some(0..WORTH_IT)).await?;
+    let Some(Object { entry, body }) = beginning else { return Err(gone(store, target)) };
+    if entry.size <= WORTH_IT {
+        let bytes = body.into_bytes(WORTH_IT, target).await?;
+        if perhaps && store.holds(key, &bytes).await? {
+            return Ok(false);
+        }
+        return store.put(key, bytes, headers, Condition::Always).await.map(|_| true);
+    }
+    drop(body);
+    if entry.headers == *headers {
+        let copied = azure_copy(store, &store.0.at.object(key), &store.0.at.object(target)).await;
+        return copied.map(|()| true).map_err(|e| store.failed("copying", target.as_str(), e.error));
+    }
+    let Some(Object { entry, body }) = store.get(target, None).await? else { return Err(gone(store, target)) };
+    let aim = Aim { key: key.clone(), headers: headers.clone(), size: Some(entry.size) };
+    let mut upload = store.begin_upload_to(Algorithm::Sha256.hasher(), aim).await?;
+    let mut pieces = body.into_stream(target);
+    while let Some(piece) = pieces.next().await {
+        upload.write(piece?).await?;
+    }
+    upload.finish(key, headers).await?;
+    Ok(true)
+}
+
+/// Copies an object of an account, with its headers, and waits until that is done.
+async fn azure_copy(store: &BucketStore, object: &str, from: &str) -> Result<(), Failed> {
+    let calls = &store.0.calls;
+    let source = calls.base.url(Some(from), &[]);
+    let call = Call::new(Method::PUT, Some(object), "s3:PutObject")
+        .headers(store.0.writing.clone())
+        .header(azure::COPY_SOURCE, source);
+    let mut response = calls.send(&call).await?.response;
+    let (mut failures, mut progress) = (0, None);
+    loop {
+        match response.header("x-ms-copy-status") {
+            Some("success") => return Ok(()),
+            Some("pending") => {
+                let now = response.header("x-ms-copy-progress").map(str::to_owned);
+                if now != progress {
+                    (failures, progress) = (0, now);
+                }
+                if !calls.pause(&mut failures).await {
+                    let problem = format!("{} is being copied, and gets no further", response.shown());
+                    return Err(BucketError::Answer(problem).into());
+                }
+            }
+            other => {
+                let problem = format!("{} says {other:?} of a copy", response.shown());
+                return Err(BucketError::Answer(problem).into());
+            }
+        }
+        response = calls.send(&Call::new(Method::HEAD, Some(object), "s3:GetObject")).await?.response;
+    }
+}
+
+fn gone(store: &BucketStore, target: &Key) -> StoreError {
+    let gone = std::io::Error::from(std::io::ErrorKind::NotFound);
+    StoreError::Io { operation: "copying", what: format!("{}/{target}", store.0.at), source: gone.into() }
 }
 
 /// The call that makes an object of another one's bytes.
@@ -114,7 +200,11 @@ impl Private {
     pub(super) async fn rename(mut self, key: &Key, size: u64, headers: &Headers) -> Result<(), StoreError> {
         let store = &self.store;
         let object = store.0.at.object(key);
-        let copied = if size <= store.0.copy_limit {
+        let copied = if store.0.calls.service.cloud() == Cloud::Azure {
+            azure_copy(store, &object, &self.object).await
+        } else if store.0.calls.service.cloud() == Cloud::Google {
+            google::rewrite(store, &object, &self.object, headers).await
+        } else if size <= store.0.copy_limit {
             ask(store, call(store, &object, &store.0.at.source(&self.object), headers)).await
         } else {
             upload::copy_in_parts(store, &object, &self.object, size, headers).await
@@ -162,6 +252,10 @@ pub(super) async fn begin(
     size: Option<u64>,
 ) -> Result<Option<Box<dyn Upload>>, StoreError> {
     let Some(source) = store.0.calls.base.source(from) else { return Ok(None) };
+    // What Azure and Google copy, they say no SHA-256 of.
+    if store.0.calls.service.cloud() != Cloud::S3 {
+        return Ok(None);
+    }
     let is_worth_it = size.is_some_and(|size| (WORTH_IT..=store.0.copy_limit).contains(&size));
     if algorithm != Algorithm::Sha256 || !is_worth_it || store.0.vouches_for_nothing.load(Ordering::Relaxed) {
         return Ok(None);

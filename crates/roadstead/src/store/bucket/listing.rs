@@ -1,33 +1,50 @@
 //! Lists: of what comes next below a key, or of everything.
 
-use ::http::Method;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::super::{Md5, Named};
-use super::client::Call;
-use super::{BucketError, BucketStore, Key, Listed, StoreError, xml};
+use super::super::{self as store, Md5};
+use super::{BucketError, BucketStore, Key, Listed, StoreError};
+
+/// A page of a list, whatever it was written in.
+#[derive(Debug, Default)]
+pub(super) struct Page {
+    pub(super) objects: Vec<Named>,
+    /// What the names of others begin with, each with its slash.
+    pub(super) prefixes: Vec<String>,
+    /// Where the next page begins, if this isn't the last.
+    pub(super) next: Option<String>,
+}
+
+/// An object in a list.
+#[derive(Debug)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) size: u64,
+    pub(super) md5: Option<Md5>,
+}
 
 /// What is directly below a key.
 pub(super) fn list<'a>(store: &'a BucketStore, prefix: &Key) -> BoxStream<'a, Result<Listed, StoreError>> {
     let inside = format!("{}/", store.0.at.object(prefix));
     let of = prefix.clone();
     let pages = pages(store, prefix, true).map_ok(move |page| {
-        let listed: Vec<_> = page.names().filter_map(|name| listed(&of, &inside, &name)).map(Ok).collect();
+        let names = page.objects.iter().map(|object| &object.name).chain(&page.prefixes);
+        let listed: Vec<_> = names.filter_map(|name| listed(&of, &inside, name)).map(Ok).collect();
         stream::iter(listed)
     });
     pages.try_flatten().boxed()
 }
 
-/// Everything below a key. Amazon's buckets and their likes list names in the order of their bytes; what lists them otherwise
+/// Everything below a key. Buckets list names in the order of their bytes; what lists them otherwise
 /// can't be compared with another list as both go on.
-pub(super) fn walk<'a>(store: &'a BucketStore, prefix: &Key) -> BoxStream<'a, Result<Named, StoreError>> {
+pub(super) fn walk<'a>(store: &'a BucketStore, prefix: &Key) -> BoxStream<'a, Result<store::Named, StoreError>> {
     let root = store.0.at.prefix().map(|root| format!("{root}/")).unwrap_or_default();
     let (of, index) = (prefix.clone(), prefix.index());
     let mut before = String::new();
-    let pages = pages(store, prefix, false).map_ok(move |mut page| {
+    let pages = pages(store, prefix, false).map_ok(move |page| {
         let mut found = Vec::new();
-        for object in page.objects() {
+        for object in page.objects {
             if object.name <= before {
                 let problem = format!("the list has {} behind {before}, and is in no order", object.name);
                 found.push(Err(store.failed("listing", of.as_str(), BucketError::Answer(problem))));
@@ -36,8 +53,7 @@ pub(super) fn walk<'a>(store: &'a BucketStore, prefix: &Key) -> BoxStream<'a, Re
             let key = object.name.strip_prefix(&root).filter(|key| *key != index.as_str());
             // Those that can't be keys were not put there by a store.
             if let Some(Ok(key)) = key.map(str::parse::<Key>) {
-                let (size, md5) = (object.size, Md5::of_tag(&object.etag));
-                found.push(Ok(Named { key, size, target: None, md5 }));
+                found.push(Ok(store::Named { key, size: object.size, target: None, md5: object.md5 }));
             }
             before = object.name;
         }
@@ -47,7 +63,7 @@ pub(super) fn walk<'a>(store: &'a BucketStore, prefix: &Key) -> BoxStream<'a, Re
 }
 
 /// The pages of a list: of the next component of each name, or of whole names.
-fn pages<'a>(store: &'a BucketStore, prefix: &Key, folded: bool) -> BoxStream<'a, Result<xml::Page, StoreError>> {
+fn pages<'a>(store: &'a BucketStore, prefix: &Key, folded: bool) -> BoxStream<'a, Result<Page, StoreError>> {
     enum Next {
         Page(Option<String>),
         End,
@@ -58,24 +74,16 @@ fn pages<'a>(store: &'a BucketStore, prefix: &Key, folded: bool) -> BoxStream<'a
         let (inside, prefix) = (inside.clone(), prefix.clone());
         async move {
             let Next::Page(token) = next else { return Ok(None) };
-            let mut call = Call::new(Method::GET, None, "s3:ListBucket")
-                .parameter("list-type", "2")
-                .parameter("prefix", &inside)
-                .parameter("encoding-type", "url");
-            if folded {
-                call = call.parameter("delimiter", "/");
-            }
-            if let Some(token) = &token {
-                call = call.parameter("continuation-token", token);
-            }
+            let service = &store.0.calls.service;
+            let call = service.list(&inside, token.as_deref(), folded);
             let failed = |error| store.failed("listing", prefix.as_str(), error);
             let (answer, _) = store.0.calls.ask(&call).await.map_err(|e| failed(e.error))?;
-            let page: xml::Page = xml::read(&answer).map_err(|e| failed(BucketError::Answer(e)))?;
-            let next = match page.next() {
-                Some(next) if Some(next) == token.as_deref() => {
+            let mut page = service.page(&answer).map_err(|e| failed(BucketError::Answer(e)))?;
+            let next = match page.next.take().filter(|next| !next.is_empty()) {
+                next @ Some(_) if next == token => {
                     return Err(failed(BucketError::Answer("a list goes on where it began".to_owned())));
                 }
-                Some(next) => Next::Page(Some(next.to_owned())),
+                next @ Some(_) => Next::Page(next),
                 None => Next::End,
             };
             Ok::<_, StoreError>(Some((page, next)))

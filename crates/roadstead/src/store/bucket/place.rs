@@ -8,16 +8,81 @@ use reqwest::Url;
 use super::super::Key;
 use super::sign;
 
-/// A bucket, and perhaps a prefix that all keys begin with: `s3://BUCKET[/PREFIX]`.
+/// Whose API a bucket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cloud {
+    /// Amazon S3's, as many others do: `s3://`.
+    S3,
+    /// Azure Blob Storage's, where a bucket is called a container: `az://`.
+    Azure,
+    /// Google Cloud Storage's: `gs://`.
+    Google,
+}
+
+impl Cloud {
+    /// What URLs of its buckets begin with.
+    #[must_use]
+    pub const fn scheme(self) -> &'static str {
+        match self {
+            Self::S3 => "s3://",
+            Self::Azure => "az://",
+            Self::Google => "gs://",
+        }
+    }
+
+    /// Whether a bucket can have this name.
+    fn allows(self, bucket: &str) -> bool {
+        match self {
+            // Old buckets have capitals and underscores; nothing here can leave the place in a URL that is meant for it.
+            Self::S3 => {
+                let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+                (3..=255).contains(&bucket.len()) && bucket.bytes().all(legal) && !bucket.starts_with('.')
+            }
+            Self::Google => {
+                let legal =
+                    |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+                (3..=222).contains(&bucket.len()) && bucket.bytes().all(legal) && !bucket.starts_with('.')
+            }
+            Self::Azure => {
+                let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+                let plain = bucket.strip_prefix('$').unwrap_or(bucket);
+                (3..=63).contains(&plain.len()) && plain.bytes().all(legal)
+            }
+        }
+    }
+}
+
+/// Whether this is the host of a storage account, in one of Microsoft's clouds.
+fn is_account_host(host: &str) -> bool {
+    let clouds = [
+        ".blob.core.windows.net",
+        ".blob.core.usgovcloudapi.net",
+        ".blob.core.chinacloudapi.cn",
+        ".blob.storage.azure.net",
+    ];
+    clouds.iter().filter_map(|cloud| host.strip_suffix(cloud)).any(|account| {
+        let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-');
+        account.bytes().all(legal) && account.starts_with(|first: char| first.is_ascii_alphanumeric())
+    })
+}
+
+/// A bucket, and perhaps a prefix that all keys begin with: `s3://BUCKET[/PREFIX]`, `gs://BUCKET[/PREFIX]`,
+/// `az://CONTAINER[/PREFIX]` or `az://ACCOUNT.blob.core.windows.net/CONTAINER[/PREFIX]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BucketUrl {
+    cloud: Cloud,
+    /// The host of the service, where the URL names it.
+    host: Option<Box<str>>,
     bucket: Box<str>,
     prefix: Option<Key>,
 }
 
 /// A text names no bucket.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no bucket: expected s3://BUCKET or s3://BUCKET/PREFIX")]
+#[error(
+    "{0:?} names no bucket: expected s3://BUCKET[/PREFIX], gs://BUCKET[/PREFIX] or \
+     az://[ACCOUNT.blob.core.windows.net/]CONTAINER[/PREFIX]"
+)]
 pub struct BucketUrlError(String);
 
 impl FromStr for BucketUrl {
@@ -25,18 +90,27 @@ impl FromStr for BucketUrl {
 
     fn from_str(text: &str) -> Result<Self, BucketUrlError> {
         let parse = || {
-            let rest = text.strip_prefix("s3://")?;
+            let (cloud, rest) = [Cloud::S3, Cloud::Azure, Cloud::Google]
+                .into_iter()
+                .find_map(|c| Some((c, text.strip_prefix(c.scheme())?)))?;
+            // No container has a dot in its name, and every host has. One that isn't Microsoft's is no place to send a token to
+            // because somebody wrote it into a URL: that takes an endpoint.
+            let (host, rest) = match rest.split_once('/') {
+                Some((host, rest)) if cloud == Cloud::Azure && host.contains('.') => (Some(host), rest),
+                _ => (None, rest),
+            };
+            if host.is_some_and(|host| !is_account_host(host)) {
+                return None;
+            }
             let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
-            // Old buckets have capitals and underscores; nothing here can leave the place in a URL that is meant for it.
-            let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
-            if !(3..=255).contains(&bucket.len()) || !bucket.bytes().all(legal) || bucket.starts_with('.') {
+            if !cloud.allows(bucket) {
                 return None;
             }
             let prefix = match prefix {
                 "" => None,
                 prefix => Some(prefix.strip_suffix('/').unwrap_or(prefix).parse().ok()?),
             };
-            Some(Self { bucket: bucket.into(), prefix })
+            Some(Self { cloud, host: host.map(Into::into), bucket: bucket.into(), prefix })
         };
         parse().ok_or_else(|| BucketUrlError(crate::oci::excerpt(text)))
     }
@@ -44,14 +118,30 @@ impl FromStr for BucketUrl {
 
 impl fmt::Display for BucketUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.cloud.scheme())?;
+        if let Some(host) = &self.host {
+            write!(f, "{host}/")?;
+        }
         match &self.prefix {
-            Some(prefix) => write!(f, "s3://{}/{prefix}", self.bucket),
-            None => write!(f, "s3://{}", self.bucket),
+            Some(prefix) => write!(f, "{}/{prefix}", self.bucket),
+            None => f.write_str(&self.bucket),
         }
     }
 }
 
 impl BucketUrl {
+    /// Whose API the bucket speaks.
+    #[must_use]
+    pub fn cloud(&self) -> Cloud {
+        self.cloud
+    }
+
+    /// The host of the service, where the URL names it.
+    #[must_use]
+    pub fn host(&self) -> Option<&str> {
+        self.host.as_deref()
+    }
+
     /// The bucket's name.
     #[must_use]
     pub fn bucket(&self) -> &str {
@@ -110,7 +200,12 @@ impl Base {
             let country = if region.starts_with("cn-") { ".cn" } else { "" };
             format!("https://s3.{region}.amazonaws.com{country}")
         };
-        let text = endpoint.map_or_else(amazon, str::to_owned);
+        let text = match (endpoint, at.host()) {
+            (Some(endpoint), _) => endpoint.to_owned(),
+            (None, Some(host)) => format!("https://{host}"),
+            (None, None) if at.cloud == Cloud::Google => "https://storage.googleapis.com".to_owned(),
+            (None, None) => amazon(),
+        };
         let problem = || format!("{text:?} is no endpoint: expected http(s)://HOST[:PORT]");
         if !region.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')) || region.is_empty()
         {
@@ -124,6 +219,7 @@ impl Base {
         // A certificate for all buckets covers one label, and so no name with a dot.
         let is_label = bucket.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         let in_host = match style {
+            _ if at.cloud != Cloud::S3 => false,
             Addressing::Auto => endpoint.is_none() && is_label,
             Addressing::Path => false,
             Addressing::Virtual => true,
@@ -145,17 +241,45 @@ impl Base {
         format!("{}{}", self.service, at.source(&at.object(key)))
     }
 
+    /// The name of the account that a service is of: the first label of its host, or of its path where several are at one host.
+    pub(super) fn account(&self) -> Option<&str> {
+        let path = self.service.splitn(4, '/').nth(3)?.trim_end_matches('/');
+        let host = self.bucket.host_str()?.split_once('.')?.0;
+        Some(path.split('/').next().filter(|name| !name.is_empty()).unwrap_or(host))
+    }
+
     /// The source of a copy, if a [location](Self::location) is of the same service.
     pub(super) fn source<'a>(&self, location: &'a str) -> Option<&'a str> {
         location.strip_prefix(&self.service)
     }
 
+    /// Whether a URL is one of the service, at the same host and port.
+    pub(super) fn is_of_service(&self, url: &Url) -> bool {
+        url.origin() == self.bucket.origin() && url.username().is_empty() && url.password().is_none()
+    }
+
+    /// The URL of something of the service that is no object as it lies there, by its encoded path.
+    pub(super) fn of_service(&self, path: &str, parameters: &[(&str, &str)]) -> Url {
+        let mut url = self.bucket.clone();
+        let service = self.service.splitn(4, '/').nth(3).unwrap_or_default();
+        url.set_path(&format!("/{service}{path}"));
+        if !parameters.is_empty() {
+            url.set_query(Some(&sign::query(parameters)));
+        }
+        url
+    }
+
     /// The URL of an object, or of the bucket itself.
     pub(super) fn url(&self, object: Option<&str>, parameters: &[(&str, &str)]) -> Url {
         let mut url = self.bucket.clone();
-        if let Some(object) = object {
+        match object {
             // Encoded already, and without the components that a URL would resolve.
-            url.set_path(&format!("{}{}", self.bucket.path(), sign::encode(object, true)));
+            Some(object) => url.set_path(&format!("{}{}", self.bucket.path(), sign::encode(object, true))),
+            // To Azure, what is behind a slash is an object.
+            None if parameters.iter().any(|(name, _)| *name == "restype") => {
+                url.set_path(self.bucket.path().trim_end_matches('/'));
+            }
+            None => {}
         }
         if !parameters.is_empty() {
             url.set_query(Some(&sign::query(parameters)));
@@ -175,12 +299,32 @@ mod tests {
             ("s3://bucket/", "s3://bucket"),
             ("s3://my.bucket/a/b/", "s3://my.bucket/a/b"),
             ("s3://Old_Bucket/p", "s3://Old_Bucket/p"),
+            ("az://images", "az://images"),
+            ("az://$web/a/", "az://$web/a"),
+            ("gs://my.bucket_1/a/", "gs://my.bucket_1/a"),
+            ("az://acme.blob.core.windows.net/images/a/b", "az://acme.blob.core.windows.net/images/a/b"),
         ] {
             assert_eq!(text.parse::<BucketUrl>().unwrap().to_string(), shown);
         }
-        for bad in
-            ["", "s3:", "s3://", "s3:///p", "s3://ab", "s3://b@d/p", "s3://bucket//", "s3://bucket/../x", "gs://bucket"]
-        {
+        for bad in [
+            "",
+            "s3:",
+            "s3://",
+            "s3:///p",
+            "s3://ab",
+            "s3://b@d/p",
+            "s3://bucket//",
+            "s3://bucket/../x",
+            "gs://Bucket",
+            "gs://",
+            "az://Images",
+            "az://a.blob.core.windows.net",
+            "az://a.blob.core.windows.net/",
+            "az://u@a.blob.core.windows.net/images",
+            "az://evil.example/images",
+            "az://.blob.core.windows.net/images",
+            "az://images//",
+        ] {
             assert!(bad.parse::<BucketUrl>().is_err(), "{bad:?} was accepted");
         }
     }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use ::http::header::{IF_MATCH, RANGE};
+use ::http::header::RANGE;
 use ::http::{Method, StatusCode};
 use bytes::{Buf as _, Bytes};
 use futures::StreamExt as _;
@@ -75,7 +75,8 @@ impl Reading {
                 Some(response) => response,
                 None => {
                     let object = self.store.0.at.object(&self.key);
-                    let call = call(&object, Some(&self.range)).header(IF_MATCH, &self.version.0);
+                    let unchanged = self.store.0.calls.service.names().unchanged;
+                    let call = call(&object, Some(&self.range)).header(unchanged, &self.version.0);
                     let answer = self.store.0.calls.send(&call).await.map_err(|failed| failed.error)?;
                     self.skip = skipped(&answer.response, self.range.start);
                     self.response.insert(answer.response)

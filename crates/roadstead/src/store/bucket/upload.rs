@@ -16,7 +16,11 @@ use tokio::task::JoinSet;
 
 use super::client::{Call, Failed};
 use super::copy::{self, Private};
-use super::{Aim, BucketError, BucketStore, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml};
+use super::session::Session;
+use super::{
+    Aim, BucketError, BucketStore, Cloud, Condition, Headers, Key, Store as _, StoreError, Upload, azure, is_absent,
+    xml,
+};
 use crate::oci::{Digest, Hasher};
 
 /// The size of a part, and so what is put in one request. Services take no less than 5 MiB.
@@ -47,19 +51,23 @@ struct Parts {
 
 impl Parts {
     async fn begin(store: &BucketStore, object: &str, headers: &Headers) -> Result<Self, Failed> {
+        let begun = |id: String| Self {
+            store: store.clone(),
+            object: object.into(),
+            id: id.into(),
+            etags: Vec::new(),
+            under_way: JoinSet::new(),
+            complete: false,
+        };
+        if store.0.calls.service.cloud() == Cloud::Azure {
+            return Ok(begun(format!("{:032x}", fastrand::u128(..))));
+        }
         let call = Call::new(Method::POST, Some(object), "s3:PutObject")
             .parameter("uploads", "")
             .headers(store.written(headers));
         let (answer, _) = store.0.calls.ask(&call).await?;
         let xml::Begun { upload_id } = xml::read(&answer).map_err(BucketError::Answer)?;
-        Ok(Self {
-            store: store.clone(),
-            object: object.into(),
-            id: upload_id.into(),
-            etags: Vec::new(),
-            under_way: JoinSet::new(),
-            complete: false,
-        })
+        Ok(begun(upload_id))
     }
 
     /// Sends a part as soon as there is room.
@@ -71,6 +79,15 @@ impl Parts {
         let part = self.etags.len();
         self.etags.push(None);
         self.under_way.spawn(async move {
+            if store.0.calls.service.cloud() == Cloud::Azure {
+                let block = azure::block(&id, part);
+                let call = Call::new(Method::PUT, Some(&object), "s3:PutObject")
+                    .parameter("comp", "block")
+                    .parameter("blockid", &block)
+                    .body(bytes);
+                store.0.calls.send(&call).await?;
+                return Ok((part, block));
+            }
             let number = (part + 1).to_string();
             let call = Call::new(Method::PUT, Some(&object), "s3:PutObject")
                 .parameter("partNumber", &number)
@@ -114,11 +131,14 @@ impl Parts {
     }
 
     /// Puts the parts together. From here on the object shows.
-    async fn complete(&mut self, size: u64) -> Result<(), Failed> {
+    async fn complete(&mut self, size: u64, headers: &Headers) -> Result<(), Failed> {
         while !self.under_way.is_empty() {
             self.sent().await?;
         }
         let etags: Vec<String> = self.etags.iter().flatten().cloned().collect();
+        if self.store.0.calls.service.cloud() == Cloud::Azure {
+            return self.commit(&etags, size, headers).await;
+        }
         let call = Call::new(Method::POST, Some(&self.object), "s3:PutObject")
             .parameter("uploadId", &self.id)
             .body(xml::complete(&etags).into());
@@ -126,6 +146,29 @@ impl Parts {
             Ok(_) => {}
             // Done by an earlier attempt, whose answer was lost.
             Err(failed) if failed.doubtful && failed.says("NoSuchUpload") && self.is_there(size).await? => {}
+            Err(failed) => return Err(failed),
+        }
+        self.complete = true;
+        Ok(())
+    }
+
+    /// Puts blocks together, under headers that are said only now.
+    async fn commit(&mut self, blocks: &[String], size: u64, headers: &Headers) -> Result<(), Failed> {
+        let store = &self.store;
+        let call = Call::new(Method::PUT, Some(&self.object), "s3:PutObject")
+            .parameter("comp", "blocklist")
+            .headers(store.written(headers))
+            .body(azure::commit(blocks).into());
+        match store.0.calls.send(&call).await {
+            Ok(_) => {}
+            // Another upload to the same name took the blocks with it. If it was the same digest's, nothing is lost.
+            Err(failed) if failed.says("InvalidBlockList") && headers.digest.is_some() => {
+                let there = store.0.calls.send(&Call::new(Method::HEAD, Some(&self.object), "s3:GetObject")).await?;
+                let digest = there.response.header(azure::DIGEST).and_then(|text| text.parse().ok());
+                if (digest, there.response.content_length()) != (headers.digest, Some(size)) {
+                    return Err(failed);
+                }
+            }
             Err(failed) => return Err(failed),
         }
         self.complete = true;
@@ -148,7 +191,9 @@ fn no_tag(url: &str) -> BucketError {
 impl Drop for Parts {
     fn drop(&mut self) {
         // Parts that belong to no object cost money all the same.
+        // Azure's go by themselves.
         if !self.complete
+            && self.store.0.calls.service.cloud() != Cloud::Azure
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
             let mut under_way = std::mem::take(&mut self.under_way);
@@ -183,7 +228,54 @@ pub(super) async fn copy_in_parts(
         parts.copy(&source, start, end).await?;
         start = end;
     }
-    parts.complete(size).await
+    parts.complete(size, headers).await
+}
+
+/// An object in the making of which some parts are on their way.
+enum Begun {
+    Parts(Parts),
+    Session(Session),
+}
+
+impl Begun {
+    async fn new(store: &BucketStore, object: &str, headers: &Headers) -> Result<Self, Failed> {
+        match store.0.calls.service.cloud() {
+            Cloud::Google => Session::begin(store, object, headers).await.map(Self::Session),
+            _ => Parts::begin(store, object, headers).await.map(Self::Parts),
+        }
+    }
+
+    /// How many parts there are, of those that are counted.
+    fn count(&self) -> u64 {
+        match self {
+            Self::Parts(parts) => parts.etags.len() as u64,
+            Self::Session(_) => 0,
+        }
+    }
+
+    async fn send(&mut self, bytes: Bytes) -> Result<(), Failed> {
+        match self {
+            Self::Parts(parts) => parts.send(bytes).await,
+            Self::Session(session) => session.send(bytes).await,
+        }
+    }
+
+    /// Makes them one object with the last one. Returns its name.
+    async fn finish(mut self, last: Bytes, size: u64, headers: &Headers) -> Result<Arc<str>, Failed> {
+        match &mut self {
+            Self::Parts(parts) => {
+                if !last.is_empty() {
+                    parts.send(last).await?;
+                }
+                parts.complete(size, headers).await?;
+                Ok(Arc::clone(&parts.object))
+            }
+            Self::Session(session) => {
+                session.finish(last).await?;
+                Ok(session.object())
+            }
+        }
+    }
 }
 
 struct BucketUpload {
@@ -193,7 +285,7 @@ struct BucketUpload {
     aim: Option<Aim>,
     part: usize,
     buffer: BytesMut,
-    parts: Option<Parts>,
+    parts: Option<Begun>,
 }
 
 pub(super) fn begin(store: BucketStore, hasher: Hasher, aim: Option<Aim>) -> Box<dyn Upload> {
@@ -219,10 +311,11 @@ impl BucketUpload {
                     Some(aim) => (self.store.0.at.object(&aim.key), aim.headers.clone()),
                     None => (self.store.0.at.object(&self.store.upload_key()?), Headers::default()),
                 };
-                Parts::begin(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
+                Begun::new(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
             }
         };
-        if parts.etags.len() as u64 >= MAX_PARTS {
+        // The one that comes last is counted, too.
+        if parts.count() + 1 >= MAX_PARTS {
             let problem = format!("more than {MAX_PARTS} parts of {} bytes", self.part);
             return Err(self.failed(BucketError::Answer(problem).into()));
         }
@@ -262,21 +355,20 @@ impl Upload for BucketUpload {
             let bytes = self.buffer.split().freeze();
             return self.store.put(key, bytes, headers, Condition::Always).await.map(drop);
         }
-        if !self.buffer.is_empty() {
-            self.flush().await?;
-        }
-        let Some(mut parts) = self.parts.take() else { return Ok(()) };
+        let Some(parts) = self.parts.take() else { return Ok(()) };
         if let Some(aim) = &self.aim
             && (&aim.key, &aim.headers) != (key, headers)
         {
             let problem = format!("its parts were sent for {}, and can go nowhere else", aim.key);
             return Err(self.store.failed("writing", key.as_str(), BucketError::Answer(problem)));
         }
-        parts.complete(self.written).await.map_err(|e| self.failed(e))?;
+        // What is full waits for more, so there is always something left.
+        let last = self.buffer.split().freeze();
+        let object = parts.finish(last, self.written, headers).await.map_err(|e| self.failed(e))?;
         if self.aim.is_some() {
             return Ok(());
         }
-        let private = Private::new(self.store.clone(), Arc::clone(&parts.object));
+        let private = Private::new(self.store.clone(), object);
         private.rename(key, self.written, headers).await
     }
 }

@@ -1,8 +1,11 @@
-//! The XML that a bucket speaks: what its answers mean, and the one request that has a body.
+//! The XML that buckets of the S3 API speak: what its answers mean, and the one request that has a body.
 //!
 //! Source: Amazon S3 API reference.
 
 use serde::Deserialize;
+
+use super::super::Md5;
+use super::listing;
 
 /// The most bytes of an answer: a page of a list has a thousand keys of a kilobyte, each character perhaps encoded.
 pub(super) const MAX_ANSWER: u64 = 16 << 20;
@@ -37,42 +40,23 @@ struct Content {
     etag: String,
 }
 
-/// An object in a list.
-#[derive(Debug)]
-pub(super) struct Object {
-    pub(super) name: String,
-    pub(super) size: u64,
-    pub(super) etag: String,
-}
-
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Prefix {
     prefix: String,
 }
 
-impl Page {
-    /// The keys of objects, and the prefixes that others begin with, each with its slash.
-    pub(super) fn names(&self) -> impl Iterator<Item = String> {
-        let keys = self.contents.iter().map(|content| &content.key);
-        let prefixes = self.common_prefixes.iter().map(|prefix| &prefix.prefix);
+impl From<Page> for listing::Page {
+    fn from(page: Page) -> Self {
         // Some services know no encoding and say nothing of one.
-        let encoded = self.encoding_type.as_deref() == Some("url");
-        keys.chain(prefixes).map(move |name| if encoded { decode(name) } else { name.clone() })
-    }
-
-    /// The objects.
-    pub(super) fn objects(&mut self) -> impl Iterator<Item = Object> {
-        let encoded = self.encoding_type.as_deref() == Some("url");
-        std::mem::take(&mut self.contents).into_iter().map(move |Content { key, size, etag }| {
-            let name = if encoded { decode(&key) } else { key };
-            Object { name, size, etag }
-        })
-    }
-
-    /// Where the next page begins, if this isn't the last.
-    pub(super) fn next(&self) -> Option<&str> {
-        self.next_continuation_token.as_deref().filter(|token| self.is_truncated && !token.is_empty())
+        let encoded = page.encoding_type.as_deref() == Some("url");
+        let name = |name: String| if encoded { decode(&name) } else { name };
+        let object = |Content { key, size, etag }| listing::Named { name: name(key), size, md5: Md5::of_tag(&etag) };
+        Self {
+            objects: page.contents.into_iter().map(object).collect(),
+            prefixes: page.common_prefixes.into_iter().map(|Prefix { prefix }| name(prefix)).collect(),
+            next: page.next_continuation_token.filter(|_| page.is_truncated),
+        }
     }
 }
 
@@ -115,13 +99,18 @@ pub(super) struct Copied {
 /// What is wrong with it.
 pub(super) fn read<T: serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
-    quick_xml::de::from_str(text).map_err(|error| error.to_string())
+    quick_xml::de::from_str(unmarked(text)).map_err(|error| error.to_string())
+}
+
+/// A document without the mark that Azure's begin with.
+fn unmarked(text: &str) -> &str {
+    text.trim_start_matches('\u{feff}')
 }
 
 /// What is wrong, if that is what an answer says. A status of 200 doesn't mean much where a service began to answer before it
 /// began to work.
 pub(super) fn fault(bytes: &[u8]) -> Option<Fault> {
-    let text = std::str::from_utf8(bytes).ok()?;
+    let text = unmarked(std::str::from_utf8(bytes).ok()?);
     let root =
         text.trim_start().strip_prefix("<?xml").map_or(text, |rest| rest.split_once("?>").map_or("", |(_, b)| b));
     root.trim_start().starts_with("<Error").then(|| quick_xml::de::from_str(text).unwrap_or_default())
@@ -150,12 +139,13 @@ mod tests {
             <Contents><Key>v2/a+b%2Bc</Key><Size>1</Size></Contents><CommonPrefixes><Prefix>v2/x/</Prefix></CommonPrefixes>
             <Contents><Key>v2/%E6%97%A5</Key></Contents><IsTruncated>true</IsTruncated>
             <NextContinuationToken>t</NextContinuationToken></ListBucketResult>"#;
-        let page: Page = read(text.as_bytes()).unwrap();
-        assert_eq!(page.names().collect::<Vec<_>>(), ["v2/a b+c", "v2/日", "v2/x/"]);
-        assert_eq!(page.next(), Some("t"));
+        let page: listing::Page = read::<Page>(text.as_bytes()).unwrap().into();
+        let names: Vec<_> = page.objects.iter().map(|object| (object.name.as_str(), object.size)).collect();
+        assert_eq!(names, [("v2/a b+c", 1), ("v2/日", 0)]);
+        assert_eq!((page.prefixes, page.next), (vec!["v2/x/".to_owned()], Some("t".to_owned())));
         let empty: Page = read(b"<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>").unwrap();
-        assert_eq!(empty.names().count(), 0);
-        assert_eq!(empty.next(), None);
+        let empty = listing::Page::from(empty);
+        assert_eq!((empty.objects.len(), empty.prefixes.len(), empty.next), (0, 0, None));
         assert!(read::<Page>(b"<ListBucketResult>").is_err());
         assert!(read::<Begun>(b"<html/>").is_err());
     }
@@ -174,5 +164,7 @@ mod tests {
         assert_eq!((said.code.as_str(), said.message.as_str()), ("SlowDown", "less"));
         assert!(fault(b"<CopyObjectResult><ETag>x</ETag></CopyObjectResult>").is_none());
         assert!(fault(b"").is_none());
+        let marked = "\u{feff}<?xml version=\"1.0\"?><Error><Code>ServerBusy</Code></Error>";
+        assert_eq!(fault(marked.as_bytes()).unwrap().code, "ServerBusy");
     }
 }

@@ -110,7 +110,7 @@ fn azure_gets_every_file_with_its_type_and_what_it_names_before() {
 #[test]
 fn google_is_told_that_one_folder_is_for_everybody() {
     let gcloud = stand_in("gcloud", GCLOUD);
-    let site = Site { root: "s3://my-images".to_owned(), cors: true, ..Site::default() };
+    let site = Site { root: "gs://my-images".to_owned(), cors: true, ..Site::default() };
     let files = host::find("gcs").unwrap().render(&site).unwrap();
     let script = gcloud.write(&files[0].name, &files[0].text);
     let run = Invocation::new(part::installed("sh")).arg(script).path_prefix(gcloud.path());
@@ -128,7 +128,9 @@ fn google_is_told_that_one_folder_is_for_everybody() {
     assert_eq!((&cors[0]["origin"][0], &cors[0]["method"]), (&"*".into(), &serde_json::json!(["GET", "HEAD"])));
     assert!(cors[0]["responseHeader"].as_array().unwrap().contains(&"Docker-Content-Digest".into()), "{cors}");
     assert_eq!(setting("lifecycle.json")["rule"][0]["condition"]["age"], 7);
-    for root in ["/srv/registry", "s3://my-images/below"] {
+    let with_key = Site { root: "s3://my-images".to_owned(), cors: true, ..Site::default() };
+    assert_eq!(host::find("gcs").unwrap().render(&with_key).unwrap()[0].text, files[0].text);
+    for root in ["/srv/registry", "gs://my-images/below", "s3://my-images/below", "az://my-images"] {
         assert!(host::find("gcs").unwrap().render(&Site { root: root.to_owned(), ..Site::default() }).is_err());
     }
 }
