@@ -241,9 +241,7 @@ impl Inner {
                 let (upload, size) = open.take()?;
                 drop(open);
                 self.uploads.claim(id)?;
-                let finished = self.finish(repository, upload, size, &digest).await;
-                self.tree.forget_session(id).await?;
-                finished
+                self.finish(repository, upload, size, &digest, Some(id)).await
             }
             (&Method::DELETE, Target::Upload(repository, id)) => {
                 self.uploads.get(id, repository, Now::read()).await?;
@@ -339,7 +337,7 @@ impl Inner {
             self.check_length(request, 0)?;
             receive(&mut open, content, self.options.max_blob_size).await?;
             let (upload, size) = open.take()?;
-            return self.finish(repository, upload, size, &digest).await;
+            return self.finish(repository, upload, size, &digest, None).await;
         }
         let id = self.uploads.begin(repository, announced).await?;
         Ok(self.progress(StatusCode::ACCEPTED, repository, &id, 0))
@@ -416,6 +414,7 @@ impl Inner {
         mut upload: Box<dyn Upload>,
         size: u64,
         expected: &Digest,
+        id: Option<&SessionId>,
     ) -> Result<Response, Problem> {
         let (mut actual, _) = upload.digest().await.map_err(TreeError::from)?;
         if actual.algorithm() != expected.algorithm() {
@@ -424,6 +423,10 @@ impl Inner {
             actual = again.unwrap_or(actual);
         }
         if actual != *expected {
+            if let Some(id) = id {
+                drop(upload);
+                self.tree.forget_session(id).await?;
+            }
             let what = format!("the {size} bytes that came are {actual}, expected {expected}");
             return Err(Problem::new(ErrorCode::DigestInvalid, what));
         }
