@@ -70,7 +70,7 @@ impl State {
         random(&mut key)?;
         // By a link, so that of two servers that start at the same time one makes the key and both use it.
         let fresh = self.folder.join(format!("key.{}", std::process::id()));
-        write(&fresh, &key)?;
+        write(&fresh, &key, None)?;
         let linked = fs::hard_link(&fresh, &path);
         let _ = fs::remove_file(&fresh);
         match linked {
@@ -85,17 +85,22 @@ impl State {
         self.create()?;
         let path = self.folder.join("lock");
         let open = || {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+            let no_link = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or_default();
+            let mut options = OpenOptions::new();
+            let file =
+                options.create(true).truncate(false).write(true).mode(0o600).custom_flags(no_link).open(&path)?;
             file.lock()?;
             io::Result::Ok(file)
         };
         open().map_err(|e| failed(&path, e))
     }
 
-    /// Puts a file in place of another in one instant, durably.
+    /// Puts a file in place of another in one instant, durably. It is then whose the other was, or the folder is: the server may
+    /// run as somebody else than who changes its files.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), AccessError> {
         let fresh = path.with_extension("new");
-        write(&fresh, bytes)?;
+        let before = fs::metadata(path).or_else(|_| fs::metadata(&self.folder)).ok();
+        write(&fresh, bytes, before.map(|before| (before.uid(), before.gid())))?;
         let renamed = fs::rename(&fresh, path).and_then(|()| File::open(&self.folder)?.sync_all());
         renamed.map_err(|e| failed(path, e))
     }
@@ -105,9 +110,15 @@ fn failed(path: &Path, source: io::Error) -> AccessError {
     AccessError::Unusable { path: path.to_owned(), source }
 }
 
-fn write(path: &Path, bytes: &[u8]) -> Result<(), AccessError> {
+/// Writes a file that is new, whatever lay in its place: root may do this in a folder that is somebody else's.
+fn write(path: &Path, bytes: &[u8], owner: Option<(u32, u32)>) -> Result<(), AccessError> {
     let write = || {
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+        let _ = fs::remove_file(path);
+        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path)?;
+        if let Some((user, group)) = owner {
+            // Only root can give a file away; anybody else has made one of their own.
+            let _ = std::os::unix::fs::fchown(&file, Some(user), Some(group));
+        }
         file.write_all(bytes)?;
         file.sync_all()
     };
@@ -223,6 +234,22 @@ mod tests {
         assert_eq!(*watched.get(), 0, "what was there and is gone lets nobody in, either");
         fs::write(&path, "bad").unwrap();
         assert!(Watched::new(path, || 100, || 0, parse).is_err(), "at the start it is told");
+    }
+
+    #[test]
+    fn no_link_leads_a_writer_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = State::new(folder.path().join("state"));
+        state.create().unwrap();
+        let elsewhere = folder.path().join("elsewhere");
+        fs::write(&elsewhere, "untouched").unwrap();
+        for name in ["users.new", "lock"] {
+            std::os::unix::fs::symlink(&elsewhere, state.folder.join(name)).unwrap();
+        }
+        state.replace(&state.users(), b"ann:x").unwrap();
+        assert_eq!(fs::read(state.users()).unwrap(), b"ann:x");
+        assert!(state.lock().is_err());
+        assert_eq!(fs::read(&elsewhere).unwrap(), b"untouched");
     }
 
     #[test]
