@@ -215,7 +215,8 @@ impl BucketStore {
         let credentials = options.credentials;
         let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
         let (alone, locks) = (options.alone, TaskLocks::default());
-        let (copy_limit, vouches_for_nothing, conditional) = (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
+        let (copy_limit, vouches_for_nothing, conditional) =
+            (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
         let inner = Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing, conditional };
         Ok(Self(Arc::new(inner), None))
     }
