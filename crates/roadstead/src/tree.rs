@@ -290,8 +290,8 @@ impl Tree {
                 store.try_conditions().await?;
             }
             let format = Format { format: FORMAT, conditional, ..Format::default() };
-            let format = serde_json::to_vec(&format)
-                .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
+            let format =
+                serde_json::to_vec(&format).map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
             // The format last: a folder with one is a whole tree, if an empty one.
             let naming = tree.0.store.naming();
             let (ping, pong) = lists::pong(naming);

@@ -232,7 +232,8 @@ impl BucketStore {
         };
         let calls = Calls { client, base, service };
         let (alone, locks) = (options.alone, TaskLocks::default());
-        let (copy_limit, vouches_for_nothing, conditional) = (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
+        let (copy_limit, vouches_for_nothing, conditional) =
+            (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
         let inner = Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing, conditional };
         Ok(Self(Arc::new(inner), None))
     }

@@ -112,8 +112,19 @@ async fn reopen(store: &dyn Store, mut format: Format, when: Condition) -> Resul
     Ok(())
 }
 
-/// Writers that are at work in a repository now. Those who are dead are made sure of.
-async fn writers(store: &dyn Store, repository: &Repository, now: SystemTime) -> Result<Vec<Key>, StoreError> {
+/// Takes an announcement back. Whoever may not delete says that it is about nothing.
+async fn silence(store: &dyn Store, key: &Key) -> Result<(), StoreError> {
+    match store.delete(key).await {
+        Err(error) if error.is_permission_denied() => {
+            let nothing = json(&Announcement::default());
+            store.put(key, nothing, &Headers::default(), Condition::Always).await.map(drop)
+        }
+        deleted => deleted.map(drop),
+    }
+}
+
+/// Writers that are at work now: in a repository, or without one in any. Those who are dead are made sure of.
+async fn writers(store: &dyn Store, repository: Option<&Repository>, now: SystemTime) -> Result<Vec<Key>, StoreError> {
     let mut alive = Vec::new();
     let listed: Vec<Listed> = store.list(&keys::writers()).try_collect().await?;
     for listed in listed {
@@ -123,8 +134,14 @@ async fn writers(store: &dyn Store, repository: &Repository, now: SystemTime) ->
         let bytes = object.body.into_bytes(MAX_ANNOUNCEMENT, &key).await?;
         // What can't be understood may be about anything.
         let said: Option<Announcement> = serde_json::from_slice(&bytes).ok();
-        if said.as_ref().is_some_and(|said| !said.repositories.iter().any(|name| name == repository.as_str())) {
-            continue;
+        if let Some(said) = &said {
+            if said.repositories.is_empty() {
+                store.delete(&key).await?;
+                continue;
+            }
+            if repository.is_some_and(|repository| !said.repositories.iter().any(|name| name == repository.as_str())) {
+                continue;
+            }
         }
         let fenced = said.is_some_and(|said| said.fenced);
         if !fenced || !is_dead(store.modified(&key).await?, now) {
@@ -162,13 +179,12 @@ impl Tree {
         if store.reach() == Reach::Everybody {
             return work(self.clone()).await;
         }
-        let prove = || async { Ok::<_, StoreError>((store.try_lease().await?, Instant::now())) };
-        let (proved, since) = *self.0.fenced.get_or_try_init(prove).await?;
+        let (proved, since) = self.prove_leases().await?;
         let now = || proved + since.elapsed();
         let beside = self.close_gate(repository, now).await?;
         let waiting = Instant::now();
         let entered = loop {
-            match writers(&**store, repository, now()).await {
+            match writers(&**store, Some(repository), now()).await {
                 Ok(writers) if writers.is_empty() => break Ok(()),
                 Ok(_) if waiting.elapsed() < PATIENCE => tokio::time::sleep(PAUSE).await,
                 Ok(writers) => break Err(self.busy(repository, writers.first())),
@@ -183,6 +199,22 @@ impl Tree {
         let value = done?;
         opened?;
         Ok(value)
+    }
+
+    /// What time it was for the store when it proved that it refuses what is late, and when that was.
+    async fn prove_leases(&self) -> Result<(SystemTime, Instant), StoreError> {
+        let prove = || async { Ok((self.0.store.try_lease().await?, Instant::now())) };
+        self.0.fenced.get_or_try_init(prove).await.copied()
+    }
+
+    /// Removes what writers left who are dead.
+    pub(super) async fn forget_the_dead(&self) -> Result<(), TreeError> {
+        let store = &self.0.store;
+        if store.reach() == Reach::Process && store.list(&keys::writers()).try_next().await?.is_some() {
+            let (proved, since) = self.prove_leases().await?;
+            writers(&**store, None, proved + since.elapsed()).await?;
+        }
+        Ok(())
     }
 
     fn busy(&self, repository: &Repository, sign: Option<&Key>) -> TreeError {
@@ -214,7 +246,7 @@ impl Tree {
 
     /// The tree as a writer of these repositories may change it, beside whom nothing is removed from them.
     pub(crate) fn beside(&self, repositories: Vec<Repository>) -> Self {
-        if self.0.store.reach() == Reach::Everybody || self.0.beside.is_some() {
+        if self.0.store.reach() == Reach::Everybody || self.0.beside.is_some() || repositories.is_empty() {
             return self.clone();
         }
         self.over(&Beside::writer(self.0.store.clone(), repositories))

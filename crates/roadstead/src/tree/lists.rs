@@ -134,7 +134,9 @@ impl Tree {
                     .filter_map(|(repository, written)| (written == Written::Refused).then_some(repository))
                     .collect(),
                 // So many write that the service refuses most; what another one wrote may do for this one, too.
-                Err(TreeError::Store(error)) if error.is_throttled() && rounds < ROUNDS => repositories.iter().collect(),
+                Err(TreeError::Store(error)) if error.is_throttled() && rounds < ROUNDS => {
+                    repositories.iter().collect()
+                }
                 Err(error) => return Err(error),
             };
             if stale.is_empty() {

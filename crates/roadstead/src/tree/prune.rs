@@ -180,6 +180,9 @@ impl Tree {
             self.sweep_content(options, &ledger, &mut pruned).await?;
         } else {
             pruned.hints = self.sweep(keys::all_hints(), options).await?;
+            if !options.dry_run {
+                self.forget_the_dead().await?;
+            }
         }
         if options.repositories.is_empty() {
             let LeftOvers { files, bytes, folders } = self.0.store.left_overs(!options.dry_run).await?;

@@ -275,8 +275,7 @@ impl TreeSink {
         let (store, key) = (&self.tree.0.store, self.blob_key(&digest));
         match upload.finish(&key, &blob_headers(&digest)).await {
             // Others send the same, more often than the service takes.
-            Err(error)
-                if error.is_throttled() && store.head(&key).await?.is_some_and(|entry| entry.size == size) => {}
+            Err(error) if error.is_throttled() && store.head(&key).await?.is_some_and(|entry| entry.size == size) => {}
             finished => finished?,
         }
         match store.naming() {

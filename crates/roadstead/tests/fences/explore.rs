@@ -127,7 +127,6 @@ struct Explorer<'a> {
     /// What each actor was seen to ask.
     seen: Vec<BTreeSet<Call>>,
     runs: usize,
-    steps: usize,
 }
 
 impl Explorer<'_> {
@@ -135,7 +134,6 @@ impl Explorer<'_> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         let ran = tokio::task::LocalSet::new().block_on(&runtime, run(self.scene, &self.at_first, script));
         self.runs += 1;
-        self.steps += ran.as_ref().map_or(0, Vec::len);
         let steps = ran.unwrap_or_else(|problem| panic!("with {script:?}: {problem}"));
         for step in &steps {
             self.seen[step.actor].insert(step.call.clone());
@@ -176,12 +174,17 @@ impl Explorer<'_> {
 
 /// Makes all runs within the bounds; returns how many these are.
 pub(crate) fn explore(scene: &Scene, bounds: Bounds) -> usize {
-    let mut explorer = Explorer { scene, at_first: (scene.prepare)(), bounds, seen: vec![BTreeSet::new(); scene.actors.len()], runs: 0, steps: 0 };
+    let mut explorer = Explorer {
+        scene,
+        at_first: (scene.prepare)(),
+        bounds,
+        seen: vec![BTreeSet::new(); scene.actors.len()],
+        runs: 0,
+    };
     // What an actor asks when it comes first tells where orders matter.
     for first in 0..scene.actors.len() {
         explorer.run(&[(0, Event::Switch(first))]);
     }
     explorer.explore(&mut Vec::new());
-    println!("{} steps", explorer.steps);
     explorer.runs
 }

@@ -11,8 +11,8 @@ use futures::stream::{self, BoxStream};
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use roadstead::oci::{Algorithm, Digest, Hasher, Manifest};
 use roadstead::store::{
-    Condition, Entry, Headers, Key, LEASE, Lease, Listed, LockGuard, LockMode, MemoryStore, Named, Naming, Object, Reach,
-    Store, StoreError, Upload, Written,
+    Condition, Entry, Headers, Key, LEASE, Lease, Listed, LockGuard, LockMode, MemoryStore, Named, Naming, Object,
+    Reach, Store, StoreError, Upload, Written,
 };
 use tokio::sync::oneshot;
 

@@ -150,9 +150,7 @@ impl Calls {
         loop {
             let exchange = self.prepare(call, &content).await?;
             let outcome = exchange.send(self.client.shared()).await;
-            if let (Err((error, _)), Some(dated)) = (&outcome, &call.dated)
-                && !error.is_unreachable()
-            {
+            if let (Err(_), Some(dated)) = (&outcome, &call.dated) {
                 dated.unanswered.store(true, Ordering::SeqCst);
             }
             if let Some(wait) = Wait::after(&outcome, &mut failures, self.client.shared(), true) {

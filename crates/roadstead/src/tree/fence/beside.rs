@@ -34,7 +34,7 @@ enum Role {
 enum State {
     /// Nothing is said.
     Silent,
-    Held(Held),
+    Held(Box<Held>),
     /// Somebody has taken the lease away, or it is given back.
     Lost,
 }
@@ -88,7 +88,7 @@ impl Beside {
     pub(super) fn remover(base: Arc<dyn Store>, format: Format, lease: Lease, since: Instant) -> Self {
         let (removals, key) = (format.removals, keys::format());
         let held = Held { key, says: Says::Removing(format), lease, since, removals, unsettled: false };
-        Self(Arc::new(Inner { base, role: Role::Remover, state: Mutex::new(State::Held(held)) }))
+        Self(Arc::new(Inner { base, role: Role::Remover, state: Mutex::new(State::Held(Box::new(held))) }))
     }
 
     fn lost(&self) -> StoreError {
@@ -107,7 +107,9 @@ impl Beside {
                     None => *state = State::Lost,
                 }
             }
-            (State::Silent, Role::Writer(repositories)) => *state = State::Held(self.enter(repositories).await?),
+            (State::Silent, Role::Writer(repositories)) => {
+                *state = State::Held(Box::new(self.enter(repositories).await?));
+            }
             _ => {}
         }
         match &*state {
@@ -130,7 +132,7 @@ impl Beside {
                 return Ok(Held { key, says, lease, since, removals, unsettled: false });
             };
             tracing::info!("waits until whoever removes something from {} is done", removing.repository);
-            base.delete(&key).await?;
+            super::silence(&**base, &key).await?;
             if super::is_dead(base.modified(&keys::format()).await?, lease.at) {
                 super::reopen(&**base, format, when).await?;
             } else {
@@ -151,7 +153,7 @@ impl Beside {
     pub(super) async fn withdraw(&self) -> Result<(), StoreError> {
         let mut state = self.0.state.lock().await;
         match std::mem::replace(&mut *state, State::Silent) {
-            State::Held(held) if held.is_settled() => drop(self.0.base.delete(&held.key).await?),
+            State::Held(held) if held.is_settled() => super::silence(&*self.0.base, &held.key).await?,
             // Others wait until nothing that was sent can come any more.
             State::Held(_) | State::Silent => {}
             State::Lost => *state = State::Lost,
@@ -195,7 +197,7 @@ impl Drop for Inner {
             && held.is_settled()
         {
             let (base, key) = (self.base.clone(), held.key.clone());
-            runtime.spawn(async move { base.delete(&key).await });
+            runtime.spawn(async move { super::silence(&*base, &key).await });
         }
     }
 }
