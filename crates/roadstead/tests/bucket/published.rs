@@ -7,7 +7,6 @@ use futures::future::join_all;
 use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Reference, Repository, Tag};
 use roadstead::publish::{Plan, PlanOptions, PublishError, Requests, TransferOptions};
-use roadstead::store::bucket::BucketOptions;
 use roadstead::store::{BucketStore, Condition, MemoryStore, Naming, Store as _};
 use roadstead::testing::{Image, ImageBuilder, IndexBuilder, MemorySource};
 use roadstead::tree::{Tree, VerifyOptions, Verifying};
