@@ -156,6 +156,7 @@ impl fmt::Display for Report {
 impl Unit {
     fn show(self, figure: f64) -> String {
         match self {
+            Self::Seconds if figure < 1e-3 => format!("{:.1} µs", figure * 1e6),
             Self::Seconds if figure < 0.1 => format!("{:.1} ms", figure * 1e3),
             Self::Seconds => format!("{figure:.2} s"),
             Self::Bytes => format!("{:.0} MiB", figure / f64::from(1 << 20)),

@@ -79,6 +79,15 @@ impl Nginx {
         self.served.folder()
     }
 
+    /// The processor time that it has had so far: [`Served::processor_time`].
+    ///
+    /// # Panics
+    ///
+    /// As that does.
+    pub fn processor_time(&self) -> std::time::Duration {
+        self.served.processor_time()
+    }
+
     /// What it has printed so far, and the error log of [`within_http`].
     pub fn log(&self) -> String {
         self.served.log()

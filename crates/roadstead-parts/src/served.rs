@@ -40,6 +40,26 @@ pub enum Isolation {
     Namespaces,
 }
 
+/// A process, as the kernel describes it.
+struct Process {
+    id: u32,
+    parent: u32,
+    /// Its own processor time, and that of its children which have ended.
+    ticks: u64,
+}
+
+fn processes() -> Vec<Process> {
+    let read = |entry: std::io::Result<std::fs::DirEntry>| {
+        let id = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+        // Behind the name, which stands in parentheses and may have any character in it.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+        Some(Process { id, parent: fields.get(1)?.parse().ok()?, ticks })
+    };
+    std::fs::read_dir("/proc").expect("there is /proc").filter_map(read).collect()
+}
+
 impl Served {
     /// How long a program may take until it is ready. Starting takes a second at most on an idle machine; this is for
     /// one that is busy.
@@ -111,6 +131,23 @@ impl Served {
     /// The folder of its files.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// The processor time that it has had so far, its supervisor, its workers and those that have ended included. The kernel
+    /// counts in hundredths of a second.
+    ///
+    /// # Panics
+    ///
+    /// When `/proc` can't be read.
+    pub fn processor_time(&self) -> Duration {
+        let mut ticks = 0;
+        let mut wanted = vec![self.supervisor.id()];
+        let processes = processes();
+        while let Some(parent) = wanted.pop() {
+            ticks += processes.iter().find(|process| process.id == parent).map_or(0, |process| process.ticks);
+            wanted.extend(processes.iter().filter(|process| process.parent == parent).map(|process| process.id));
+        }
+        Duration::from_millis(10 * ticks)
     }
 
     /// Everything that it has printed so far, on either output; bytes that are no UTF-8 are replaced.

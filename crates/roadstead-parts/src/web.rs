@@ -53,6 +53,15 @@ impl WebServer {
         self.port.address().to_string()
     }
 
+    /// The processor time that it has had so far: [`Served::processor_time`].
+    ///
+    /// # Panics
+    ///
+    /// As that does.
+    pub fn processor_time(&self) -> std::time::Duration {
+        self.served.processor_time()
+    }
+
     /// What it has printed so far, above the level of notices.
     pub fn log(&self) -> String {
         let log = self.served.log();

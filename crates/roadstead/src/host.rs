@@ -73,6 +73,11 @@ pub trait Host: Sync {
         None
     }
 
+    /// Whether it can do without a survey and has a use for one all the same: [`Site::pinned`].
+    fn pins(&self) -> bool {
+        false
+    }
+
     /// What it takes at most. What a site needs is compared with it before anything is rendered.
     fn budgets(&self) -> &'static [Budget] {
         &[]

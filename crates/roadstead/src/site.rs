@@ -448,6 +448,8 @@ pub struct Site {
     pub name_prefix: Option<Repository>,
     /// Whether pages of other origins may read it: [`CORS`].
     pub cors: bool,
+    /// Whether the tags of the survey are to be named, by a host that could do without and is faster so.
+    pub pinned: bool,
     /// What the tree holds, for hosts that can't look at it.
     pub survey: Survey,
     /// Where blobs are, if not in the site.

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
 use roadstead::host::{self, ConfigFile};
 use roadstead::oci::Repository;
-use roadstead::site::{Around, Form, Site};
+use roadstead::site::{Around, Form, Site, Survey};
 use roadstead::tree::{Tree, TreeError};
 
 use self::schema1::Schema1Args;
@@ -39,6 +39,10 @@ pub(crate) struct Config {
     /// With a script that the host runs for each request, and that says what rules can't
     #[arg(long, conflicts_with_all = ["snippet", "standalone"])]
     edge: bool,
+
+    /// Name each tag in the configuration: answered faster, but to be made anew and reloaded when a tag comes or moves
+    #[arg(long)]
+    pinned: bool,
 
     /// Where the host finds the tree, if that isn't where it is now; may hold the host's variables
     #[arg(long, value_name = "PATH")]
@@ -125,8 +129,9 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         let listen = args.listen.unwrap_or_else(|| LISTEN.to_owned());
         let (name_prefix, cors) = (args.name_prefix, args.cors);
         let SiteArgs { blobs_at, manifests_at, limits: raised } = args.site;
+        let survey = if args.pinned { Survey::of(&super::open(global).await?).await? } else { Survey::default() };
         let site = Site { root, root_is_literal, listen, form, name_prefix, cors, shell, ..Site::default() };
-        Site { blobs_at, manifests_at, raised, ..site }
+        Site { blobs_at, manifests_at, raised, pinned: args.pinned, survey, ..site }
     };
     let files = host.render(&site)?;
     match args.output {
@@ -156,6 +161,7 @@ impl Config {
             (Some(_), _) if form == Form::Snippet => {
                 Some(("--listen", "listens where the server does that the snippet is for"))
             }
+            _ if self.pinned && !host.pins() => Some(("--pinned", "has no configuration that names tags for speed")),
             (_, Some(_)) if plain => Some(("--server-root", "serves a folder of plain files, wherever that is")),
             _ => None,
         };

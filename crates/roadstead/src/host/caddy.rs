@@ -2,14 +2,16 @@
 //!
 //! Caddy has no way to say where a link leads. A digest's type is found by looking into the folder of each known type, and
 //! then of all (`try_files` takes a pattern): one look costs a fifth of what a file does. Nothing looks whether the
-//! repository has that digest: the file server does so as it opens the file, and passes on what isn't there.
+//! repository has that digest: the file server does so as it opens the file, and passes on what isn't there. What is asked
+//! for whole, as pulls do, comes before everything else, and without an expression: Caddy builds each route anew for each
+//! request that gets to it, all that stands in it included.
 //!
 //! A tag has no digest to look for: a template reads what it leads to, hashes it, and looks for the folder that holds that
 //! digest; so type, digest and body follow from one reading here, too. That is ten times slower, which a pull, asking for
 //! one tag, does not notice. A template that does nothing costs three times as much as a plain file, since Caddy makes and
 //! parses it for each request, so no other template would be much better, and nothing but templates can read or hash.
-//! Naming every tag in the configuration (`map`) was the alternative: as fast as a file for a thousand tags, but a `map`
-//! is searched from its beginning, and it would have to be made anew and reloaded for each image, and say what was before.
+//! [`Site::pinned`] is the alternative ([`pins`]): a configuration that names what the tree holds, made anew and reloaded
+//! for each image.
 //!
 //! Traps that the text avoids:
 //!
@@ -21,7 +23,11 @@
 //! - a body and its head go out in two pieces, and wake a client twice, unless the file server is told a status; but
 //!   with one, an answer to a condition would have it as well, so only requests without any take that way;
 //! - more than one range would be answered with `multipart/byteranges`, which no client of a registry expects;
-//! - `path` compares without regard to case, so every path is matched by an expression.
+//! - `path` compares without regard to case, so it decides nothing alone: a file has to be there, or a map to have the very
+//!   path. All else is matched by an expression.
+
+mod pins;
+mod template;
 
 use std::net::SocketAddr;
 
@@ -31,7 +37,7 @@ use super::plain;
 use super::text::Text;
 use super::{ConfigFile, Group, Host, MANIFEST_TYPES, Unsupported};
 use crate::site::{
-    self, Answer, Body, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PREFLIGHT, PathPattern, RULES, Rule, Site, Value,
+    self, Answer, Body, Content, Form, METHOD_NOT_ALLOWED, PAGE_TYPES, PREFLIGHT, PathPattern, RULES, Rule, Site, Value,
 };
 
 /// Caddy.
@@ -52,11 +58,19 @@ impl Host for Caddy {
         "2.6 and later: one fixed Caddyfile, never reloaded for images"
     }
 
+    fn pins(&self) -> bool {
+        true
+    }
+
     fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
         plain::refuse_for(NAME, site)?;
         let root = root(&site.root)?;
         let mut text = Text::default();
-        text.line("# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images.");
+        text.line(if site.pinned {
+            "# A registry of plain files. Made by roadstead; names the tree's tags: to be made anew and reloaded when one moves."
+        } else {
+            "# A registry of plain files. Made by roadstead; the same for every tree, so it is never reloaded for images."
+        });
         let (name, place) = match site.form {
             Form::Edge => return Err(Unsupported::Form { host: NAME, form: site.form }),
             Form::Snippet => {
@@ -104,7 +118,7 @@ fn refused(what: &'static str, value: &str, problem: &'static str) -> Unsupporte
     Unsupported::Value { host: NAME, what, value: value.to_owned(), problem }
 }
 
-/// The place of the tree, quoted.
+/// The place of the tree, checked: it can stand between backticks.
 fn root(given: &str) -> Result<String, Unsupported> {
     const WHAT: &str = "the tree's place";
     if given.is_empty() {
@@ -116,7 +130,7 @@ fn root(given: &str) -> Result<String, Unsupported> {
     if given.contains(['`', '{', '}', '*', '?', '[', ']', '\\']) {
         return Err(refused(WHAT, given, "it has a character that means something else in a Caddyfile"));
     }
-    Ok(format!("`{}`", given.trim_end_matches('/')))
+    Ok(given.trim_end_matches('/').to_owned())
 }
 
 /// Where to listen: the port, and what it is bound to if not to every address.
@@ -209,7 +223,16 @@ fn routes(text: &mut Text, site: &Site, root: &str) {
     text.line("@roadstead path_regexp ^/v2(/|$)");
     text.open("handle @roadstead");
     text.open("route");
-    text.line(&format!("root * {root}"));
+    text.line(&format!("root * {}", quoted(root)));
+    if site.pinned {
+        pins::names(text, site, PathPattern::ManifestByDigest.rule());
+        pins::names(text, site, PathPattern::ManifestByTag.rule());
+    }
+    if site.name_prefix.is_none() {
+        known(text, site, root);
+    }
+    // Everything else in a route of its own: Caddy builds a whole route anew for each request that gets to it.
+    text.open("route");
     methods(text, site);
     // What is there and what pulls consist of comes first: Go's expressions are slow, and nothing lies under a path that
     // a loose one takes and the grammar doesn't.
@@ -232,10 +255,11 @@ fn routes(text: &mut Text, site: &Site, root: &str) {
     }
     text.close();
     text.close();
+    text.close();
     if site.form != Form::Snippet {
         text.open("handle");
         text.open("route");
-        text.line(&format!("root * {root}"));
+        text.line(&format!("root * {}", quoted(root)));
         text.line("@roadstead_refused not method GET HEAD");
         text.open("handle @roadstead_refused");
         fixed(text, site, &METHOD_NOT_ALLOWED);
@@ -274,10 +298,64 @@ fn frequent(text: &mut Text, site: &Site, rule: &Rule) {
     let digest = format!("{{re.{name}.2}}");
     match rule.pattern {
         PathPattern::Blob => ranges(text, site, found, &digest),
-        _ => template(text, site, found),
+        _ => template::manifest(text, site, found),
     }
     text.close();
     text.close();
+    text.close();
+}
+
+/// Manifests of known types by their digests, where nobody asks for less than a whole one. Nothing of this is an expression:
+/// `path` takes other paths as well, but under none of them lies a file of such a name.
+fn known(text: &mut Text, site: &Site, root: &str) {
+    let rule = PathPattern::ManifestByDigest.rule();
+    let Some(found) = &rule.found else { return };
+    let name = format!("{}_known", matcher(rule.pattern));
+    simple(text, &name, &["method GET HEAD", "path */manifests/sha*"]);
+    text.open(&format!("route @{name}"));
+    for (index, media_type) in MANIFEST_TYPES.iter().enumerate() {
+        text.open(&format!("@type{index} file"));
+        text.line(&format!("root {}", quoted(&format!("{root}/content/manifests/{media_type}"))));
+        text.line("try_files /{file}");
+        text.close();
+        text.open(&format!("route @type{index}"));
+        sent(text, site, found, "{file}", Some(media_type));
+        text.close();
+    }
+    text.close();
+}
+
+/// A matcher for requests without conditions and ranges. Its lines are asked in any order.
+fn simple(text: &mut Text, name: &str, more: &[&str]) {
+    text.open(&format!("@{name}"));
+    for name in ["Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"] {
+        text.line(&format!("header !{name}"));
+    }
+    for line in more {
+        text.line(line);
+    }
+    text.close();
+}
+
+/// Sends what lies under the path, whole, if something does. If nothing does, what follows answers as if we hadn't tried.
+fn sent(text: &mut Text, site: &Site, found: &Answer, digest: &str, media_type: Option<&str>) {
+    fixed_headers(text, site, found, digest, media_type);
+    // Deferred to when the answer begins, whoever gives it: so what is missing takes the tag away again.
+    text.open("header");
+    text.line(&format!("ETag {}", quoted(&format!("\"{digest}\""))));
+    for line in ["-Last-Modified", "-{http.response.header.Roadstead-Missing}", "-Roadstead-Missing", "defer"] {
+        text.line(line);
+    }
+    text.close();
+    text.open("file_server");
+    // With a status of ours head and body go out in one piece.
+    for line in ["disable_canonical_uris", "pass_thru", "status 200"] {
+        text.line(line);
+    }
+    text.close();
+    text.open("header");
+    text.line("-Docker-Content-Digest");
+    text.line("Roadstead-Missing ETag");
     text.close();
 }
 
@@ -298,38 +376,14 @@ fn by_digest(text: &mut Text, site: &Site, found: &Answer, name: &str) {
     text.close();
     // At once, since the next matcher says something else about a file.
     text.line("header Content-Type {roadstead_type}");
-    text.open("@simple");
-    for name in ["Range", "If-Range", "If-None-Match", "If-Match", "If-Modified-Since", "If-Unmodified-Since"] {
-        text.line(&format!("header !{name}"));
-    }
     if site.name_prefix.is_some() {
         // What follows would not know the path any more, if nothing were there.
-        text.line(&format!("file {path}"));
-    }
-    text.close();
-    text.open("route @simple");
-    fixed_headers(text, site, found, &digest);
-    // Deferred to when the answer begins, whoever gives it: so what is missing takes the tag away again.
-    text.open("header");
-    text.line(&format!("ETag {}", quoted(&format!("\"{digest}\""))));
-    for line in ["-Last-Modified", "-{http.response.header.Roadstead-Missing}", "-Roadstead-Missing", "defer"] {
-        text.line(line);
-    }
-    text.close();
-    if site.name_prefix.is_some() {
+        simple(text, "simple", &[&format!("file {path}")]);
+        text.open("route @simple");
         text.line(&format!("rewrite * {path}"));
+        sent(text, site, found, &digest, None);
+        text.close();
     }
-    text.open("file_server");
-    // With a status of ours head and body go out in one piece.
-    for line in ["disable_canonical_uris", "pass_thru", "status 200"] {
-        text.line(line);
-    }
-    text.close();
-    text.open("header");
-    text.line("-Docker-Content-Digest");
-    text.line("Roadstead-Missing ETag");
-    text.close();
-    text.close();
     text.line(&format!("@found file {path}"));
     text.open("handle @found");
     text.open("route");
@@ -355,7 +409,7 @@ fn endpoint(text: &mut Text, site: &Site, rule: &Rule) {
         text.open("handle @found");
         text.open("route");
         if site.name_prefix.is_some() && rule.pattern != PathPattern::Referrers {
-            list_below(text, site, rule.pattern, found);
+            template::list_below(text, site, rule.pattern, found);
         } else {
             headers(text, site, found, "");
             text.line("request_header -Range");
@@ -380,14 +434,19 @@ fn send(text: &mut Text) {
     text.close();
 }
 
-/// What can be said of an object that a digest names before it is sent.
-fn fixed_headers(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
+/// What can be said of an object that a digest names before it is sent, its type if that isn't said already.
+fn fixed_headers(text: &mut Text, site: &Site, found: &Answer, digest: &str, media_type: Option<&str>) {
     text.open("header");
+    if let Some(media_type) = media_type {
+        text.line(&format!("Content-Type {media_type}"));
+    }
     for (name, value) in site.headers(found) {
         match value {
             _ if [ACCEPT_RANGES, CONTENT_TYPE, ETAG].contains(&name) => {}
             Value::Fixed(value) => text.line(&format!("{} {}", site::spelled(&name), quoted(value))),
-            Value::FromPath(_) => text.line(&format!("{} {}", site::spelled(&name), quoted(digest))),
+            Value::FromPath(_) | Value::OfContent(Content::Digest) => {
+                text.line(&format!("{} {}", site::spelled(&name), quoted(digest)));
+            }
             _ => {}
         }
     }
@@ -398,7 +457,7 @@ fn fixed_headers(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
 fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
     let tag = format!("\"{digest}\"");
     let etag = format!("ETag {}", quoted(&tag));
-    fixed_headers(text, site, found, digest);
+    fixed_headers(text, site, found, digest, None);
     text.line(&format!("@unchanged header If-None-Match {}", quoted(&format!("*{tag}*"))));
     text.open("handle @unchanged");
     text.line(&format!("header {etag}"));
@@ -424,94 +483,6 @@ fn ranges(text: &mut Text, site: &Site, found: &Answer, digest: &str) {
     text.line("defer");
     text.close();
     send(text);
-}
-
-/// A manifest by what it holds: read once, hashed, and found again among the types.
-fn template(text: &mut Text, site: &Site, found: &Answer) {
-    template_headers(text, site, found);
-    // Templates remove it from what they make, since they don't know what that depends on. We do.
-    text.open("header");
-    text.line("ETag {http.response.header.Roadstead-Tag}");
-    text.line("-Roadstead-Tag");
-    text.line("defer");
-    text.close();
-    template_with(text, MANIFEST);
-}
-
-/// What a template doesn't set by itself.
-fn template_headers(text: &mut Text, site: &Site, found: &Answer) {
-    text.open("header");
-    for (name, value) in site.headers(found) {
-        if let Value::Fixed(value) = value
-            && name != ACCEPT_RANGES
-        {
-            text.line(&format!("{} {}", site::spelled(&name), quoted(value)));
-        }
-    }
-    text.close();
-}
-
-fn template_with(text: &mut Text, template: &str) {
-    text.line("header Content-Type application/x-roadstead");
-    text.open("templates");
-    text.line("mime application/x-roadstead");
-    text.line("between `~\"<` `>\"~`");
-    text.close();
-    // What stands around an action is trimmed, so that the lines may be indented as `caddy fmt` wants them.
-    for line in format!("respond {}", quoted(template)).lines() {
-        text.line(line);
-    }
-}
-
-/// `sha512sum` is no function of Caddy 2.6: the type of what has such a digest is what it says, if that is a type that
-/// the tree knows, and its digest stays unsaid. So does that of a signed manifest of schema 1, which is one of what was signed.
-const MANIFEST: &str = r#"~"<- $text := include (placeholder "http.matchers.file.relative") ->"~
-~"<- $digest := printf "sha256:%s" (sha256sum $text) ->"~
-~"<- $types := listFiles "/content/manifests/application" ->"~
-~"<- $type := "" ->"~
-~"<- range $types ->"~
-~"<- if fileExists (printf "/content/manifests/application/%s/%s" . $digest) ->"~
-~"<- $type = . ->"~
-~"<- end ->"~
-~"<- end ->"~
-~"<- if $type ->"~
-~"<- .RespHeader.Set "Docker-Content-Digest" $digest ->"~
-~"<- else ->"~
-~"<- $says := fromJson $text ->"~
-~"<- $type = trimPrefix "application/" (toString (get $says "mediaType")) ->"~
-~"<- if hasKey $says "fsLayers" ->"~
-~"<- $type = printf "vnd.docker.distribution.manifest.v1+%s" (ternary "prettyjws" "json" (hasKey $says "signatures")) ->"~
-~"<- else if not (has $type $types) ->"~
-~"<- $type = ternary "vnd.oci.image.index.v1+json" "vnd.oci.image.manifest.v1+json" (hasKey $says "manifests") ->"~
-~"<- end ->"~
-~"<- end ->"~
-~"<- .RespHeader.Set "Content-Type" (printf "application/%s" $type) ->"~
-~"<- $tag := printf "%q" $digest ->"~
-~"<- if contains $tag (.Req.Header.Get "If-None-Match") ->"~
-~"<- .RespHeader.Set "ETag" $tag ->"~
-~"<- httpError 304 ->"~
-~"<- end ->"~
-~"<- .RespHeader.Set "Roadstead-Tag" $tag ->"~
-~"<- $text ->"~"#;
-
-/// The lists say the tree's own names: a template puts the prefix in front of each.
-fn list_below(text: &mut Text, site: &Site, pattern: PathPattern, found: &Answer) {
-    let prefix = site.name_prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
-    template_headers(text, site, found);
-    let replaced = if pattern == PathPattern::TagsList {
-        format!("replace `\"name\":\"` `\"name\":\"{prefix}`")
-    } else {
-        format!("replace `\",\"` `\",\"{prefix}` | replace `[\"` `[\"{prefix}`")
-    };
-    // Between backticks there can be none: quotation marks are escaped instead.
-    let replaced = replaced.replace('"', "\\\"").replace('`', "\"");
-    template_with(
-        text,
-        &format!(
-            "~\"<- include (placeholder \"http.matchers.file.relative\") | {replaced} ->\"~\n\
-             ~\"<- .RespHeader.Set \"Content-Type\" \"application/json\" ->\"~"
-        ),
-    );
 }
 
 /// The pages for people.
@@ -559,7 +530,7 @@ mod tests {
         for place in ["", "/a\nb", "/a`b", "/a{b}", "/a*", "/a[b", "/a\\b"] {
             assert!(root(place).is_err(), "{place:?}");
         }
-        assert_eq!(root("/srv/a \"b\" $c/").unwrap(), "`/srv/a \"b\" $c`");
+        assert_eq!(root("/srv/a \"b\" $c/").unwrap(), "/srv/a \"b\" $c");
         for good in ["80", "127.0.0.1:80", "[::1]:5000", "unix:/run/roadstead.sock"] {
             assert!(listen(good).is_ok(), "{good:?} was refused");
         }
@@ -577,6 +548,5 @@ mod tests {
                 }
             }
         }
-        assert!(!MANIFEST.contains('`') && !MANIFEST.contains('{'));
     }
 }

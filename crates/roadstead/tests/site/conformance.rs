@@ -59,7 +59,11 @@ pub(crate) fn ask(address: &Address, case: &Case, more: &str) -> Answer {
 fn host(name: &str, form: Form) {
     let fixture = Fixture::new();
     let host = Host::start(name, fixture.folder.path(), form, None, false).unwrap();
-    let mut cases = cases(&fixture);
+    judge_all(name, form, &fixture, &host);
+}
+
+fn judge_all(name: &str, form: Form, fixture: &Fixture, host: &Host) {
+    let mut cases = cases(fixture);
     cases.retain(|case| case.everywhere || form != Form::Snippet);
     deviations::of(name, &mut cases);
     run(&format!("{name}, {form:?}"), &cases, |case| {
@@ -99,6 +103,15 @@ fn caddy_as_a_part_of_a_server() {
 #[test]
 fn caddy_alone() {
     host("caddy", Form::Standalone);
+}
+
+#[test]
+fn caddy_that_names_what_the_tree_holds() {
+    for form in [Form::Site, Form::Snippet] {
+        let fixture = Fixture::new();
+        let host = Host::pinned("caddy", &fixture, form, None);
+        judge_all(&format!("caddy{}", deviations::PINNED), form, &fixture, &host);
+    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use roadstead::server::ServeOptions;
 use roadstead::site::Form;
+use roadstead::testing::Image;
 use roadstead_parts::wait_until;
 
 use crate::client::{Address, PATIENCE, exchange, get};
@@ -135,4 +136,59 @@ fn what_is_not_for_everyone_is_got_by_no_spelling() {
             }
         }
     });
+}
+
+/// A configuration that names what a tree holds goes on as it was made: whole, if old, and right about what it doesn't name.
+#[test]
+fn what_is_pinned_stays_until_it_is_named_anew() {
+    let fixture = Fixture::new();
+    let host = Host::pinned("caddy", &fixture, Form::Site, None);
+    fixture.add("app", &["latest", "later"], &fixture.index);
+    fixture.add("new", &["latest"], &fixture.index);
+    let is = |path: &str, image: &Image| {
+        let answer = get(&host.address, path);
+        assert_eq!(answer.header("docker-content-digest"), Some(image.digest().to_string()), "{path}: {answer:?}");
+        assert_eq!(answer.header("content-type").as_deref(), Some(image.manifest.media_type().as_str()), "{path}");
+        assert_eq!(answer.body, image.manifest.bytes()[..], "{path}");
+    };
+    is("/v2/app/manifests/latest", &fixture.image);
+    is("/v2/app/manifests/later", &fixture.index);
+    is("/v2/new/manifests/latest", &fixture.index);
+    is(&format!("/v2/new/manifests/{}", fixture.index.digest()), &fixture.index);
+    // What it names can go: then the tree has the word.
+    let (media_type, digest) = (fixture.image.manifest.media_type(), fixture.image.digest());
+    std::fs::remove_file(fixture.folder.path().join(format!("content/manifests/{media_type}/{digest}"))).unwrap();
+    let answer = get(&host.address, "/v2/app/manifests/latest");
+    assert_eq!(answer.body, fixture.index.manifest.bytes()[..], "{answer:?}");
+    assert_eq!(answer.header("docker-content-digest"), None, "it would be that of the old one");
+    assert_eq!(answer.header("etag"), None, "it would be that of the old one");
+    assert_eq!(get(&host.address, &format!("/v2/app/manifests/{digest}")).status, 404);
+    assert_eq!(host.log(), "", "it complained");
+}
+
+/// More names than one map has: each leads where it should, and none is looked up in the tree.
+#[test]
+fn a_thousand_tags_and_more_are_pinned() {
+    let fixture = Fixture::new();
+    let names: Vec<String> = (0..1100).map(|n| format!("v{n}")).collect();
+    let mut tags: Vec<&str> = names.iter().map(String::as_str).collect();
+    tags.extend(["V1", "V10.html", "_", "v1.", "v1-0"]);
+    fixture.add("app", &tags, &fixture.index);
+    let prefix = Some("mirror.x/hub".parse().unwrap());
+    let host = Host::pinned("caddy", &fixture, Form::Site, prefix);
+    for tag in ["v0", "v1", "v10", "v1099", "V1", "V10.html", "_", "v1.", "v1-0", "latest", "long"] {
+        let answer = get(&host.address, &format!("/v2/mirror.x/hub/app/manifests/{tag}"));
+        let image = match tag {
+            "latest" => &fixture.image,
+            "long" => &fixture.sha512,
+            _ => &fixture.index,
+        };
+        assert_eq!(answer.header("docker-content-digest"), Some(image.digest().to_string()), "{tag}: {answer:?}");
+        assert_eq!(answer.body, image.manifest.bytes()[..], "{tag}");
+        // A template's answer has no ranges.
+        assert!(answer.header("accept-ranges").is_some(), "{tag}: {answer:?}");
+    }
+    for missing in ["app/manifests/v1", "mirror.x/hub/app/manifests/v1100", "mirror.x/hub/app/manifests/v"] {
+        assert_eq!(get(&host.address, &format!("/v2/{missing}")).status, 404, "{missing}");
+    }
 }

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use roadstead::host::{self, HOSTS};
 use roadstead::oci::Repository;
-use roadstead::site::{Form, Site};
+use roadstead::site::{Form, Site, Survey};
 use roadstead_parts::{Extent, Port, WebServer};
 
 use crate::client::Address;
+use crate::fixture::Fixture;
 use crate::nginx::Nginx;
 
 /// A server over a tree.
@@ -36,17 +37,29 @@ impl Host {
             let nginx = Nginx::start(tree, form, name_prefix, cors);
             return Some(Self { name: "nginx", address: nginx.address.clone(), running: Running::Nginx(nginx) });
         }
-        let port = Port::free();
-        let listen = port.address();
         let root = tree.to_str().unwrap().to_owned();
-        let site = Site { root, listen: listen.to_string(), form, name_prefix, cors, ..Site::default() };
+        Self::with(host, Site { root, form, name_prefix, cors, ..Site::default() })
+    }
+
+    /// Starts a host with a configuration that names what the tree holds now.
+    pub(crate) fn pinned(name: &str, fixture: &Fixture, form: Form, name_prefix: Option<Repository>) -> Self {
+        let root = fixture.folder.path().to_str().unwrap().to_owned();
+        let survey = fixture.runtime.block_on(Survey::of(&fixture.tree)).unwrap();
+        let site = Site { root, form, name_prefix, pinned: true, survey, ..Site::default() };
+        Self::with(host::find(name).unwrap(), site).unwrap()
+    }
+
+    fn with(host: &dyn host::Host, site: Site) -> Option<Self> {
+        let (port, form) = (Port::free(), site.form);
+        let listen = port.address();
+        let site = Site { listen: listen.to_string(), ..site };
         let files: Vec<_> = host.render(&site).ok()?.into_iter().map(|file| (file.name, file.text)).collect();
         let extent = match form {
             Form::Site | Form::Edge => Extent::Site,
             Form::Snippet => Extent::Snippet,
             Form::Standalone => Extent::Standalone,
         };
-        let server = WebServer::start(name, &files, extent, port);
+        let server = WebServer::start(host.name(), &files, extent, port);
         Some(Self { name: host.name(), address: Address::Tcp(listen), running: Running::Other(server) })
     }
 

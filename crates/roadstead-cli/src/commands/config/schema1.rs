@@ -31,7 +31,7 @@ pub(super) struct Schema1Args {
     /// Write a site of plain files into the folder of -o, its tags in the one form that podman, skopeo, CRI-O and old Docker
     /// understand without being told what it is: signed manifests of schema 1
     #[arg(long, value_enum, value_name = "FLAVOUR", conflicts_with_all = [
-        "snippet", "standalone", "edge", "name_prefix", "listen", "server_root", "cors", "blobs_at", "manifests_at", "limits",
+        "snippet", "standalone", "edge", "pinned", "name_prefix", "listen", "server_root", "cors", "blobs_at", "manifests_at", "limits",
         "around", "program", "image", "claim",
     ])]
     flavour: Option<Flavour>,

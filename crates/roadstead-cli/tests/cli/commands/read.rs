@@ -381,6 +381,15 @@ fn options_that_a_host_has_no_use_for_are_refused() {
     "#]],
     );
     scene.check(
+        &["config", "nginx", "--pinned"],
+        expect![[r#"
+        $ roadstead config nginx --pinned
+        --- stderr
+        error: --pinned has no meaning here: nginx has no configuration that names tags for speed
+        --- exit code 2
+    "#]],
+    );
+    scene.check(
         &["config", "netlify", "--server-root", "/srv"],
         expect![[r#"
         $ roadstead config netlify --server-root /srv
