@@ -11,18 +11,22 @@
 //!  import     from the registry into files, beside crane and skopeo
 //!  archive    a docker archive into files, beside skopeo and a bare hash
 //!  many       many small images at once, beside skopeo sync and regsync
+//!  made       trees that are written file by file
 //!  tend       verifying a tree, and small changes of a large one
+//!  config     what each host's configuration of a large tree takes
 //!  serving    the tree over HTTP, beside nginx and distribution 3
 //!  hosts      web servers with our configurations, beside themselves with a plain root
 //!  report     the table for people and the file for scripts
 //! ```
 
 mod archive;
+mod config;
 mod contest;
 mod corpus;
 mod hosts;
 mod import;
 mod machine;
+mod made;
 mod many;
 mod measure;
 mod registry;
@@ -77,6 +81,8 @@ pub enum Part {
     Many,
     /// Verifying files, and small changes among many
     Tend,
+    /// Configurations for a large tree
+    Config,
     /// Files over HTTP
     Serve,
     /// Files over HTTP by other web servers
@@ -111,6 +117,9 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     if wanted(Part::Tend) {
         rows.extend(tend::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
+    }
+    if wanted(Part::Config) {
+        rows.extend(config::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
     }
     if wanted(Part::Serve) {
         rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);

@@ -5,7 +5,8 @@ mod hint;
 pub(crate) mod progress;
 mod table;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fmt::Display;
+use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::MultiProgress;
@@ -101,9 +102,9 @@ impl Output {
     /// # Errors
     ///
     /// If standard output is closed.
-    pub(crate) fn result(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn result(&self, text: &(impl Display + ?Sized)) -> anyhow::Result<()> {
         let print = || {
-            let mut stdout = std::io::stdout().lock();
+            let mut stdout = BufWriter::new(std::io::stdout().lock());
             writeln!(stdout, "{text}").and_then(|()| stdout.flush())
         };
         let printed = match &self.bars {

@@ -52,7 +52,7 @@ impl Host for Caddy {
         "2.6 and later: one fixed Caddyfile, never reloaded for images"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         plain::refuse_for(NAME, site)?;
         let root = root(&site.root)?;
         let mut text = Text::default();
@@ -86,7 +86,7 @@ impl Host for Caddy {
                 }
             }
         };
-        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: formatted(&text.finish()) }])
+        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: formatted(&text.finish()).into() }])
     }
 }
 

@@ -42,11 +42,14 @@ impl Host for Netlify {
         matches!(reference, Reference::Tag(tag) if tag.as_str().to_ascii_lowercase().ends_with(".html"))
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         let limits = Limits { host: self.name(), budgets: self.budgets(), site };
         plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
-        let file =
-            |name: &str, place: &str, text: String| ConfigFile { name: name.to_owned(), place: place.to_owned(), text };
+        let file = |name: &str, place: &str, text: String| ConfigFile {
+            name: name.to_owned(),
+            place: place.to_owned(),
+            text: text.into(),
+        };
         let mut files = vec![
             file("netlify.toml", "what `netlify deploy` reads, above the folder of the site", TOML.to_owned()),
             file("public/_redirects", "redirects, in the folder of the site", redirects(site)?),
@@ -72,7 +75,7 @@ const TOML: &str = r#"[build]
 
 fn headers(site: &Site) -> String {
     let mut text = "# A registry of plain files. Made by roadstead.\n".to_owned();
-    for HeaderRule { paths, headers } in plain::header_rules(site) {
+    for HeaderRule { paths, headers } in plain::header_rules(site).iter() {
         let said = headers.iter().filter_map(|(name, value)| match value {
             Header::Text(value) => Some((site::spelled(name), value)),
             Header::Digest(_) => None,

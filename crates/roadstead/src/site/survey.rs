@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
+use futures::stream::BoxStream;
 
 use crate::oci::{Digest, MediaType, Reference, Repository};
-use crate::tree::{Private, Shown, Tree, TreeError};
+use crate::tree::{Pointer, Private, Shown, Tree, TreeError};
 
 /// How many files there are of a kind, and how large they are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -22,8 +23,9 @@ impl Extent {
     fn add(&mut self, size: u64, path: impl FnOnce() -> String) {
         self.files += 1;
         self.bytes += size;
-        if self.largest.as_ref().is_none_or(|(largest, _)| size > *largest) {
-            self.largest = Some((size, path()));
+        if self.largest.as_ref().is_none_or(|(largest, _)| size >= *largest) {
+            // Of equals the last by name, so that no order of a folder shows.
+            self.largest = self.largest.take().max(Some((size, path())));
         }
     }
 
@@ -79,26 +81,46 @@ impl Survey {
     ///
     /// As [`Survey::of`].
     pub async fn without(tree: &Tree, private: &Private) -> Result<Self, TreeError> {
+        Self::gathered(tree, tree.shown_without(private)).await
+    }
+
+    /// The same of the manifests alone, as if there were no blobs and lists: for hosts that don't limit files, whose
+    /// configurations depend on nothing else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Survey::of`].
+    pub async fn of_manifests(tree: &Tree, private: &Private) -> Result<Self, TreeError> {
+        Self::gathered(tree, tree.manifests_without(private)).await
+    }
+
+    async fn gathered(
+        tree: &Tree,
+        mut shown: BoxStream<'_, Result<(Shown, u64), TreeError>>,
+    ) -> Result<Self, TreeError> {
         let mut survey = Self::default();
-        let mut shown = tree.shown_without(private);
+        // Repositories come one after the other.
+        let mut last: Option<(Repository, Vec<Named>)> = None;
         while let Some((file, size)) = shown.try_next().await? {
             let path = || file.key(tree).to_string();
             match &file {
-                Shown::Manifest(repository, reference, pointer) => {
-                    survey.manifests.add(size, path);
-                    let named = Named {
-                        reference: reference.clone(),
-                        media_type: pointer.media_type.clone(),
-                        digest: pointer.digest,
-                    };
-                    survey.repositories.entry(repository.clone()).or_default().push(named);
-                }
+                Shown::Manifest(..) => survey.manifests.add(size, path),
                 Shown::Blob(..) => survey.blobs.add(size, path),
                 Shown::Ping | Shown::Catalog | Shown::TagsList(_) | Shown::Referrers(..) => {
                     survey.lists.add(size, path);
                 }
             }
+            let Shown::Manifest(repository, reference, Pointer { media_type, digest, .. }) = file else { continue };
+            let named = Named { reference, media_type, digest };
+            match &mut last {
+                Some((last, names)) if *last == repository => names.push(named),
+                _ => {
+                    survey.repositories.extend(last.take());
+                    last = Some((repository, vec![named]));
+                }
+            }
         }
+        survey.repositories.extend(last);
         survey.repositories.values_mut().for_each(|names| names.sort_unstable());
         Ok(survey)
     }

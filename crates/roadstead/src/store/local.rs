@@ -338,6 +338,10 @@ impl Store for LocalStore {
         together::targets(self, keys)
     }
 
+    async fn sizes(&self, keys: &[Key]) -> Vec<Result<Option<u64>, StoreError>> {
+        together::sizes(self, keys)
+    }
+
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StoreError> {
         let path = self.path(key);
         match fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) {

@@ -40,7 +40,8 @@ impl Host {
         let listen = port.address();
         let root = tree.to_str().unwrap().to_owned();
         let site = Site { root, listen: listen.to_string(), form, name_prefix, cors, ..Site::default() };
-        let files: Vec<_> = host.render(&site).ok()?.into_iter().map(|file| (file.name, file.text)).collect();
+        let files: Vec<_> =
+            host.render(&site).ok()?.into_iter().map(|file| (file.name, file.text.to_string())).collect();
         let extent = match form {
             Form::Site | Form::Edge => Extent::Site,
             Form::Snippet => Extent::Snippet,
