@@ -49,7 +49,7 @@ impl Output {
     }
 
     /// Prints a line for people.
-    pub(crate) fn note(&self, line: &str) {
+    pub(crate) fn note(&self, line: &(impl Display + ?Sized)) {
         if !self.quiet {
             self.line(line);
         }
@@ -80,11 +80,12 @@ impl Output {
         self.line(&text);
     }
 
-    fn line(&self, line: &str) {
+    fn line(&self, line: &(impl Display + ?Sized)) {
         let print = || {
             let mut stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stderr = BufWriter::new(&mut *stderr);
             // There is nobody left to tell if standard error is gone.
-            let _ = writeln!(stderr, "{line}");
+            let _ = writeln!(stderr, "{line}").and_then(|()| stderr.flush());
         };
         match &self.bars {
             Some(bars) => bars.suspend(print),

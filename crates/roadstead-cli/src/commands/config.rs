@@ -133,7 +133,7 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
             output.note(&format!("{}: {}", first.name, first.place));
             // What belongs elsewhere must not end up in the same file: `-o FOLDER` writes each into its own.
             for file in apart {
-                output.note(&format!("{}: {}\n\n{}", file.name, file.place, file.text));
+                output.note(&format_args!("{}: {}\n\n{}", file.name, file.place, file.text));
             }
             output.result(&Trimmed(&first.text))
         }

@@ -5,7 +5,7 @@
 //! digest of what a tag names, `ETag`s of our own, other bodies of errors than one for all. A host adds its syntax.
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use http::HeaderName;
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE, ETAG};
@@ -37,11 +37,11 @@ pub(super) enum Paths<'a> {
     /// All manifests by digests of an algorithm.
     Digests(Algorithm),
     /// A repository's manifests.
-    Repository(Rc<str>),
+    Repository(Arc<str>),
     /// A repository's manifests by digests of an algorithm.
-    RepositoryDigests(Rc<str>, Algorithm),
+    RepositoryDigests(Arc<str>, Algorithm),
     /// One name.
-    Name(Rc<str>, &'a Reference),
+    Name(Arc<str>, &'a Reference),
 }
 
 /// The value of a header.
@@ -303,7 +303,7 @@ impl<'a> Types<'a> {
             return types;
         }
         for (repository, names) in &site.survey.repositories {
-            let full: Rc<str> = full_name(site, repository).into();
+            let full: Arc<str> = full_name(site, repository).into();
             // A rule for all of a repository's manifests would hold for its digests as well: tags first, then these.
             let tags: Vec<_> = names.iter().filter(|named| !is_digest(named)).collect();
             let digests: Vec<_> = names.iter().filter(|named| is_digest(named)).collect();
