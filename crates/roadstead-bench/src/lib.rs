@@ -101,31 +101,42 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     })?;
     fs::create_dir_all(&options.work)?;
     let work = fs::canonicalize(&options.work)?;
-    let corpus = Corpus::prepare(&work, if options.quick { Scale::Tiny } else { Scale::Full })?;
-    let registry = registry::Registry::start(&corpus);
-
+    let scale = if options.quick { Scale::Tiny } else { Scale::Full };
     let wanted = |part| options.only.is_none_or(|only| only == part);
+    // The others make a tree of their own.
+    let of_images = [Part::Import, Part::Archive, Part::Many, Part::Serve, Part::Hosts].into_iter().any(wanted);
+    let images = of_images.then(|| {
+        let corpus = Corpus::prepare(&work, scale)?;
+        let registry = registry::Registry::start(&corpus);
+        anyhow::Ok((corpus, registry))
+    });
+    let images = images.transpose()?;
+
     let mut rows = Vec::new();
-    if wanted(Part::Import) {
-        rows.extend(import::measure(&roadstead, &work, &registry, runs)?);
-    }
-    if wanted(Part::Archive) {
-        rows.extend(archive::measure(&roadstead, &work, &corpus.archive, runs)?);
-    }
-    if wanted(Part::Many) {
-        rows.extend(many::measure(&roadstead, &work, &registry, runs)?);
+    if let Some((corpus, registry)) = &images {
+        if wanted(Part::Import) {
+            rows.extend(import::measure(&roadstead, &work, registry, runs)?);
+        }
+        if wanted(Part::Archive) {
+            rows.extend(archive::measure(&roadstead, &work, &corpus.archive, runs)?);
+        }
+        if wanted(Part::Many) {
+            rows.extend(many::measure(&roadstead, &work, registry, runs)?);
+        }
     }
     if wanted(Part::Tend) {
-        rows.extend(tend::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
+        rows.extend(tend::measure(&roadstead, &work, runs, scale)?);
     }
     if wanted(Part::Config) {
-        rows.extend(config::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
+        rows.extend(config::measure(&roadstead, &work, runs, scale)?);
     }
-    if wanted(Part::Serve) {
-        rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);
-    }
-    if wanted(Part::Hosts) {
-        rows.extend(hosts::measure(&roadstead, &registry, runs, seconds)?);
+    if let Some((corpus, registry)) = &images {
+        if wanted(Part::Serve) {
+            rows.extend(serving::measure(&roadstead, registry, corpus, runs, seconds)?);
+        }
+        if wanted(Part::Hosts) {
+            rows.extend(hosts::measure(&roadstead, registry, runs, seconds)?);
+        }
     }
     let report = Report { machine: machine::describe(&roadstead, &work)?, runs, seconds, quick: options.quick, rows };
     fs::write(work.join("report.json"), report.json()?)?;
