@@ -39,7 +39,8 @@ async fn a_survey_has_every_name_once_and_is_always_the_same() {
         });
         assert_eq!(surveyed.collect::<BTreeMap<_, Vec<_>>>(), names, "{name}");
         assert_eq!(names[&repo("app")].len(), 303, "{name}");
-        assert_eq!(survey.manifests.files, names.values().map(|names| names.len() as u64).sum(), "{name}");
+        let count: usize = names.values().map(Vec::len).sum();
+        assert_eq!(survey.manifests.files, count as u64, "{name}");
         let blobs = scene.keys().await.into_iter().filter(|key| key.starts_with("v2/") && key.contains("/blobs/"));
         assert_eq!(survey.blobs.files, blobs.count() as u64, "{name}");
         let (largest, at) = survey.manifests.largest.clone().unwrap();
