@@ -58,14 +58,28 @@ impl Tree {
 
     /// The same, but for private repositories. The catalogue's size is that of the whole one.
     pub fn shown_without(&self, private: &Private) -> BoxStream<'_, Result<(Shown, u64), TreeError>> {
-        let one = |shown| stream::iter([Ok(Listed::Lists(vec![shown]))]);
-        let repositories = self.public(private).map_ok(|name| self.listed(&name)).try_flatten();
-        self.measured(one(Shown::Ping).chain(repositories).chain(one(Shown::Catalog)).boxed())
+        let some = self.shown_as(private, |some| some);
+        some.map_ok(|some| stream::iter(some.into_iter().map(Ok))).try_flatten().boxed()
     }
 
-    /// The manifests alone, in the same order, which costs only as much as there are names of them.
-    pub fn manifests_without(&self, private: &Private) -> BoxStream<'_, Result<(Shown, u64), TreeError>> {
-        self.measured(self.public(private).map_ok(|name| self.listed_manifests(&name)).try_flatten().boxed())
+    /// What `make` makes of some of it at a time, in the same order, on all threads of the runtime.
+    pub(crate) fn shown_as<T: Send + 'static>(
+        &self,
+        private: &Private,
+        make: impl Fn(Vec<(Shown, u64)>) -> T + Clone + Send + Sync + 'static,
+    ) -> BoxStream<'_, Result<T, TreeError>> {
+        let one = |shown| stream::iter([Ok(Listed::Lists(vec![shown]))]);
+        let repositories = self.public(private).map_ok(|name| self.listed(&name)).try_flatten();
+        self.measured(one(Shown::Ping).chain(repositories).chain(one(Shown::Catalog)).boxed(), make)
+    }
+
+    /// The same of the manifests alone, which costs only as much as there are names of them.
+    pub(crate) fn manifests_as<T: Send + 'static>(
+        &self,
+        private: &Private,
+        make: impl Fn(Vec<(Shown, u64)>) -> T + Clone + Send + Sync + 'static,
+    ) -> BoxStream<'_, Result<T, TreeError>> {
+        self.measured(self.public(private).map_ok(|name| self.listed_manifests(&name)).try_flatten().boxed(), make)
     }
 
     fn public(&self, private: &Private) -> BoxStream<'_, Result<Repository, TreeError>> {
@@ -110,16 +124,16 @@ impl Tree {
         names.try_chunks(graph::CHUNK).map_err(|error| error.1).boxed()
     }
 
-    /// What of it is there, in this order: looked up on all threads of the runtime.
-    fn measured<'a>(
+    /// What is made of what is there of it.
+    fn measured<'a, T: Send + 'static>(
         &'a self,
         listed: BoxStream<'a, Result<Listed, TreeError>>,
-    ) -> BoxStream<'a, Result<(Shown, u64), TreeError>> {
-        let measured = self.spread_in_order(listed, |listed| {
-            let tree = self.clone();
-            async move { tree.measure(listed).await }
-        });
-        measured.map_ok(|there| stream::iter(there.into_iter().map(Ok))).try_flatten().boxed()
+        make: impl Fn(Vec<(Shown, u64)>) -> T + Clone + Send + Sync + 'static,
+    ) -> BoxStream<'a, Result<T, TreeError>> {
+        self.spread_in_order(listed, move |listed| {
+            let (tree, make) = (self.clone(), make.clone());
+            async move { Ok(make(tree.measure(listed).await?)) }
+        })
     }
 
     async fn measure(&self, listed: Listed) -> Result<Vec<(Shown, u64)>, TreeError> {

@@ -46,7 +46,7 @@ impl Nginx {
         let files = host::find("nginx").unwrap().render(&site).unwrap();
         let mut main = String::new();
         for file in &files {
-            folder.write(&file.name, &file.text.to_string());
+            folder.write(&file.name, file.text.to_string());
         }
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temp: String = temp.iter().map(|name| format!("{name}_temp_path {name};\n")).collect();

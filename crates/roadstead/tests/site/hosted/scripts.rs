@@ -105,7 +105,7 @@ fn google_is_told_that_one_folder_is_for_everybody() {
     let gcloud = stand_in("gcloud", GCLOUD);
     let site = Site { root: "s3://my-images".to_owned(), cors: true, ..Site::default() };
     let files = host::find("gcs").unwrap().render(&site).unwrap();
-    let script = gcloud.write(&files[0].name, &files[0].text.to_string());
+    let script = gcloud.write(&files[0].name, files[0].text.to_string());
     let run = Invocation::new(part::installed("sh")).arg(script).path_prefix(gcloud.path());
     run.env("NOTES", gcloud.path()).run().unwrap();
     let calls = fs::read_to_string(gcloud.join("calls")).unwrap();
