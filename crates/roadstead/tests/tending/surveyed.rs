@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
+use roadstead::image::Sink as _;
 use roadstead::oci::{Reference, Repository};
 use roadstead::site::{Extent, Survey};
 use roadstead::store::Headers;
@@ -13,9 +14,12 @@ use super::support::{Scene, image, index, key, repo, scenes, signature};
 /// More tags than are looked at together, repositories with and without, and what refers to an image.
 async fn fill(scene: &Scene) {
     let many = index("many");
-    for tag in 0..300 {
-        scene.add(&format!("app:t{tag}"), &many).await;
+    scene.add("app:t0", &many).await;
+    let sink = scene.tree.repository(&repo("app")).await.unwrap();
+    for tag in 1..300 {
+        assert!(sink.tag(&format!("t{tag}").parse().unwrap(), &many.descriptor()).await.unwrap());
     }
+    sink.finish().await.unwrap();
     let alone = image("alone");
     scene.add("other/app", &alone).await;
     scene.add("other/app", &signature(&alone, "signed")).await;
