@@ -11,7 +11,9 @@
 //!  import     from the registry into files, beside crane and skopeo
 //!  archive    a docker archive into files, beside skopeo and a bare hash
 //!  many       many small images at once, beside skopeo sync and regsync
+//!  made       trees that are written file by file
 //!  tend       verifying a tree, and small changes of a large one
+//!  config     what each host's configuration of a large tree takes
 //!  push       into a server over files, beside distribution 3
 //!  serving    the tree over HTTP, beside nginx and distribution 3
 //!  hosts      web servers with our configurations, beside themselves with a plain root
@@ -19,11 +21,13 @@
 //! ```
 
 mod archive;
+mod config;
 mod contest;
 mod corpus;
 mod hosts;
 mod import;
 mod machine;
+mod made;
 mod many;
 mod measure;
 mod push;
@@ -79,6 +83,8 @@ pub enum Part {
     Many,
     /// Verifying files, and small changes among many
     Tend,
+    /// Configurations for a large tree
+    Config,
     /// Files over HTTP
     Serve,
     /// Files over HTTP by other web servers
@@ -99,32 +105,45 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     })?;
     fs::create_dir_all(&options.work)?;
     let work = fs::canonicalize(&options.work)?;
-    let corpus = Corpus::prepare(&work, if options.quick { Scale::Tiny } else { Scale::Full })?;
-    let registry = registry::Registry::start(&corpus);
-
+    let scale = if options.quick { Scale::Tiny } else { Scale::Full };
     let wanted = |part| options.only.is_none_or(|only| only == part);
+    // The others make a tree of their own.
+    let of_images = [Part::Import, Part::Archive, Part::Many, Part::Serve, Part::Hosts, Part::Push].into_iter().any(wanted);
+    let images = of_images.then(|| {
+        let corpus = Corpus::prepare(&work, scale)?;
+        let registry = registry::Registry::start(&corpus);
+        anyhow::Ok((corpus, registry))
+    });
+    let images = images.transpose()?;
+
     let mut rows = Vec::new();
-    if wanted(Part::Import) {
-        rows.extend(import::measure(&roadstead, &work, &registry, runs)?);
-    }
-    if wanted(Part::Archive) {
-        rows.extend(archive::measure(&roadstead, &work, &corpus.archive, runs)?);
-    }
-    if wanted(Part::Many) {
-        rows.extend(many::measure(&roadstead, &work, &registry, runs)?);
+    if let Some((corpus, registry)) = &images {
+        if wanted(Part::Import) {
+            rows.extend(import::measure(&roadstead, &work, registry, runs)?);
+        }
+        if wanted(Part::Archive) {
+            rows.extend(archive::measure(&roadstead, &work, &corpus.archive, runs)?);
+        }
+        if wanted(Part::Many) {
+            rows.extend(many::measure(&roadstead, &work, registry, runs)?);
+        }
     }
     if wanted(Part::Tend) {
-        rows.extend(tend::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
+        rows.extend(tend::measure(&roadstead, &work, runs, scale)?);
     }
-    if wanted(Part::Serve) {
-        rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);
+    if wanted(Part::Config) {
+        rows.extend(config::measure(&roadstead, &work, runs, scale)?);
     }
-    if wanted(Part::Hosts) {
-        rows.extend(hosts::measure(&roadstead, &registry, runs, seconds)?);
-    }
-    if wanted(Part::Push) {
-        let scale = if options.quick { Scale::Tiny } else { Scale::Full };
-        rows.extend(push::measure(&roadstead, &work, &registry, runs, seconds, scale)?);
+    if let Some((corpus, registry)) = &images {
+        if wanted(Part::Serve) {
+            rows.extend(serving::measure(&roadstead, registry, corpus, runs, seconds)?);
+        }
+        if wanted(Part::Hosts) {
+            rows.extend(hosts::measure(&roadstead, registry, runs, seconds)?);
+        }
+        if wanted(Part::Push) {
+            rows.extend(push::measure(&roadstead, &work, registry, runs, seconds, scale)?);
+        }
     }
     let report = Report { machine: machine::describe(&roadstead, &work)?, runs, seconds, quick: options.quick, rows };
     fs::write(work.join("report.json"), report.json()?)?;

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::File;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -34,20 +34,41 @@ impl Program {
         &self.0
     }
 
-    /// Runs it to its end. What it prints goes where nobody reads it, except for complaints.
-    pub(crate) fn run(&self, log: &Path) -> anyhow::Result<Run> {
+    fn command(&self) -> anyhow::Result<Command> {
         let (program, arguments) = self.0.split_first().context("a program has a name")?;
-        let complaints = File::create(log)?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(complaints);
+        command.stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// Runs it to its end. What it prints goes where nobody reads it, except for complaints.
+    pub(crate) fn run(&self, log: &Path) -> anyhow::Result<Run> {
+        let (run, status) = self.run_to_any_end(log)?;
+        if !status.success() {
+            bail!("`{self}` failed with {status}: {}", std::fs::read_to_string(log)?);
+        }
+        Ok(run)
+    }
+
+    /// The same of what may refuse.
+    pub(crate) fn run_to_any_end(&self, log: &Path) -> anyhow::Result<(Run, ExitStatus)> {
+        let mut command = self.command()?;
+        command.stdout(Stdio::null()).stderr(File::create(log)?);
         let start = Instant::now();
         let ended = command.spawn().with_context(|| format!("`{self}` can't be started"))?.wait4()?;
         let wall = start.elapsed();
+        let run = Run { wall, cpu: ended.rusage.utime + ended.rusage.stime, peak: ended.rusage.maxrss };
+        Ok((run, ended.status))
+    }
+
+    /// What it prints.
+    pub(crate) fn printed(&self) -> anyhow::Result<String> {
+        let ended = self.command()?.output().with_context(|| format!("`{self}` can't be started"))?;
         if !ended.status.success() {
-            bail!("`{self}` failed with {}: {}", ended.status, std::fs::read_to_string(log)?);
+            bail!("`{self}` failed with {}: {}", ended.status, String::from_utf8_lossy(&ended.stderr));
         }
-        Ok(Run { wall, cpu: ended.rusage.utime + ended.rusage.stime, peak: ended.rusage.maxrss })
+        Ok(String::from_utf8(ended.stdout)?)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::corpus::{IMAGES, LARGE, MANY, REPOSITORY, Scale};
 use crate::measure::{Figures, Program, Run};
 use crate::registry::Registry;
 use crate::report::{Bar, Peer, Row, Unit};
-use crate::tend::MadeTree;
+use crate::made::MadeTree;
 use discard::Discard;
 use exchange::{Exchange, Slow};
 

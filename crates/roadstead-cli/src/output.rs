@@ -5,7 +5,8 @@ mod hint;
 pub(crate) mod progress;
 mod table;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::fmt::Display;
+use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use indicatif::MultiProgress;
@@ -48,7 +49,7 @@ impl Output {
     }
 
     /// Prints a line for people.
-    pub(crate) fn note(&self, line: &str) {
+    pub(crate) fn note(&self, line: &(impl Display + ?Sized)) {
         if !self.quiet {
             self.line(line);
         }
@@ -79,11 +80,12 @@ impl Output {
         self.line(&text);
     }
 
-    fn line(&self, line: &str) {
+    fn line(&self, line: &(impl Display + ?Sized)) {
         let print = || {
             let mut stderr = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut stderr = BufWriter::new(&mut *stderr);
             // There is nobody left to tell if standard error is gone.
-            let _ = writeln!(stderr, "{line}");
+            let _ = writeln!(stderr, "{line}").and_then(|()| stderr.flush());
         };
         match &self.bars {
             Some(bars) => bars.suspend(print),
@@ -101,9 +103,9 @@ impl Output {
     /// # Errors
     ///
     /// If standard output is closed.
-    pub(crate) fn result(&self, text: &str) -> anyhow::Result<()> {
+    pub(crate) fn result(&self, text: &(impl Display + ?Sized)) -> anyhow::Result<()> {
         let print = || {
-            let mut stdout = std::io::stdout().lock();
+            let mut stdout = BufWriter::new(std::io::stdout().lock());
             writeln!(stdout, "{text}").and_then(|()| stdout.flush())
         };
         let printed = match &self.bars {

@@ -145,15 +145,9 @@ impl SiteArgs {
         }
     }
 
-    /// A site over what a tree holds.
-    pub(crate) async fn survey(
-        self,
-        tree: &Tree,
-        without: &Private,
-        name_prefix: Option<Repository>,
-    ) -> anyhow::Result<Site> {
+    /// A site of what a tree holds.
+    pub(crate) fn site(self, survey: Survey, name_prefix: Option<Repository>) -> Site {
         let Self { blobs_at, manifests_at, limits } = self;
-        let survey = Survey::without(tree, without).await?;
-        Ok(Site { name_prefix, survey, blobs_at, manifests_at, raised: limits, ..Site::default() })
+        Site { name_prefix, survey, blobs_at, manifests_at, raised: limits, ..Site::default() }
     }
 }

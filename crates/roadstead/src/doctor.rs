@@ -196,11 +196,14 @@ pub async fn examine(
     let host = seen.iter().filter(|(question, _)| !question.is_blob());
     let host = host.filter_map(|(_, outcome)| outcome.as_ref().ok());
     let host = host.filter(|answer| answer.redirects.is_empty()).find_map(|answer| Host::recognise(&answer.headers));
+    let host = Host::at(&endpoint.registry().to_string()).or(host);
     let blobs_at = seen.iter().filter(|(question, _)| question.is_blob()).find_map(|(_, outcome)| {
         let answer = outcome.as_ref().ok()?;
         let last = answer.redirects.iter().rfind(|redirect| redirect.elsewhere)?;
         let place = last.to.split('/').take(3).collect::<Vec<_>>().join("/");
-        Some((place, Host::recognise(&answer.headers)))
+        let name = place.rsplit('/').next().unwrap_or_default();
+        let host = Host::at(name).or_else(|| Host::recognise(&answer.headers));
+        Some((place, host))
     });
     Ok(Diagnosis {
         repository,

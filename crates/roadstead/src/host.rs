@@ -43,6 +43,8 @@ mod vercel;
 
 pub use budget::Budget;
 
+use std::fmt::{self, Write as _};
+
 use crate::oci::Reference;
 use crate::site::{Form, Measure, Site};
 
@@ -83,6 +85,11 @@ pub trait Host: Sync {
         &[]
     }
 
+    /// Whether it limits files: if not, nothing about a site depends on what there is beside manifests.
+    fn limits_files(&self) -> bool {
+        self.budgets().iter().any(|budget| budget.measure.is_of_files())
+    }
+
     /// Whether it takes a name for that of a page, and may answer one for another, or for that of a program, and may run it: no
     /// such file must be in the folder.
     fn serves_as_page(&self, _form: Form, _reference: &Reference) -> bool {
@@ -94,7 +101,7 @@ pub trait Host: Sync {
     /// # Errors
     ///
     /// [`Unsupported`] if the host can't express what the site asks for. Then nothing was rendered.
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported>;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported>;
 }
 
 /// What kind of thing a host is. Lists of hosts are ordered by it.
@@ -192,14 +199,64 @@ pub fn find(name: &str) -> Option<&'static dyn Host> {
 }
 
 /// A part of a host's configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ConfigFile {
+#[derive(Debug)]
+pub struct ConfigFile<'a> {
     /// The name that it should have, which may begin with folders.
     pub name: String,
     /// Where it belongs, in a sentence for people.
     pub place: String,
     /// Its text.
-    pub text: String,
+    pub text: FileText<'a>,
+}
+
+/// The text of a file, to be shown once: one that tells of every manifest is made while it is shown, since it may be larger than
+/// all that is known of a tree.
+pub struct FileText<'a>(Box<dyn fmt::Display + Send + Sync + 'a>);
+
+impl<'a> FileText<'a> {
+    /// A text that is made by whoever writes it.
+    fn written(write: impl Fn(&mut fmt::Formatter<'_>) -> fmt::Result + Send + Sync + 'a) -> Self {
+        Self(Box::new(fmt::from_fn(write)))
+    }
+
+    /// How many bytes it has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        struct Count(u64);
+        impl fmt::Write for Count {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                self.0 += text.len() as u64;
+                Ok(())
+            }
+        }
+        let mut count = Count(0);
+        let _ = write!(count, "{self}");
+        count.0
+    }
+}
+
+impl From<String> for FileText<'_> {
+    fn from(text: String) -> Self {
+        Self(Box::new(text))
+    }
+}
+
+impl From<&'static str> for FileText<'_> {
+    fn from(text: &'static str) -> Self {
+        Self(Box::new(text))
+    }
+}
+
+impl fmt::Display for FileText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for FileText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.to_string(), f)
+    }
 }
 
 /// What a host can't do.

@@ -329,6 +329,13 @@ pub trait Store: Send + Sync {
         stream::iter(0..keys.len()).map(|at| self.target(&keys[at])).buffered(AT_ONCE).collect().await
     }
 
+    /// The size in bytes that [`head`](Self::head) says of each of several keys; `None` for what isn't there. As
+    /// [`targets`](Self::targets) is to one, this is to that, of keys that are no links: others cost more.
+    async fn sizes(&self, keys: &[Key]) -> Vec<Result<Option<u64>, StoreError>> {
+        let size = |at: usize| async move { Ok(self.head(&keys[at]).await?.map(|entry| entry.size)) };
+        stream::iter(0..keys.len()).map(size).buffered(AT_ONCE).collect().await
+    }
+
     /// When the object under `key` was written; of a link, when that was made or moved, whatever it leads to. `None` if there
     /// is nothing, or the store can't tell.
     ///

@@ -3,12 +3,13 @@
 mod schema1;
 mod shell;
 
-use std::io::Write as _;
+use std::fmt;
+use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::builder::PossibleValuesParser;
-use roadstead::host::{self, ConfigFile};
+use roadstead::host::{self, ConfigFile, FileText};
 use roadstead::oci::Repository;
 use roadstead::site::{Around, Form, Site, Survey};
 use roadstead::tree::{Tree, TreeError};
@@ -104,7 +105,12 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
     let site = if host.public().is_some() {
         let tree = super::open(global).await?;
         let without = args.private.check(&tree, &name).await?;
-        let site = args.site.survey(&tree, &without, args.name_prefix).await?;
+        let survey = if host.limits_files() {
+            Survey::without(&tree, &without).await?
+        } else {
+            Survey::of_manifests(&tree, &without).await?
+        };
+        let site = args.site.site(survey, args.name_prefix);
         crate::site_args::note_if_empty(&site, output);
         Site { form, cors: args.cors, ..site }
     } else {
@@ -140,11 +146,37 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
             output.note(&format!("{}: {}", first.name, first.place));
             // What belongs elsewhere must not end up in the same file: `-o FOLDER` writes each into its own.
             for file in apart {
-                output.note(&format!("{}: {}\n\n{}", file.name, file.place, file.text));
+                output.note(&format_args!("{}: {}\n\n{}", file.name, file.place, file.text));
             }
-            output.result(first.text.trim_end())
+            output.result(&Trimmed(&first.text))
         }
         Some(path) => write(&path, &files, args.force, output),
+    }
+}
+
+/// A text without the space at its end.
+struct Trimmed<'a>(&'a FileText<'a>);
+
+impl fmt::Display for Trimmed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Writes space when something follows it.
+        struct Trimming<'a, 'b> {
+            to: &'a mut fmt::Formatter<'b>,
+            space: String,
+        }
+        impl fmt::Write for Trimming<'_, '_> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                let kept = text.trim_end();
+                if !kept.is_empty() {
+                    self.to.write_str(&self.space)?;
+                    self.to.write_str(kept)?;
+                    self.space.clear();
+                }
+                self.space.push_str(&text[kept.len()..]);
+                Ok(())
+            }
+        }
+        fmt::Write::write_fmt(&mut Trimming { to: f, space: String::new() }, format_args!("{}", self.0))
     }
 }
 
@@ -227,7 +259,7 @@ fn root(server_root: Option<String>, host: &dyn host::Host, global: &Global) -> 
 }
 
 /// Writes all files or, if one is in the way, none.
-fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyhow::Result<()> {
+fn write(to: &Path, files: &[ConfigFile<'_>], force: bool, output: &Output) -> anyhow::Result<()> {
     let folder = files.len() > 1 || to.is_dir();
     anyhow::ensure!(
         !folder || to.is_dir() || to.symlink_metadata().is_err(),
@@ -235,7 +267,7 @@ fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyho
         to.display(),
         files.len()
     );
-    let place = |file: &ConfigFile| if folder { to.join(&file.name) } else { to.to_owned() };
+    let place = |file: &ConfigFile<'_>| if folder { to.join(&file.name) } else { to.to_owned() };
     if !force {
         for file in files {
             let path = place(file);
@@ -253,7 +285,10 @@ fn write(to: &Path, files: &[ConfigFile], force: bool, output: &Output) -> anyho
         }
         let mut options = std::fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).create_new(!force);
-        let written = options.open(&path).and_then(|mut to| to.write_all(file.text.as_bytes()));
+        let written = options.open(&path).map(BufWriter::new).and_then(|mut to| {
+            write!(to, "{}", file.text)?;
+            to.flush()
+        });
         written.with_context(|| format!("{} can't be written", path.display()))?;
         output.note(&format!("wrote {}: {}", path.display(), file.place));
     }

@@ -46,7 +46,8 @@ hosts! {
     Minio = "MinIO", "minio",
     R2 = "Cloudflare R2", "r2",
     Gcs = "Google Cloud Storage", "gcs",
-    Azure = "Azure Blob Storage", "azure",
+    AzureBlob = "Azure Blob Storage", "azure-blob",
+    AzureStaticWebApps = "Azure Static Web Apps", "azure-static-web-apps",
     CloudFront = "Amazon CloudFront", "cloudfront",
     Netlify = "Netlify", "netlify",
     Cloudflare = "Cloudflare", "cloudflare",
@@ -74,9 +75,10 @@ const SIGNS: &[(&str, &str, Host)] = &[
     ("server", "minio", Host::Minio),
     ("x-goog-", "", Host::Gcs),
     ("x-guploader-uploadid", "", Host::Gcs),
-    ("x-ms-version", "", Host::Azure),
-    ("x-ms-blob-type", "", Host::Azure),
-    ("server", "windows-azure-blob", Host::Azure),
+    ("x-ms-version", "", Host::AzureBlob),
+    ("x-ms-blob-type", "", Host::AzureBlob),
+    ("server", "windows-azure-blob", Host::AzureBlob),
+    ("server", "windows-azure-web", Host::AzureBlob),
     ("x-firebase-", "", Host::Firebase),
     ("gitlab-lb", "", Host::GitlabPages),
     ("server", "amazons3", Host::S3),
@@ -100,7 +102,21 @@ const SIGNS: &[(&str, &str, Host)] = &[
     ("docker-distribution-api-version", "", Host::Distribution),
 ];
 
+/// Of some hosts the name tells, where headers don't: they say nothing of themselves.
+const NAMES: &[(&str, Host)] = &[
+    (".azurestaticapps.net", Host::AzureStaticWebApps),
+    (".web.core.windows.net", Host::AzureBlob),
+    (".blob.core.windows.net", Host::AzureBlob),
+];
+
 impl Host {
+    /// The host at this name, with or without a port.
+    #[must_use]
+    pub fn at(name: &str) -> Option<Self> {
+        let name = name.split(':').next().unwrap_or(name).to_ascii_lowercase();
+        NAMES.iter().find(|(end, _)| name.ends_with(end)).map(|(_, host)| *host)
+    }
+
     /// The host that these headers are of.
     #[must_use]
     pub fn recognise(headers: &HeaderMap) -> Option<Self> {
@@ -139,6 +155,8 @@ mod tests {
             (&[("server", "AmazonS3"), ("x-amz-cf-id", "1")], Some(Host::S3)),
             (&[("server", "cloudflare"), ("x-github-request-id", "1")], Some(Host::GithubPages)),
             (&[("x-goog-generation", "1")], Some(Host::Gcs)),
+            (&[("server", "Windows-Azure-Web/1.0 Microsoft-HTTPAPI/2.0")], Some(Host::AzureBlob)),
+            (&[("server", "Windows-Azure-Blob/1.0 Microsoft-HTTPAPI/2.0")], Some(Host::AzureBlob)),
             (&[("x-served-by", "cache-fra-1")], Some(Host::Fastly)),
             (&[("server", "SimpleHTTP/0.6 Python/3.11")], Some(Host::Python)),
             (&[("server", "something")], None),
@@ -153,9 +171,22 @@ mod tests {
     }
 
     #[test]
+    fn some_are_known_by_name() {
+        for (name, host) in [
+            ("calm-sea-0a1b2c3d4.5.azurestaticapps.net", Some(Host::AzureStaticWebApps)),
+            ("Account.z6.web.core.windows.net:443", Some(Host::AzureBlob)),
+            ("azurestaticapps.net.example", None),
+            ("localhost:5000", None),
+        ] {
+            assert_eq!(Host::at(name), host, "{name}");
+        }
+    }
+
+    #[test]
     fn every_host_has_a_sign() {
         for host in Host::ALL {
-            assert!(*host == Host::R2 || SIGNS.iter().any(|(.., of)| of == host), "{host:?}");
+            let told = SIGNS.iter().any(|(.., of)| of == host) || NAMES.iter().any(|(_, of)| of == host);
+            assert!(*host == Host::R2 || told, "{host:?}");
         }
     }
 }

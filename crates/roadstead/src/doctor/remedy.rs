@@ -43,8 +43,11 @@ fn on(cause: Cause, host: Host) -> Option<&'static str> {
         (C::TypeMissing | C::TypeWrong | C::TypeParameters, H::Gcs) => {
             "Store each manifest with its own type: `gcloud storage objects update --content-type=TYPE gs://…`."
         }
-        (C::TypeMissing | C::TypeWrong | C::TypeParameters, H::Azure) => {
+        (C::TypeMissing | C::TypeWrong | C::TypeParameters, H::AzureBlob) => {
             "Store each manifest with its own type: `az storage blob update --content-type TYPE`."
+        }
+        (C::TypeMissing | C::TypeWrong | C::TypeParameters, H::AzureStaticWebApps) => {
+            "Name the type in `staticwebapp.config.json`: a route for each path, with `headers`."
         }
         (C::TypeMissing | C::TypeWrong | C::TypeParameters, H::Netlify) => {
             "Name the type in `_headers`, in exactly this spelling: `/v2/app/manifests/*` and, indented, `Content-Type: TYPE`. \
@@ -85,6 +88,13 @@ fn on(cause: Cause, host: Host) -> Option<&'static str> {
         (C::MissingAnswered, H::Nginx) => "Take the fallback out of `try_files` for /v2: it must end in `=404`.",
         (C::MissingAnswered, H::Caddy) => "Take the fallback out of `try_files` for /v2.",
         (C::MissingAnswered, H::Apache) => "Leave /v2 out of `FallbackResource` and of rewriting.",
+        (C::MissingAnswered, H::AzureBlob) => {
+            "Name a document for errors that says 404: `az storage blob service-properties update --static-website \
+             --404-document 404.html`."
+        }
+        (C::MissingAnswered, H::AzureStaticWebApps) => {
+            "Take `navigationFallback` out of `staticwebapp.config.json`, or leave /v2/* out of it (`exclude`)."
+        }
         (C::MissingAnswered, H::Firebase | H::Vercel) => "Leave /v2 out of the rewrites to index.html.",
         (C::RangeIgnored | C::Http10, H::Python) => "Python's http.server knows no ranges: use a web server that does.",
         (C::TagCached, H::Gcs) => {

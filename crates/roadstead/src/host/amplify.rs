@@ -3,15 +3,15 @@
 //! Headers are said by pattern, and what holds where two patterns meet is documented nowhere: so none do. A redirect may have
 //! one wildcard, at its end.
 
-use std::fmt::Write as _;
+use std::fmt;
 
 use serde_json::json;
 
-use super::budget::{Budget, Limits};
-use super::by_name::{self, Overlap, PathRule};
+use super::budget::Budget;
+use super::by_name::{self, Headers, Overlap, PathRules};
 use super::shell::yaml;
-use super::{ConfigFile, Group, Host, Unsupported, plain};
-use crate::site::{Form, Measure, Site};
+use super::{ConfigFile, FileText, Group, Host, Unsupported, plain};
+use crate::site::{Measure, Site};
 
 /// AWS Amplify Hosting.
 pub(super) struct Amplify;
@@ -36,42 +36,49 @@ impl Host for Amplify {
     }
 
     fn budgets(&self) -> &'static [Budget] {
-        &[Budget {
-            measure: Measure::SiteSize,
-            at_most: 5_000_000_000,
-            source: "https://docs.aws.amazon.com/amplify/latest/userguide/quotas-chapter.html",
-        }]
+        &[
+            Budget {
+                measure: Measure::SiteSize,
+                at_most: 5_000_000_000,
+                source: "https://docs.aws.amazon.com/amplify/latest/userguide/quotas-chapter.html",
+            },
+            Budget {
+                measure: Measure::ConfigSize,
+                at_most: 25_000,
+                source: "https://docs.aws.amazon.com/amplify/latest/APIReference/API_UpdateApp.html",
+            },
+        ]
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: NAME, budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
-        let file =
-            |name: &str, place: &str, text: String| ConfigFile { name: name.to_owned(), place: place.to_owned(), text };
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        let limits = plain::begin(self, site)?;
+        let headers = headers(site)?;
+        let way_out = "a host whose rules are patterns, such as cloudflare-pages or firebase";
+        limits.check(Measure::ConfigSize, headers.size(), String::new, way_out)?;
+        let file = |name: &str, place: &str, text| ConfigFile { name: name.to_owned(), place: place.to_owned(), text };
+        let redirects = redirects(site)?.into();
         Ok(vec![
-            file("customHttp.yml", "headers, for `aws amplify update-app --custom-headers`", headers(site)?),
-            file("redirects.json", "redirects, for `aws amplify update-app --custom-rules`", redirects(site)?),
-            file("public/404.html", "what is missing, in the folder of the site", plain::missing()),
+            file("customHttp.yml", "headers, for `aws amplify update-app --custom-headers`", headers),
+            file("redirects.json", "redirects, for `aws amplify update-app --custom-rules`", redirects),
+            file("public/404.html", "what is missing, in the folder of the site", plain::missing().into()),
         ])
     }
 }
 
-fn headers(site: &Site) -> Result<String, Unsupported> {
-    let mut text = "# A registry of plain files. Made by roadstead.\ncustomHeaders:\n".to_owned();
-    let mut push = |pattern: &str, headers: &[(String, String)]| {
-        let _ = write!(text, "  - pattern: {}\n    headers:\n", yaml(pattern));
-        for (key, value) in headers {
-            let _ = write!(text, "      - key: {}\n        value: {}\n", yaml(key), yaml(value));
-        }
-    };
-    push("**/*", &by_name::everywhere(site));
-    for PathRule { at, headers } in by_name::rules(site, Overlap::Unknown { host: NAME })? {
-        push(&at.pattern(), &headers);
-    }
-    Ok(text)
+fn headers(site: &Site) -> Result<FileText<'_>, Unsupported> {
+    let rules = PathRules::of(site, Overlap::Unknown { host: NAME })?;
+    Ok(FileText::written(move |f| {
+        f.write_str("# A registry of plain files. Made by roadstead.\ncustomHeaders:\n")?;
+        push(f, "**/*", &rules.everywhere)?;
+        rules.each(|at, headers| push(f, &at.pattern(), headers))
+    }))
+}
+
+fn push(f: &mut fmt::Formatter<'_>, pattern: &str, headers: &Headers) -> fmt::Result {
+    write!(f, "  - pattern: {}\n    headers:\n", yaml(pattern))?;
+    headers
+        .iter()
+        .try_for_each(|(key, value)| write!(f, "      - key: {}\n        value: {}\n", yaml(key), yaml(value)))
 }
 
 fn redirects(site: &Site) -> Result<String, Unsupported> {

@@ -47,7 +47,7 @@ impl Host for Apache {
         "httpd 2.4: one fixed configuration with a little Lua, never reloaded for images"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         plain::refuse_for(NAME, site)?;
         let root = lua::root(NAME, &site.root)?;
         let mut text = Text::default();
@@ -79,7 +79,7 @@ impl Host for Apache {
                 ("roadstead.conf", "put it into /etc/apache2/sites-enabled/, then apachectl graceful")
             }
         };
-        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: text.finish() }])
+        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: text.finish().into() }])
     }
 }
 
@@ -230,7 +230,7 @@ mod tests {
     #[test]
     fn a_snippet_answers_below_v2_alone() {
         let site = Site { root: "/srv/r".to_owned(), listen: "80".to_owned(), ..Site::default() };
-        let text = |form| Apache.render(&Site { form, ..site.clone() }).unwrap().remove(0).text;
+        let text = |form| Apache.render(&Site { form, ..site.clone() }).unwrap().remove(0).text.to_string();
         assert!(text(Form::Snippet).contains("DECLINED") && !text(Form::Snippet).contains("Listen"));
         assert!(!text(Form::Site).contains("DECLINED") && text(Form::Site).contains("Listen 80\n"));
         assert!(Apache.render(&Site { form: Form::Standalone, ..site }).is_err());

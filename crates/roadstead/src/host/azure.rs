@@ -3,12 +3,15 @@
 //! The first route that matches counts, and `*` may stand at its end only. So every repository has routes of its own, its
 //! exceptions first, and the whole configuration may have 20 KB: this host is for trees of a few dozen repositories.
 
+use std::fmt;
+
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value as Json, json};
 
-use super::budget::{Budget, Limits};
-use super::by_name::{self, Overlap, PathRule};
-use super::{ConfigFile, Group, Host, Unsupported, plain};
-use crate::site::{self, Form, METHOD_NOT_ALLOWED, Measure, Site};
+use super::budget::Budget;
+use super::by_name::{Headers, Overlap, PathRules};
+use super::{ConfigFile, FileText, Group, Host, Unsupported, plain};
+use crate::site::{self, METHOD_NOT_ALLOWED, Measure, Site};
 
 /// Azure Static Web Apps.
 pub(super) struct StaticWebApps;
@@ -42,31 +45,16 @@ impl Host for StaticWebApps {
         ]
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let host = self.name();
-        let limits = Limits { host, budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host, form: site.form });
-        }
-        for (what, place) in [("--blobs-at", &site.blobs_at), ("--manifests-at", &site.manifests_at)] {
-            if let Some(place) = place {
-                let problem = "its redirects can't repeat a part of the path; another host of plain files can";
-                return Err(Unsupported::Value { host, what, value: place.to_string(), problem });
-            }
-        }
-        plain::check_files(&limits, "no redirect of this host can send blobs elsewhere")?;
-        let mut configuration = json!({
-            "routes": routes(by_name::rules(site, Overlap::First)?),
-            "responseOverrides": { "404": { "rewrite": "/404.html", "statusCode": 404 } },
-        });
-        if site.cors {
-            let headers = plain::cors(site).map(|(name, value)| (site::spelled(&name), Json::from(value)));
-            configuration["globalHeaders"] = Json::Object(headers.collect());
-        }
-        let text = format!("{configuration}\n");
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        let limits = plain::begin_without_redirects(
+            self,
+            site,
+            "its redirects can't repeat a part of the path; another host of plain files can",
+        )?;
+        let text = configuration(site)?;
         let way_out =
             "a host whose rules are patterns, such as cloudflare-pages or firebase, takes any number of names";
-        limits.check(Measure::ConfigSize, text.len() as u64, String::new, way_out)?;
+        limits.check(Measure::ConfigSize, text.size(), String::new, way_out)?;
         Ok(vec![
             ConfigFile {
                 name: "public/staticwebapp.config.json".to_owned(),
@@ -76,21 +64,42 @@ impl Host for StaticWebApps {
             ConfigFile {
                 name: "public/404.html".to_owned(),
                 place: "what is missing, in the same folder".to_owned(),
-                text: plain::missing(),
+                text: plain::missing().into(),
             },
         ])
     }
 }
 
-/// Others than `GET` and `HEAD` are refused by a route.
-fn routes(rules: Vec<PathRule>) -> Vec<Json> {
-    let route = |PathRule { at, headers }: PathRule| {
-        let headers: Map<_, _> = headers.into_iter().map(|(name, value)| (name, Json::from(value))).collect();
-        json!({ "route": at.pattern(), "methods": ["GET", "HEAD"], "headers": headers })
-    };
-    let mut routes: Vec<_> = rules.into_iter().map(route).collect();
-    // What is missing has no type of its own, and other methods are refused.
+/// A route.
+#[derive(Serialize)]
+struct Route<'a> {
+    route: &'a str,
+    methods: [&'static str; 2],
+    #[serde(serialize_with = "as_map")]
+    headers: &'a Headers,
+}
+
+fn as_map<S: Serializer>(headers: &Headers, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(headers.iter().map(|(name, value)| (name, value)))
+}
+
+fn configuration(site: &Site) -> Result<FileText<'_>, Unsupported> {
+    let rules = PathRules::of(site, Overlap::First)?;
+    // What is missing has no type of its own, and others than `GET` and `HEAD` are refused by a route.
     let status = METHOD_NOT_ALLOWED.status.as_u16();
-    routes.push(json!({ "route": "/v2/*", "methods": ["POST", "PUT", "PATCH", "DELETE"], "statusCode": status }));
-    routes
+    let others = json!({ "route": "/v2/*", "methods": ["POST", "PUT", "PATCH", "DELETE"], "statusCode": status });
+    let missing = json!({ "404": { "rewrite": "/404.html", "statusCode": 404 } });
+    Ok(FileText::written(move |f| {
+        f.write_str("{\"routes\":[")?;
+        rules.each(|at, headers| {
+            let route = Route { route: &at.pattern(), methods: ["GET", "HEAD"], headers };
+            write!(f, "{},", serde_json::to_string(&route).map_err(|_| fmt::Error)?)
+        })?;
+        write!(f, "{others}],\"responseOverrides\":{missing}")?;
+        if site.cors {
+            let headers = plain::cors(site).map(|(name, value)| (site::spelled(&name), Json::from(value)));
+            write!(f, ",\"globalHeaders\":{}", Json::Object(headers.collect::<Map<_, _>>()))?;
+        }
+        writeln!(f, "}}")
+    }))
 }

@@ -4,12 +4,10 @@
 //! one call for each media type, what others name first.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 
-use super::budget::Limits;
-use super::{ConfigFile, Group, Host, Unsupported, bucket, plain};
-use crate::oci::{MediaType, Reference};
-use crate::site::{Form, Site};
+use super::{ConfigFile, FileText, Group, Host, Unsupported, bucket, plain};
+use crate::oci::{MediaType, Reference, Repository};
+use crate::site::{Named, Site};
 use crate::tree::{FOR_EVER, SHORTLY};
 
 /// The static website of a storage account.
@@ -64,18 +62,8 @@ impl Host for AzureBlob {
         Some("public")
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: NAME, budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        for (what, place) in [("--blobs-at", &site.blobs_at), ("--manifests-at", &site.manifests_at)] {
-            if let Some(place) = place {
-                let problem = "it has no redirects; another host of plain files has";
-                return Err(Unsupported::Value { host: NAME, what, value: place.to_string(), problem });
-            }
-        }
-        plain::check_files(&limits, "no redirect of this host can send blobs elsewhere")?;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        plain::begin_without_redirects(self, site, "it has no redirects; another host of plain files has")?;
         Ok(vec![
             ConfigFile {
                 name: "upload.sh".to_owned(),
@@ -85,37 +73,45 @@ impl Host for AzureBlob {
             ConfigFile {
                 name: "public/404.html".to_owned(),
                 place: "what is missing, in the folder of the site".to_owned(),
-                text: plain::missing(),
+                text: plain::missing().into(),
             },
         ])
     }
 }
 
-fn script(site: &Site) -> String {
-    let mut text = SCRIPT.to_owned();
-    if site.cors {
-        text += &cors();
-    }
-    // A name may hold the words of the API, so the last two components decide.
-    text += &found("Blobs", "/blobs/[^/]+$", "application/octet-stream", FOR_EVER);
+/// Names of manifests, without their texts.
+type Names<'a> = Vec<(&'a Repository, &'a Reference)>;
+
+fn script(site: &Site) -> FileText<'_> {
     // By digest and then by tag, indexes last: what names something comes after it.
     let indexes = [MediaType::OCI_INDEX, MediaType::DOCKER_LIST];
-    let mut batches: BTreeMap<(bool, bool, &MediaType), Vec<String>> = BTreeMap::new();
-    for (repository, named) in site.survey.names() {
-        let is_tag = matches!(named.reference, Reference::Tag(_));
-        let path = format!("v2/{}/manifests/{}", plain::full_name(site, repository), named.reference);
-        let key = (is_tag, indexes.contains(&named.media_type), &named.media_type);
-        batches.entry(key).or_default().push(path);
+    let mut batches: BTreeMap<(bool, bool, &MediaType), Names<'_>> = BTreeMap::new();
+    for (repository, Named { reference, media_type, .. }) in site.survey.names() {
+        let is_tag = matches!(reference, Reference::Tag(_));
+        batches.entry((is_tag, indexes.contains(media_type), media_type)).or_default().push((repository, reference));
     }
-    for ((is_tag, _, media_type), paths) in batches {
-        let caching = if is_tag { SHORTLY } else { FOR_EVER };
-        let _ = write!(text, "upload '{media_type}' '{caching}' <<'PATHS'\n{}\nPATHS\n\n", paths.join("\n"));
-    }
-    text += &found("Lists of referrers", "/referrers/[^/]+$", "application/vnd.oci.image.index.v1+json", SHORTLY);
-    let lists = "/tags/list$|^v2/(_catalog|index[.]html)$";
-    text += &found("Other lists, and what says that here is a registry", lists, "application/json", SHORTLY);
-    text += "printf '404.html\\n' | upload application/json no-cache\n";
-    text
+    FileText::written(move |f| {
+        f.write_str(SCRIPT)?;
+        if site.cors {
+            f.write_str(&cors())?;
+        }
+        // A name may hold the words of the API, so the last two components decide.
+        f.write_str(&found("Blobs", "/blobs/[^/]+$", "application/octet-stream", FOR_EVER))?;
+        for ((is_tag, _, media_type), names) in &batches {
+            let caching = if *is_tag { SHORTLY } else { FOR_EVER };
+            writeln!(f, "upload '{media_type}' '{caching}' <<'PATHS'")?;
+            for (repository, reference) in names {
+                writeln!(f, "v2/{}/manifests/{reference}", plain::full_name(site, repository))?;
+            }
+            f.write_str("PATHS\n\n")?;
+        }
+        let index = "application/vnd.oci.image.index.v1+json";
+        f.write_str(&found("Lists of referrers", "/referrers/[^/]+$", index, SHORTLY))?;
+        let lists = "/tags/list$|^v2/(_catalog|index[.]html)$";
+        let what = "Other lists, and what says that here is a registry";
+        f.write_str(&found(what, lists, "application/json", SHORTLY))?;
+        f.write_str("printf '404.html\\n' | upload application/json no-cache\n")
+    })
 }
 
 /// Lets pages of other origins read. The service has one list of rules for all of an account's blobs.

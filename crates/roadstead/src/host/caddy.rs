@@ -62,7 +62,7 @@ impl Host for Caddy {
         true
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         plain::refuse_for(NAME, site)?;
         let root = root(&site.root)?;
         let mut text = Text::default();
@@ -100,7 +100,7 @@ impl Host for Caddy {
                 }
             }
         };
-        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: formatted(&text.finish()) }])
+        Ok(vec![ConfigFile { name: name.to_owned(), place: place.to_owned(), text: formatted(&text.finish()).into() }])
     }
 }
 

@@ -65,7 +65,7 @@ impl Host for Pages {
         is_page(reference)
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         let limits = Limits { host: self.name(), budgets: self.budgets(), site };
         if site.form != Form::Site {
             return Err(Unsupported::Form { host: self.name(), form: site.form });
@@ -120,23 +120,23 @@ fn is_page(reference: &Reference) -> bool {
     matches!(reference, Reference::Tag(tag) if tag.as_str().ends_with(".html"))
 }
 
-fn file(name: &str, place: &str, text: String) -> ConfigFile {
-    ConfigFile { name: format!("{PUBLIC}/{name}"), place: place.to_owned(), text }
+fn file(name: &str, place: &str, text: String) -> ConfigFile<'static> {
+    ConfigFile { name: format!("{PUBLIC}/{name}"), place: place.to_owned(), text: text.into() }
 }
 
 /// The text of `_headers`.
 fn headers(limits: &Limits<'_>, way_out: &'static str) -> Result<String, Unsupported> {
     let rules = plain::header_rules(limits.site);
-    let over = rules.get(100).map(|rule| pattern(&rule.paths));
+    let over = rules.iter().nth(100).map(|rule| pattern(&rule.paths));
     let for_what = || {
         format!(" for media types that few names have{}", over.map(|at| format!(", from {at} on")).unwrap_or_default())
     };
     limits.check(Measure::HeaderRules, rules.len() as u64, for_what, way_out)?;
     let mut text = "# A registry of plain files. Made by roadstead.\n".to_owned();
-    for HeaderRule { paths, headers } in &rules {
-        let _ = write!(text, "\n{}\n", pattern(paths));
+    for HeaderRule { paths, headers } in rules.iter() {
+        let _ = write!(text, "\n{}\n", pattern(&paths));
         for (name, value) in headers {
-            let name = site::spelled(name);
+            let name = site::spelled(&name);
             // A rule for all manifests said something else.
             if paths.is_some_manifests() && name == "Content-Type" {
                 let _ = writeln!(text, "  ! {name}");
@@ -280,13 +280,13 @@ impl Host for Workers {
         )
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         let limits = Limits { host: self.name(), budgets: self.budgets(), site };
         plain::check_files(&limits, TOO_LARGE)?;
         let place = "what `wrangler deploy` reads, above the folder of the site; its name is yours to choose";
         match site.form {
             Form::Edge => Ok(vec![
-                ConfigFile { name: "wrangler.jsonc".to_owned(), place: place.to_owned(), text: WITH_SCRIPT.to_owned() },
+                ConfigFile { name: "wrangler.jsonc".to_owned(), place: place.to_owned(), text: WITH_SCRIPT.into() },
                 edge::script(site, "worker.js", edge::WORKER),
             ]),
             Form::Site => {
@@ -305,7 +305,7 @@ impl Host for Workers {
                 }
                 redirects.check(&limits, way_out)?;
                 Ok(vec![
-                    ConfigFile { name: "wrangler.jsonc".to_owned(), place: place.to_owned(), text: STATIC.to_owned() },
+                    ConfigFile { name: "wrangler.jsonc".to_owned(), place: place.to_owned(), text: STATIC.into() },
                     file("_headers", "headers, in the folder of the site", headers),
                     file("_redirects", "redirects, in the same folder", redirects.text()),
                     file("404.html", "what is missing, in the same folder", plain::missing()),

@@ -33,7 +33,7 @@ impl Host for CloudFront {
         "Amazon CloudFront before a closed bucket, with the digest header; a template"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         let place = bucket::as_it_is(site, NAME)?;
         let below = place.prefix().map(|prefix| format!("/{prefix}")).unwrap_or_default();
         if !below.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte)) {
@@ -52,7 +52,7 @@ impl Host for CloudFront {
             name: "cloudfront.json".to_owned(),
             place: "deploy it in the bucket's region: aws cloudformation deploy --stack-name registry --template-file cloudfront.json"
                 .to_owned(),
-            text: format!("{template:#}\n"),
+            text: format!("{template:#}\n").into(),
         }])
     }
 }
@@ -190,7 +190,7 @@ mod tests {
     #[test]
     fn the_functions_are_small_enough() {
         let site = Site { root: "s3://bucket/a/b".to_owned(), cors: true, ..Site::default() };
-        let template: Json = serde_json::from_str(&CloudFront.render(&site).unwrap()[0].text).unwrap();
+        let template: Json = serde_json::from_str(&CloudFront.render(&site).unwrap()[0].text.to_string()).unwrap();
         for function in ["OnRequest", "OnResponse"] {
             let code = template["Resources"][function]["Properties"]["FunctionCode"].as_str().unwrap();
             assert!(code.len() < 10 << 10 && !code.contains("/*"), "{code}");

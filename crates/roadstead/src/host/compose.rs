@@ -25,7 +25,7 @@ impl Host for Compose {
         "a service of docker compose, around roadstead serve, nginx or Caddy"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         shell::whole(NAME, site)?;
         shell::unused(NAME, "a claim to a volume", site.shell.claim.as_ref())?;
         let around = site.shell.around;
@@ -93,7 +93,7 @@ services:
         let compose = ConfigFile {
             name: "compose.yaml".to_owned(),
             place: "run it with docker compose up -d in its folder".to_owned(),
-            text,
+            text: text.into(),
         };
         let beside = run.configuration.map(|file| ConfigFile { place: "beside compose.yaml".to_owned(), ..file });
         Ok(std::iter::once(compose).chain(beside).collect())

@@ -23,7 +23,7 @@ pub(super) const WORKER: &str = include_str!("edge_worker.js");
 pub(super) const NETLIFY: &str = include_str!("edge_netlify.js");
 
 /// The script for a site.
-pub(super) fn script(site: &Site, name: &str, host: &str) -> ConfigFile {
+pub(super) fn script(site: &Site, name: &str, host: &str) -> ConfigFile<'static> {
     let mut text = SCRIPT.to_owned();
     for (place, value) in [
         ("/*RULES*/", rules(site)),
@@ -39,7 +39,7 @@ pub(super) fn script(site: &Site, name: &str, host: &str) -> ConfigFile {
     ConfigFile {
         name: name.to_owned(),
         place: "the script that answers below /v2/".to_owned(),
-        text: text + "\n" + COMMON + "\n" + host,
+        text: (text + "\n" + COMMON + "\n" + host).into(),
     }
 }
 

@@ -6,11 +6,11 @@
 
 use serde_json::{Value as Json, json};
 
-use super::budget::{Budget, Limits};
+use super::budget::Budget;
 use super::plain::{self, Header};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::oci::Algorithm;
-use crate::site::{self, Elsewhere, Form, Measure, Piece, Site};
+use crate::site::{self, Elsewhere, Measure, Piece, Site};
 
 /// Firebase Hosting.
 pub(super) struct Firebase;
@@ -40,12 +40,8 @@ impl Host for Firebase {
         }]
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: self.name(), budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: self.name(), form: site.form });
-        }
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        plain::begin(self, site)?;
         let configuration = json!({
             "hosting": {
                 "public": "public",
@@ -59,12 +55,12 @@ impl Host for Firebase {
             ConfigFile {
                 name: "firebase.json".to_owned(),
                 place: "what `firebase deploy` reads, above the folder of the site".to_owned(),
-                text: format!("{configuration:#}\n"),
+                text: format!("{configuration:#}\n").into(),
             },
             ConfigFile {
                 name: "public/404.html".to_owned(),
                 place: "what is missing, in the folder of the site".to_owned(),
-                text: plain::missing(),
+                text: plain::missing().into(),
             },
         ])
     }

@@ -59,7 +59,7 @@ impl Host for Gcs {
         "a bucket of Google Cloud Storage that anybody may read below v2/"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         let place = bucket::whole_of_google(site, NAME)?;
         let lifecycle = json!({
             "rule": [{ "action": { "type": "AbortIncompleteMultipartUpload" }, "condition": { "age": 7 } }],
@@ -78,6 +78,6 @@ impl Host for Gcs {
             text += &CORS_SCRIPT.replace("RULES", &format!("{rules:#}"));
         }
         let place = "run it once, where the `gcloud` command is logged in".to_owned();
-        Ok(vec![ConfigFile { name: "gcs.sh".to_owned(), place, text }])
+        Ok(vec![ConfigFile { name: "gcs.sh".to_owned(), place, text: text.into() }])
     }
 }

@@ -3,13 +3,12 @@
 //! Of several paths the longest holds, and it ends at a slash or is the whole: so each repository has its own, and each name
 //! whose media type isn't that of most.
 
-use std::fmt::Write as _;
+use std::fmt;
 
-use super::budget::Limits;
-use super::by_name::{self, At, Overlap, PathRule};
+use super::by_name::{self, At, Headers, Overlap, PathRules};
 use super::shell::yaml;
-use super::{ConfigFile, Group, Host, Unsupported, plain};
-use crate::site::{Form, Piece, Site};
+use super::{ConfigFile, FileText, Group, Host, Unsupported, plain};
+use crate::site::{Piece, Site};
 
 /// h2o.
 pub(super) struct H2o;
@@ -33,12 +32,8 @@ impl Host for H2o {
         Some("public")
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: NAME, budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        plain::begin(self, site)?;
         Ok(vec![
             ConfigFile {
                 name: "h2o.yaml".to_owned(),
@@ -48,7 +43,7 @@ impl Host for H2o {
             ConfigFile {
                 name: "public/404.json".to_owned(),
                 place: "what is missing, in the folder of the site".to_owned(),
-                text: plain::missing(),
+                text: plain::missing().into(),
             },
         ])
     }
@@ -71,25 +66,7 @@ hosts:
       url: "/404.json"
 "#;
 
-fn configuration(site: &Site) -> Result<String, Unsupported> {
-    let mut text = GENERAL.to_owned();
-    let header = |indent: &str, (name, value): (String, String)| {
-        format!("{indent}header.set: {}\n", yaml(&format!("{name}: {value}")))
-    };
-    for said in by_name::everywhere(site) {
-        text += &header("    ", said);
-    }
-    text += "    paths:\n      \"/\":\n        file.dir: \"public\"\n";
-    for PathRule { at, headers } in by_name::rules(site, Overlap::First)? {
-        let (path, serves) = match &at {
-            // Also of what is in no repository: the longest path holds.
-            At::Path(path) if path == "/v2/" => (path, "dir"),
-            At::Path(path) => (path, "file"),
-            At::Below(path) => (path, "dir"),
-        };
-        let _ = write!(text, "      {}:\n        file.{serves}: {}\n", yaml(path), yaml(&format!("public{path}")));
-        headers.into_iter().for_each(|said| text += &header("        ", said));
-    }
+fn configuration(site: &Site) -> Result<FileText<'_>, Unsupported> {
     for place in site.blobs_at.iter().chain(&site.manifests_at) {
         if !matches!(place.pieces().last(), Some(Piece::Reference)) {
             let problem = "its redirects add the rest of the path, so the digest must stand at the end";
@@ -101,13 +78,30 @@ fn configuration(site: &Site) -> Result<String, Unsupported> {
             });
         }
     }
-    for (from, to) in by_name::redirects(site, NAME, "")? {
-        let _ = write!(
-            text,
-            "      {}:\n        redirect:\n          status: 302\n          url: {}\n",
-            yaml(&from),
-            yaml(&to)
-        );
-    }
-    Ok(text)
+    let rules = PathRules::of(site, Overlap::First)?;
+    let redirects = by_name::redirects(site, NAME, "")?;
+    Ok(FileText::written(move |f| {
+        f.write_str(GENERAL)?;
+        headers(f, "    ", &rules.everywhere)?;
+        f.write_str("    paths:\n      \"/\":\n        file.dir: \"public\"\n")?;
+        rules.each(|at, said| {
+            let (path, serves) = match at {
+                // Also of what is in no repository: the longest path holds.
+                At::Path(path) if path == "/v2/" => (path, "dir"),
+                At::Path(path) => (path, "file"),
+                At::Below(path) => (path, "dir"),
+            };
+            write!(f, "      {}:\n        file.{serves}: {}\n", yaml(path), yaml(&format!("public{path}")))?;
+            headers(f, "        ", said)
+        })?;
+        redirects.iter().try_for_each(|(from, to)| {
+            let (from, to) = (yaml(from), yaml(to));
+            write!(f, "      {from}:\n        redirect:\n          status: 302\n          url: {to}\n")
+        })
+    }))
+}
+
+fn headers(f: &mut fmt::Formatter<'_>, indent: &str, headers: &Headers) -> fmt::Result {
+    let mut said = headers.iter().map(|(name, value)| yaml(&format!("{name}: {value}")));
+    said.try_for_each(|said| writeln!(f, "{indent}header.set: {said}"))
 }

@@ -3,7 +3,7 @@
 //! There is nothing to render the rules into. What can be done is to say who can pull all the same, to write what keeps the host
 //! from doing harm, and to know how much it takes.
 
-use super::budget::{Budget, Limits};
+use super::budget::Budget;
 use super::{ConfigFile, Group, Headerless, Host, Unsupported, by_name, plain};
 use crate::site::{Form, Measure, Site};
 
@@ -62,19 +62,19 @@ const NOT_FOUND: (&str, &str) =
 const NO_JEKYLL: (&str, &str) = (".nojekyll", "");
 
 /// What lies beside `v2`.
-fn beside(files: &[(&str, &str)]) -> impl Iterator<Item = ConfigFile> {
+fn beside(files: &'static [(&'static str, &'static str)]) -> impl Iterator<Item = ConfigFile<'static>> {
     files.iter().map(|(name, text)| ConfigFile {
         name: (*name).to_owned(),
         place: "beside v2, in what is deployed".to_owned(),
-        text: (*text).to_owned(),
+        text: (*text).into(),
     })
 }
 
-fn with_example(name: &str, text: &str, host: Option<Headerless>) -> Vec<ConfigFile> {
+fn with_example(name: &str, text: &'static str, host: Option<Headerless>) -> Vec<ConfigFile<'static>> {
     let example = ConfigFile {
         name: name.to_owned(),
         place: "an example of how it is deployed, at the root of the repository".to_owned(),
-        text: text.to_owned(),
+        text: text.into(),
     };
     let files = host.map_or(&[][..], |host| host.beside);
     std::iter::once(example).chain(beside(files)).collect()
@@ -103,7 +103,7 @@ impl Host for GithubPages {
         })
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         only_a_site(self.name(), site)?;
         Ok(with_example(".github/workflows/registry.yml", include_str!("github-pages.yml"), self.headerless()))
     }
@@ -147,17 +147,13 @@ impl Host for GitlabPages {
         })
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: GITLAB, form: site.form });
-        }
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         no_headers(GITLAB, site)?;
-        let limits = Limits { host: GITLAB, budgets: self.budgets(), site };
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+        let limits = plain::begin(self, site)?;
         let mut files = with_example(".gitlab-ci.yml", include_str!("gitlab-pages.yml"), None);
         let (name, text) = NOT_FOUND;
         let place = "in the folder that is deployed";
-        files.push(ConfigFile { name: format!("public/{name}"), place: place.to_owned(), text: text.to_owned() });
+        files.push(ConfigFile { name: format!("public/{name}"), place: place.to_owned(), text: text.into() });
         let redirects = by_name::redirects(site, GITLAB, ":splat")?;
         if !redirects.is_empty() {
             let way_out = "fewer repositories, or a host whose redirects are patterns, such as cloudflare-pages";
@@ -165,7 +161,7 @@ impl Host for GitlabPages {
             let line = |(from, to)| format!("{from}* {to} 302\n");
             let text: String = redirects.into_iter().map(line).collect();
             limits.check(Measure::ConfigSize, text.len() as u64, String::new, way_out)?;
-            files.push(ConfigFile { name: "public/_redirects".to_owned(), place: place.to_owned(), text });
+            files.push(ConfigFile { name: "public/_redirects".to_owned(), place: place.to_owned(), text: text.into() });
         }
         Ok(files)
     }
@@ -188,7 +184,7 @@ impl Host for Ipfs {
         Some(Headerless { clients: CLIENTS, beside: &[], largest_site: None, largest_file: None, limits_from: "" })
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         only_a_site(self.name(), site)?;
         let mut files = with_example("add.sh", include_str!("ipfs.sh"), self.headerless());
         files[0].place = "adds a folder of plain files to the node of this machine".to_owned();

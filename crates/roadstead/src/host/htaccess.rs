@@ -20,7 +20,6 @@ use std::fmt::Write as _;
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 
-use super::budget::Limits;
 use super::plain::{self, Header, Paths};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::oci::{ErrorCode, Reference};
@@ -58,23 +57,19 @@ impl Host for Htaccess {
         is_program(reference)
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: NAME, budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        plain::begin(self, site)?;
         let text = [FIRST.to_owned(), rewrites(site), variables(site), headers(site), errors()].concat();
         Ok(vec![
             ConfigFile {
                 name: "public/v2/.htaccess".to_owned(),
                 place: "in the folder `v2`, which belongs at the top of the web space".to_owned(),
-                text,
+                text: text.into(),
             },
             ConfigFile {
                 name: format!("public/v2/{NO_REFERRERS}"),
                 place: "an empty list of referrers, in the same folder".to_owned(),
-                text: EMPTY_INDEX.to_owned(),
+                text: EMPTY_INDEX.into(),
             },
         ])
     }
@@ -170,7 +165,7 @@ fn variable(name: &str) -> String {
 fn variables(site: &Site) -> String {
     let mut text = "\nSetEnvIf Request_URI ^ no-gzip=1 no-brotli=1\n".to_owned();
     let mut rules = plain::header_rules(site);
-    for rule in &mut rules {
+    for rule in &mut rules.general {
         // What is said of every answer needs no variable.
         rule.headers.retain(|(name, _)| !CORS.iter().any(|(cors, _)| cors == name));
         if matches!(rule.paths, Paths::Blobs(_) | Paths::Digests(_)) {
@@ -178,7 +173,7 @@ fn variables(site: &Site) -> String {
             rule.headers.push((CACHE_CONTROL, Header::Text(FOR_EVER.to_owned())));
         }
     }
-    let referrers = rules.iter().find(|rule| rule.paths == Paths::Referrers).map(|rule| rule.headers.clone());
+    let referrers = rules.general.iter().find(|rule| rule.paths == Paths::Referrers).map(|rule| rule.headers.clone());
     let mut said = plain::expressions(rules);
     said.extend(referrers.map(|headers| (format!("^/v2/{NO_REFERRERS}$"), headers)));
     for (expression, headers) in said {

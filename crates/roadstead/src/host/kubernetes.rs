@@ -25,7 +25,7 @@ impl Host for Kubernetes {
         "a Deployment and its Service, around roadstead serve, nginx or Caddy"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         shell::whole(NAME, site)?;
         let listen = shell::listen(NAME, site)?;
         if !listen.ip().is_loopback() && !listen.ip().is_unspecified() {
@@ -45,7 +45,7 @@ impl Host for Kubernetes {
             text.push_str(&format!(
                 "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {OBJECT}\ndata:\n  {}: |\n{}---\n",
                 file.name,
-                block(&file.text)
+                block(&file.text.to_string())
             ));
             mounts.push_str(&format!(
                 "            - {{name: configuration, mountPath: {CONFIGURATION}, readOnly: true}}\n            \
@@ -122,7 +122,7 @@ spec:
             port = listen.port(),
         ));
         let place = "apply it with kubectl apply -f FILE, in the namespace that shall have it".to_owned();
-        Ok(vec![ConfigFile { name: "roadstead.yaml".to_owned(), place, text }])
+        Ok(vec![ConfigFile { name: "roadstead.yaml".to_owned(), place, text: text.into() }])
     }
 }
 

@@ -28,7 +28,7 @@ impl Host for Lighttpd {
         "1.4: one fixed configuration and a Lua script, never reloaded for images"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         plain::refuse_for(NAME, site)?;
         let root = lua::root(NAME, &site.root)?;
         let mut text = Text::default();
@@ -74,11 +74,11 @@ impl Host for Lighttpd {
         };
         let place_of_script = if site.form == Form::Standalone { "beside it" } else { "/etc/lighttpd/roadstead.lua" };
         Ok(vec![
-            ConfigFile { name: name.to_owned(), place: place.to_owned(), text: text.finish() },
+            ConfigFile { name: name.to_owned(), place: place.to_owned(), text: text.finish().into() },
             ConfigFile {
                 name: "roadstead.lua".to_owned(),
                 place: format!("put it {}", place_of_script.replace("/etc", "at /etc")),
-                text: HEAD.to_owned() + &indented(&lua::answers(site, &root)) + GLUE,
+                text: (HEAD.to_owned() + &indented(&lua::answers(site, &root)) + GLUE).into(),
             },
         ])
     }

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use super::budget::{Budget, Limits};
 use super::plain::{self, Header, HeaderRule, Paths};
-use super::{ConfigFile, Group, Host, Unsupported, by_name, edge};
+use super::{ConfigFile, FileText, Group, Host, Unsupported, by_name, edge};
 use crate::oci::Reference;
 use crate::site::{self, Form, Site};
 
@@ -42,15 +42,18 @@ impl Host for Netlify {
         matches!(reference, Reference::Tag(tag) if tag.as_str().to_ascii_lowercase().ends_with(".html"))
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         let limits = Limits { host: self.name(), budgets: self.budgets(), site };
         plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
-        let file =
-            |name: &str, place: &str, text: String| ConfigFile { name: name.to_owned(), place: place.to_owned(), text };
+        let file = |name: &str, place: &str, text: FileText<'a>| ConfigFile {
+            name: name.to_owned(),
+            place: place.to_owned(),
+            text,
+        };
         let mut files = vec![
-            file("netlify.toml", "what `netlify deploy` reads, above the folder of the site", TOML.to_owned()),
-            file("public/_redirects", "redirects, in the folder of the site", redirects(site)?),
-            file("public/404.html", "what is missing, in the same folder", plain::missing()),
+            file("netlify.toml", "what `netlify deploy` reads, above the folder of the site", TOML.into()),
+            file("public/_redirects", "redirects, in the folder of the site", redirects(site)?.into()),
+            file("public/404.html", "what is missing, in the same folder", plain::missing().into()),
         ];
         match site.form {
             Form::Edge => files.push(edge::script(site, "netlify/edge-functions/registry.js", edge::NETLIFY)),
@@ -70,19 +73,19 @@ const TOML: &str = r#"[build]
   skip_processing = true
 "#;
 
-fn headers(site: &Site) -> String {
-    let mut text = "# A registry of plain files. Made by roadstead.\n".to_owned();
-    for HeaderRule { paths, headers } in plain::header_rules(site) {
-        let said = headers.iter().filter_map(|(name, value)| match value {
-            Header::Text(value) => Some((site::spelled(name), value)),
-            Header::Digest(_) => None,
-        });
-        let lines: String = said.map(|(name, value)| format!("  {name}: {value}\n")).collect();
-        if !lines.is_empty() {
-            let _ = write!(text, "\n{}\n{lines}", pattern(&paths));
-        }
-    }
-    text
+fn headers(site: &Site) -> FileText<'_> {
+    let rules = plain::header_rules(site);
+    FileText::written(move |f| {
+        f.write_str("# A registry of plain files. Made by roadstead.\n")?;
+        rules.iter().try_for_each(|HeaderRule { paths, headers }| {
+            let said = headers.iter().filter_map(|(name, value)| match value {
+                Header::Text(value) => Some(format!("  {}: {value}\n", site::spelled(name))),
+                Header::Digest(_) => None,
+            });
+            let lines: String = said.collect();
+            if lines.is_empty() { Ok(()) } else { write!(f, "\n{}\n{lines}", pattern(&paths)) }
+        })
+    })
 }
 
 fn pattern(paths: &Paths<'_>) -> String {

@@ -45,7 +45,7 @@ impl Host for Nginx {
         "one fixed configuration, never reloaded for images; a site, a snippet, or all by itself"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         plain::refuse_for(NAME, site)?;
         if site.form == Form::Edge {
             return Err(Unsupported::Form { host: NAME, form: site.form });
@@ -63,7 +63,7 @@ impl Host for Nginx {
         let file = |name: &str, place: &str, text: Text| ConfigFile {
             name: name.to_owned(),
             place: place.to_owned(),
-            text: text.finish(),
+            text: text.finish().into(),
         };
         if site.form == Form::Snippet {
             return Ok(vec![

@@ -5,15 +5,16 @@
 //! digest of what a tag names, `ETag`s of our own, other bodies of errors than one for all. A host adds its syntax.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::HeaderName;
 use http::header::{ACCEPT_RANGES, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 
-use super::Unsupported;
 use super::budget::Limits;
+use super::{Host, Unsupported};
 use crate::oci::{Algorithm, ErrorCode, MediaType, Reference, Repository};
 use crate::site::{
-    Answer, CORS, Capture, Content, Elsewhere, Extent, Measure, Named, PathPattern, Piece, RULES, Raised, Site, Value,
+    Answer, CORS, Capture, Content, Elsewhere, Extent, Form, Measure, Named, PathPattern, Piece, RULES, Raised, Site, Value,
 };
 
 /// Paths that a rule is about.
@@ -36,11 +37,11 @@ pub(super) enum Paths<'a> {
     /// All manifests by digests of an algorithm.
     Digests(Algorithm),
     /// A repository's manifests.
-    Repository(String),
+    Repository(Arc<str>),
     /// A repository's manifests by digests of an algorithm.
-    RepositoryDigests(String, Algorithm),
+    RepositoryDigests(Arc<str>, Algorithm),
     /// One name.
-    Name(String, &'a Reference),
+    Name(Arc<str>, &'a Reference),
 }
 
 /// The value of a header.
@@ -59,10 +60,49 @@ pub(super) struct HeaderRule<'a> {
     pub(super) headers: Vec<(HeaderName, Header)>,
 }
 
+/// The rules of a site: those by pattern, and then the exceptions, of which there may be as many as names.
+pub(super) struct HeaderRules<'a> {
+    pub(super) general: Vec<HeaderRule<'a>>,
+    /// Manifests, and their media type.
+    pub(super) exceptions: Vec<(Paths<'a>, &'a MediaType)>,
+}
+
+impl<'a> HeaderRules<'a> {
+    pub(super) const fn len(&self) -> usize {
+        self.general.len() + self.exceptions.len()
+    }
+
+    /// All of them in their order, each made when it is its turn.
+    pub(super) fn iter(&self) -> impl Iterator<Item = HeaderRule<'a>> {
+        self.general.iter().cloned().chain(self.exceptions())
+    }
+
+    /// The exceptions as rules.
+    pub(super) fn exceptions(&self) -> impl Iterator<Item = HeaderRule<'a>> {
+        self.exceptions
+            .iter()
+            .map(|(paths, media_type)| HeaderRule { paths: paths.clone(), headers: content_type(media_type) })
+    }
+}
+
+/// What is said of an exception.
+fn content_type(media_type: &MediaType) -> Said {
+    vec![(CONTENT_TYPE, Header::Text(media_type.as_str().to_owned()))]
+}
+
 /// The rules of a site. Hosts follow them for what is missing, too, so they call nothing immutable: that would keep a miss for a
 /// year.
-pub(super) fn header_rules(site: &Site) -> Vec<HeaderRule<'_>> {
+pub(super) fn header_rules(site: &Site) -> HeaderRules<'_> {
     let types = Types::of(site);
+    HeaderRules { general: general_rules(site, &types), exceptions: types.exceptions }
+}
+
+/// Those by pattern alone, for hosts that have exceptions of their own.
+pub(super) fn rules_by_pattern(site: &Site) -> Vec<HeaderRule<'_>> {
+    general_rules(site, &Types::general(site))
+}
+
+fn general_rules<'a>(site: &Site, types: &Types<'_>) -> Vec<HeaderRule<'a>> {
     let mut everywhere = rule(Paths::All, &PathPattern::Page.rule().missing, Only::Nosniff);
     everywhere.headers.extend(cors(site).map(|(name, value)| (name, Header::Text(value.to_owned()))));
     let mut rules = vec![everywhere];
@@ -93,13 +133,7 @@ pub(super) fn header_rules(site: &Site) -> Vec<HeaderRule<'_>> {
             _ => {}
         }
     }
-    // No exception repeats what covers it, and there may be many.
     leave_out_repeated(&mut rules);
-    let exceptions = types.exceptions.into_iter().map(|(paths, media_type)| HeaderRule {
-        paths,
-        headers: vec![(CONTENT_TYPE, Header::Text(media_type.as_str().to_owned()))],
-    });
-    rules.extend(exceptions);
     rules
 }
 
@@ -174,38 +208,60 @@ fn rule<'a>(paths: Paths<'a>, answer: &Answer, only: Only<'_>) -> HeaderRule<'a>
 /// How many bytes of names one expression has: enough that there are few, and little enough that each is soon read.
 const EXPRESSION: usize = 4_000;
 
-/// What is said of the paths that an expression matches.
+/// What is said of some paths.
 type Said = Vec<(HeaderName, Header)>;
 
 /// The rules for hosts that take regular expressions, in the order of the rules: names with the same headers share an
 /// expression, so that there are few however many names there are. A digest's digits are the first capture.
-pub(super) fn expressions(rules: Vec<HeaderRule<'_>>) -> Vec<(String, Said)> {
-    let mut expressions = Vec::new();
-    // No two rules are about one name, so their order is free; and what is said of them alone is a media type.
-    let mut names: BTreeMap<String, (Said, Vec<String>)> = BTreeMap::new();
-    for HeaderRule { paths, headers } in rules {
+pub(super) fn expressions(rules: HeaderRules<'_>) -> Vec<(String, Said)> {
+    let HeaderRules { general, exceptions } = rules;
+    let mut expressions: Vec<_> =
+        general.into_iter().map(|HeaderRule { paths, headers }| (expression(&paths), headers)).collect();
+    // No two rules are about one name, so their order is free.
+    let mut names: BTreeMap<&MediaType, Alternatives> = BTreeMap::new();
+    for (paths, media_type) in exceptions {
         match &paths {
             Paths::Name(name, reference) => {
                 let path = format!("{name}/manifests/{reference}").replace('.', r"\.");
-                names.entry(format!("{headers:?}")).or_insert_with(|| (headers, Vec::new())).1.push(path);
+                names.entry(media_type).or_default().push(&path);
             }
-            _ => expressions.push((expression(&paths), headers)),
+            _ => expressions.push((expression(&paths), content_type(media_type))),
         }
     }
-    for (headers, names) in names.into_values() {
-        let mut rest = &names[..];
-        while !rest.is_empty() {
-            let mut length = 0;
-            let fits = |name: &&String| {
-                length += name.len() + 1;
-                length <= EXPRESSION
-            };
-            let (some, others) = rest.split_at(rest.iter().take_while(fits).count().max(1));
-            expressions.push((format!("^/v2/(?:{})$", some.join("|")), headers.clone()));
-            rest = others;
-        }
+    for (media_type, alternatives) in names {
+        let of_names = alternatives.finish().into_iter();
+        expressions.extend(of_names.map(|expression| (expression, content_type(media_type))));
     }
     expressions
+}
+
+/// Expressions for names below `/v2/`.
+#[derive(Default)]
+struct Alternatives {
+    expressions: Vec<String>,
+    names: String,
+}
+
+impl Alternatives {
+    fn push(&mut self, name: &str) {
+        if !self.names.is_empty() && self.names.len() + name.len() + 2 > EXPRESSION {
+            self.end();
+        }
+        if !self.names.is_empty() {
+            self.names.push('|');
+        }
+        self.names.push_str(name);
+    }
+
+    fn end(&mut self) {
+        self.expressions.push(format!("^/v2/(?:{})$", self.names));
+        self.names.clear();
+    }
+
+    fn finish(mut self) -> Vec<String> {
+        self.end();
+        self.expressions
+    }
 }
 
 fn expression(paths: &Paths<'_>) -> String {
@@ -236,21 +292,26 @@ struct Types<'a> {
 }
 
 impl<'a> Types<'a> {
-    fn of(site: &'a Site) -> Self {
+    /// Without exceptions.
+    fn general(site: &Site) -> Self {
         let most = |digests: bool| {
             let names = site.survey.names().map(|(_, named)| named);
             most_frequent(names.filter(move |named| is_digest(named) == digests))
         };
-        let mut types = Self {
+        Self {
             tags: most(false).map_or(MediaType::OCI_INDEX, |(media_type, _)| media_type.clone()),
             digests: most(true).map_or(MediaType::OCI_MANIFEST, |(media_type, _)| media_type.clone()),
             exceptions: Vec::new(),
-        };
+        }
+    }
+
+    fn of(site: &'a Site) -> Self {
+        let mut types = Self::general(site);
         if site.manifests_at.is_some() {
             return types;
         }
         for (repository, names) in &site.survey.repositories {
-            let full = full_name(site, repository);
+            let full: Arc<str> = full_name(site, repository).into();
             // A rule for all of a repository's manifests would hold for its digests as well: tags first, then these.
             let tags: Vec<_> = names.iter().filter(|named| !is_digest(named)).collect();
             let digests: Vec<_> = names.iter().filter(|named| is_digest(named)).collect();
@@ -311,6 +372,16 @@ pub(super) fn full_name(site: &Site, repository: &Repository) -> String {
     }
 }
 
+/// The first repository that lies below a folder of this one, whose name is as clients say it.
+pub(super) fn inside(site: &Site, name: &str, folder: &str) -> Option<String> {
+    let prefix = site.name_prefix.as_ref().map(|prefix| format!("{prefix}/")).unwrap_or_default();
+    let below = format!("{}/{folder}/", name.strip_prefix(&prefix).unwrap_or(name));
+    // No name below it comes before this one; and where this one is too long, all are.
+    let least: Repository = format!("{below}0").parse().ok()?;
+    let (first, _) = site.survey.repositories.range(least..).next()?;
+    first.as_str().starts_with(&below).then(|| full_name(site, first))
+}
+
 /// The tags whose names end in one of these, and where they are: hosts that take names for those of pages.
 pub(super) fn tags_ending<'a>(site: &'a Site, ends: &'a [&str]) -> impl Iterator<Item = (String, &'a Named)> {
     let named = site.survey.names().filter(|(_, named)| match &named.reference {
@@ -353,6 +424,34 @@ pub(super) fn refuse_for(host: &'static str, site: &Site) -> Result<(), Unsuppor
         }
         None => Ok(()),
     }
+}
+
+/// Begins with a site of plain files: refuses other forms, and files that the host doesn't take.
+pub(super) fn begin<'a>(host: &dyn Host, site: &'a Site) -> Result<Limits<'a>, Unsupported> {
+    begin_with(host, site, "--blobs-at takes the blobs out of the site")
+}
+
+/// The same on a host that can't lead elsewhere, for which `problem` says why and what else there is.
+pub(super) fn begin_without_redirects<'a>(
+    host: &dyn Host,
+    site: &'a Site,
+    problem: &'static str,
+) -> Result<Limits<'a>, Unsupported> {
+    for (what, place) in [("--blobs-at", &site.blobs_at), ("--manifests-at", &site.manifests_at)] {
+        if let Some(place) = place {
+            return Err(Unsupported::Value { host: host.name(), what, value: place.to_string(), problem });
+        }
+    }
+    begin_with(host, site, "no redirect of this host can send blobs elsewhere")
+}
+
+fn begin_with<'a>(host: &dyn Host, site: &'a Site, blobs_elsewhere: &'static str) -> Result<Limits<'a>, Unsupported> {
+    if site.form != Form::Site {
+        return Err(Unsupported::Form { host: host.name(), form: site.form });
+    }
+    let limits = Limits { host: host.name(), budgets: host.budgets(), site };
+    check_files(&limits, blobs_elsewhere)?;
+    Ok(limits)
 }
 
 /// Holds the files of a site against what the host takes.

@@ -30,7 +30,7 @@ impl Host for R2 {
         "Cloudflare R2 behind a Worker that answers as the API has it, deployed once"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         if site.form != Form::Site {
             return Err(Unsupported::Form { host: NAME, form: site.form });
         }
@@ -67,12 +67,12 @@ impl Host for R2 {
             ConfigFile {
                 name: "worker.js".to_owned(),
                 place: "the Worker; `wrangler deploy` beside it uploads it".to_owned(),
-                text: worker,
+                text: worker.into(),
             },
             ConfigFile {
                 name: "wrangler.toml".to_owned(),
                 place: "what the Worker is called, and its bucket; beside worker.js".to_owned(),
-                text: wrangler,
+                text: wrangler.into(),
             },
         ])
     }
@@ -102,8 +102,9 @@ mod tests {
     fn what_people_type_stays_data() {
         let site = Site { root: "s3://my-bucket/a \"b\" ${c} */x".to_owned(), ..Site::default() };
         let files = R2.render(&site).unwrap();
-        assert!(files[0].text.contains(r#"const BELOW = "a \"b\" ${c} */x/";"#), "{}", files[0].text);
-        assert!(files[1].text.contains("bucket_name = \"my-bucket\"\n"), "{}", files[1].text);
+        let [worker, settings] = [0, 1].map(|file: usize| files[file].text.to_string());
+        assert!(worker.contains(r#"const BELOW = "a \"b\" ${c} */x/";"#), "{worker}");
+        assert!(settings.contains("bucket_name = \"my-bucket\"\n"), "{settings}");
         for root in ["/srv/registry", "s3://", "s3://a\"b/c", "gs://bucket", "az://bucket"] {
             let refused = R2.render(&Site { root: root.to_owned(), ..Site::default() }).unwrap_err();
             assert!(refused.to_string().contains("s3://BUCKET"), "{refused}");

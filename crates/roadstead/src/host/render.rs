@@ -3,13 +3,12 @@
 //! Headers are said by path with `*`, and what holds where two paths meet is documented nowhere: so none do. Redirects are
 //! permanent ones, and hold for what is no file.
 
-use std::fmt::Write as _;
+use std::fmt;
 
-use super::budget::Limits;
-use super::by_name::{self, Overlap, PathRule};
+use super::by_name::{self, Headers, Overlap, PathRules};
 use super::shell::yaml;
-use super::{ConfigFile, Group, Host, Unsupported, plain};
-use crate::site::{Form, Site};
+use super::{ConfigFile, FileText, Group, Host, Unsupported, plain};
+use crate::site::Site;
 
 /// A static site of Render.
 pub(super) struct Render;
@@ -33,12 +32,8 @@ impl Host for Render {
         Some("public")
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: NAME, budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        plain::begin(self, site)?;
         Ok(vec![
             ConfigFile {
                 name: "render.yaml".to_owned(),
@@ -48,39 +43,42 @@ impl Host for Render {
             ConfigFile {
                 name: "public/404.html".to_owned(),
                 place: "what is missing, in the folder of the site".to_owned(),
-                text: plain::missing(),
+                text: plain::missing().into(),
             },
         ])
     }
 }
 
-fn blueprint(site: &Site) -> Result<String, Unsupported> {
-    let mut text = "# A registry of plain files. Made by roadstead.\n\
-                    services:\n  - type: web\n    name: registry\n    runtime: static\n    buildCommand: \"true\"\n    \
-                    staticPublishPath: ./public\n    headers:\n"
-        .to_owned();
-    let mut push = |path: &str, headers: &[(String, String)]| {
-        for (name, value) in headers {
-            let _ = write!(
-                text,
-                "      - path: {}\n        name: {}\n        value: {}\n",
-                yaml(path),
-                yaml(name),
-                yaml(value)
-            );
-        }
-    };
-    push("/*", &by_name::everywhere(site));
-    for PathRule { at, headers } in by_name::rules(site, Overlap::Unknown { host: NAME })? {
-        push(&at.pattern(), &headers);
-    }
+const GENERAL: &str = r#"# A registry of plain files. Made by roadstead.
+services:
+  - type: web
+    name: registry
+    runtime: static
+    buildCommand: "true"
+    staticPublishPath: ./public
+    headers:
+"#;
+
+fn blueprint(site: &Site) -> Result<FileText<'_>, Unsupported> {
+    let rules = PathRules::of(site, Overlap::Unknown { host: NAME })?;
     let redirects = by_name::redirects(site, NAME, "*")?;
-    if !redirects.is_empty() {
-        text += "    routes:\n";
-    }
-    for (from, to) in redirects {
-        let (from, to) = (yaml(&format!("{from}*")), yaml(&to));
-        let _ = write!(text, "      - type: redirect\n        source: {from}\n        destination: {to}\n");
-    }
-    Ok(text)
+    Ok(FileText::written(move |f| {
+        f.write_str(GENERAL)?;
+        push(f, "/*", &rules.everywhere)?;
+        rules.each(|at, headers| push(f, &at.pattern(), headers))?;
+        if !redirects.is_empty() {
+            f.write_str("    routes:\n")?;
+        }
+        redirects.iter().try_for_each(|(from, to)| {
+            let (from, to) = (yaml(&format!("{from}*")), yaml(to));
+            write!(f, "      - type: redirect\n        source: {from}\n        destination: {to}\n")
+        })
+    }))
+}
+
+fn push(f: &mut fmt::Formatter<'_>, path: &str, headers: &Headers) -> fmt::Result {
+    let path = yaml(path);
+    headers.iter().try_for_each(|(name, value)| {
+        write!(f, "      - path: {path}\n        name: {}\n        value: {}\n", yaml(name), yaml(value))
+    })
 }

@@ -52,7 +52,7 @@ impl Host for S3 {
         "a bucket of Amazon S3, or of a service with its API, that anybody may read"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         let place = bucket::whole(site, NAME)?;
         let name = place.bucket();
         let policy = json!({
@@ -80,7 +80,7 @@ impl Host for S3 {
             text += &CORS_SCRIPT.replace("RULES", &format!("{:#}", cors()));
         }
         let place = "run it once, where the `aws` command has keys for the bucket".to_owned();
-        Ok(vec![ConfigFile { name: "s3.sh".to_owned(), place, text }])
+        Ok(vec![ConfigFile { name: "s3.sh".to_owned(), place, text: text.into() }])
     }
 }
 
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn what_it_can_not_do_is_refused() {
         let site = |root: &str| Site { root: root.to_owned(), ..Site::default() };
-        let text = S3.render(&site("s3://my.bucket-1_x")).unwrap().remove(0).text;
+        let text = S3.render(&site("s3://my.bucket-1_x")).unwrap().remove(0).text.to_string();
         assert!(
             text.contains("bucket='my.bucket-1_x'\n") && text.contains("arn:aws:s3:::my.bucket-1_x/v2/*"),
             "{text}"
@@ -115,7 +115,7 @@ mod tests {
             assert!(S3.render(&site(root)).is_err(), "{root}");
         }
         assert!(S3.render(&Site { name_prefix: Some("x".parse().unwrap()), ..site("s3://bucket") }).is_err());
-        let cors = S3.render(&Site { cors: true, ..site("s3://bucket") }).unwrap().remove(0).text;
+        let cors = S3.render(&Site { cors: true, ..site("s3://bucket") }).unwrap().remove(0).text.to_string();
         for word in ["\"GET\"", "\"HEAD\"", "\"Docker-Content-Digest\"", "\"If-Range\"", "\"*\""] {
             assert!(cors.contains(word), "{word}: {cors}");
         }

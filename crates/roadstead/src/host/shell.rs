@@ -32,7 +32,7 @@ pub(super) struct Run {
     /// What it wants in the environment.
     pub(super) environment: Vec<(&'static str, String)>,
     /// What it reads, in the folder [`CONFIGURATION`].
-    pub(super) configuration: Option<ConfigFile>,
+    pub(super) configuration: Option<ConfigFile<'static>>,
 }
 
 /// Where the parts are, seen by what is started.
@@ -60,13 +60,14 @@ pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> 
         around @ (Around::Nginx | Around::Caddy) => {
             let inner = Site { root: tree.to_owned(), listen, form: Form::Standalone, ..site.clone() };
             // It has one file, as it runs from that alone.
-            let Some(file) = find(around.name())
+            let Some(ConfigFile { name, place, text }) = find(around.name())
                 .map(|host| host.render(&inner))
                 .transpose()?
                 .and_then(|files| files.into_iter().next())
             else {
                 return Err(Unsupported::Form { host: around.name(), form: Form::Standalone });
             };
+            let file = ConfigFile { name, place, text: text.to_string().into() };
             let path = format!("{CONFIGURATION}/{}", file.name);
             if around == Around::Nginx {
                 command.extend(["-p", SCRATCH, "-c", &path, "-e", "stderr", "-g", "daemon off;"].map(str::to_owned));
@@ -202,10 +203,12 @@ mod tests {
         Site { root: "/srv/tree".to_owned(), listen: "127.0.0.1:5000".to_owned(), shell, ..Site::default() }
     }
 
-    /// Renders a site, for which an image means nothing to some.
-    fn render(host: &str, site: Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    /// The texts of a site's files, for which an image means nothing to some.
+    fn render(host: &str, site: Site) -> Result<Vec<String>, Unsupported> {
         let image = site.shell.image.clone().filter(|_| host != "systemd");
-        find(host).unwrap().render(&Site { shell: Shell { image, ..site.shell.clone() }, ..site })
+        let site = Site { shell: Shell { image, ..site.shell.clone() }, ..site };
+        let files = find(host).unwrap().render(&site)?;
+        Ok(files.iter().map(|file| file.text.to_string()).collect())
     }
 
     #[test]
@@ -218,7 +221,7 @@ mod tests {
                     Site { root: tree.to_owned(), listen: listen.to_owned(), form: Form::Standalone, ..site.clone() };
                 let own = find(around.name()).unwrap().render(&inner).unwrap();
                 let files = render(host, site).unwrap();
-                assert_eq!(files[1].text, own[0].text, "{host} around {}", around.name());
+                assert_eq!(files[1], own[0].text.to_string(), "{host} around {}", around.name());
             }
         }
     }

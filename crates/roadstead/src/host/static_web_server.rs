@@ -8,8 +8,7 @@
 
 use std::fmt::Write as _;
 
-use super::budget::Limits;
-use super::plain::{self, Header, HeaderRule, Paths};
+use super::plain::{self, Header, HeaderRule, HeaderRules, Paths};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::oci::{Algorithm, Reference};
 use crate::site::{self, Elsewhere, Form, Piece, Site};
@@ -40,12 +39,8 @@ impl Host for StaticWebServer {
         matches!(reference, Reference::Tag(tag) if tag.as_str().to_ascii_lowercase().ends_with(".html"))
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: NAME, budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: NAME, form: site.form });
-        }
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        plain::begin(self, site)?;
         let mut text = GENERAL.to_owned();
         for (from, to) in rewrites(site) {
             let _ =
@@ -59,7 +54,7 @@ impl Host for StaticWebServer {
                 quoted(&to)
             );
         }
-        for HeaderRule { paths, headers } in rules(site)? {
+        for HeaderRule { paths, headers } in in_order(&rules(site)?) {
             let said = headers.iter().filter_map(|(name, value)| match value {
                 Header::Text(value) => Some(format!("{} = {}\n", site::spelled(name), quoted(value))),
                 Header::Digest(_) => None,
@@ -74,12 +69,12 @@ impl Host for StaticWebServer {
             ConfigFile {
                 name: "sws.toml".to_owned(),
                 place: "what `static-web-server` reads where it is started, above the folder of the site".to_owned(),
-                text,
+                text: text.into(),
             },
             ConfigFile {
                 name: "404.json".to_owned(),
                 place: "what is missing, beside it".to_owned(),
-                text: plain::missing(),
+                text: plain::missing().into(),
             },
         ])
     }
@@ -106,28 +101,32 @@ fn quoted(text: &str) -> String {
 }
 
 /// The rules, in the order that tells apart what patterns don't.
-fn rules(site: &Site) -> Result<Vec<HeaderRule<'_>>, Unsupported> {
-    let mut rules = plain::header_rules(site);
-    for rule in &rules {
-        if let Paths::Repository(name) = &rule.paths {
+fn rules(site: &Site) -> Result<HeaderRules<'_>, Unsupported> {
+    let rules = plain::header_rules(site);
+    for (paths, _) in &rules.exceptions {
+        if let Paths::Repository(name) = paths {
             apart(site, name)?;
         }
     }
-    // The pattern for manifests takes in what lies in a repository `a/manifests/b`, so these come before all others.
-    rules.sort_by_key(|rule| match &rule.paths {
+    Ok(rules)
+}
+
+/// The pattern for manifests takes in what lies in a repository `a/manifests/b`, so these come before all others.
+fn in_order<'a>(rules: &HeaderRules<'a>) -> impl Iterator<Item = HeaderRule<'a>> {
+    let is_of_manifests =
+        |rule: &HeaderRule<'_>| matches!(rule.paths, Paths::All | Paths::Manifests) || rule.paths.is_some_manifests();
+    let (mut before, behind): (Vec<_>, Vec<_>) = rules.general.iter().cloned().partition(is_of_manifests);
+    before.sort_by_key(|rule| match &rule.paths {
         Paths::All => 0,
         Paths::Manifests => 1,
-        paths if paths.is_some_manifests() => 2,
-        _ => 3,
+        _ => 2,
     });
-    Ok(rules)
+    before.into_iter().chain(rules.exceptions()).chain(behind)
 }
 
 /// Refuses what no order helps with: the pattern of one repository's manifests would be one of another's.
 fn apart(site: &Site, name: &str) -> Result<(), Unsupported> {
-    let below = format!("{name}/manifests/");
-    let mut names = site.survey.repositories.keys().map(|repository| plain::full_name(site, repository));
-    names.find(|other| other.starts_with(&below)).map_or(Ok(()), |value| {
+    plain::inside(site, name, "manifests").map_or(Ok(()), |value| {
         let problem = "its patterns take the manifests of this one for those of the repository before `/manifests/`";
         Err(Unsupported::Value { host: NAME, what: "a repository", value, problem })
     })

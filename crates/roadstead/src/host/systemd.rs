@@ -25,7 +25,7 @@ impl Host for Systemd {
         "a closed-in unit of systemd, around roadstead serve, nginx or Caddy"
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         shell::whole(NAME, site)?;
         shell::unused(NAME, "a container image", site.shell.image.as_ref())?;
         shell::unused(NAME, "a claim to a volume", site.shell.claim.as_ref())?;
@@ -84,7 +84,7 @@ RestartSec=2
             place:
                 "put it into /etc/systemd/system/, then systemctl daemon-reload and systemctl enable --now roadstead"
                     .to_owned(),
-            text,
+            text: text.into(),
         };
         let beside = run
             .configuration
@@ -141,7 +141,7 @@ mod tests {
 
     fn render(root: &str) -> Result<String, Unsupported> {
         let site = Site { root: root.to_owned(), listen: "127.0.0.1:5000".to_owned(), ..Site::default() };
-        Systemd.render(&site).map(|files| files[0].text.clone())
+        Systemd.render(&site).map(|files| files[0].text.to_string())
     }
 
     #[test]
@@ -166,9 +166,9 @@ mod tests {
     #[test]
     fn a_port_for_the_privileged_needs_that_capability_alone() {
         let site = |listen: &str| Site { root: "/srv".to_owned(), listen: listen.to_owned(), ..Site::default() };
-        let low = &Systemd.render(&site("443")).unwrap()[0].text;
+        let low = Systemd.render(&site("443")).unwrap()[0].text.to_string();
         assert!(low.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"), "{low}");
-        let high = &Systemd.render(&site("5000")).unwrap()[0].text;
+        let high = Systemd.render(&site("5000")).unwrap()[0].text.to_string();
         assert!(high.contains("\nCapabilityBoundingSet=\nAmbientCapabilities=\n"), "{high}");
     }
 }

@@ -5,10 +5,11 @@
 
 use serde_json::{Map, Value as Json, json};
 
-use super::budget::{Budget, Limits};
+use super::budget::Budget;
 use super::plain::{self, Header};
 use super::{ConfigFile, Group, Host, Unsupported};
-use crate::site::{self, Answer, Body, Elsewhere, Form, METHOD_NOT_ALLOWED, Measure, PREFLIGHT, Piece, Site, Value};
+use crate::oci::Repository;
+use crate::site::{self, Answer, Body, Elsewhere, METHOD_NOT_ALLOWED, Measure, Named, PREFLIGHT, Piece, Site, Value};
 
 /// Vercel.
 pub(super) struct Vercel;
@@ -38,19 +39,16 @@ impl Host for Vercel {
         }]
     }
 
-    fn render(&self, site: &Site) -> Result<Vec<ConfigFile>, Unsupported> {
-        let limits = Limits { host: self.name(), budgets: self.budgets(), site };
-        if site.form != Form::Site {
-            return Err(Unsupported::Form { host: self.name(), form: site.form });
-        }
-        plain::check_files(&limits, "--blobs-at takes the blobs out of the site")?;
+    fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
+        let limits = plain::begin(self, site)?;
         // In a header `$1` and `$name` are what the expression has captured, and nothing says how to write the character.
-        let said = |named: &&site::Named| named.media_type.as_str().contains('$');
-        if let Some(named) = site.survey.names().map(|(_, named)| named).find(said) {
+        let said = |(_, named): &(&Repository, &Named)| named.media_type.as_str().contains('$');
+        if let Some((repository, named)) = site.survey.names().find(said).filter(|_| site.manifests_at.is_none()) {
+            let name = plain::full_name(site, repository);
             return Err(Unsupported::Value {
                 host: self.name(),
                 what: "the media type of a manifest",
-                value: named.media_type.to_string(),
+                value: format!("{} of v2/{name}/manifests/{}", named.media_type, named.reference),
                 problem: "a $ means something else in its headers: remove what has it, or choose another host",
             });
         }
@@ -62,12 +60,12 @@ impl Host for Vercel {
             ConfigFile {
                 name: ".vercel/output/config.json".to_owned(),
                 place: "what `vercel deploy --prebuilt` reads, above the folder of the site".to_owned(),
-                text: format!("{configuration:#}\n"),
+                text: format!("{configuration:#}\n").into(),
             },
             ConfigFile {
                 name: ".vercel/output/static/404.html".to_owned(),
                 place: "what is missing, in the folder of the site".to_owned(),
-                text: plain::missing(),
+                text: plain::missing().into(),
             },
         ])
     }

@@ -51,6 +51,12 @@ impl Measure {
             Self::ConfigSize => "config-size",
         }
     }
+
+    /// Whether it is a limit of files, and so depends on everything that a tree holds.
+    #[must_use]
+    pub const fn is_of_files(self) -> bool {
+        matches!(self, Self::Files | Self::FileSize | Self::SiteSize)
+    }
 }
 
 impl fmt::Display for Measure {

@@ -342,6 +342,10 @@ impl Store for LocalStore {
         together::targets(self, keys)
     }
 
+    async fn sizes(&self, keys: &[Key]) -> Vec<Result<Option<u64>, StoreError>> {
+        together::sizes(self, keys)
+    }
+
     async fn modified(&self, key: &Key) -> Result<Option<SystemTime>, StoreError> {
         let path = self.path(key);
         match fs::symlink_metadata(&path).and_then(|metadata| metadata.modified()) {
@@ -527,9 +531,8 @@ fn relative(key: &Key, target: &Key) -> String {
 
 /// The key that a link under `key` leads to, if its text is exactly what [`relative`] writes.
 fn link_target(key: &Key, text: &Path) -> Option<Key> {
-    let text = text.to_str()?;
-    let up = "../".repeat(key.components().count() - 1);
-    text.strip_prefix(&up)?.parse().ok()
+    let up = (1..key.components().count()).try_fold(text.to_str()?, |text, _| text.strip_prefix("../"));
+    up?.parse().ok()
 }
 
 #[cfg(test)]

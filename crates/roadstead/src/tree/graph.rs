@@ -6,7 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _, future};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
@@ -14,7 +15,7 @@ use crate::oci::{Digest, Kind, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference
 use crate::store::{Key, Listed, Naming, StoreError};
 
 /// How many manifests one task reads at most.
-const CHUNK: usize = 256;
+pub(super) const CHUNK: usize = 256;
 /// How many such tasks there are at once; the runtime has as many threads for them as the machine has processors.
 const CHUNKS_AT_ONCE: usize = 8;
 /// How many questions each task asks at once, for stores that are far away.
@@ -456,16 +457,43 @@ impl Tree {
             }
             match tasks.join_next().await {
                 None => return Ok(results),
-                Some(Ok(done)) => results.extend(done?),
-                Some(Err(e)) => match e.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(e) => {
-                        let (operation, what) = ("running", "a task".to_owned());
-                        return Err(StoreError::Io { operation, what, source: e.into() }.into());
-                    }
-                },
+                Some(task) => results.extend(done(task)?),
             }
         }
+    }
+
+    /// The same, chunk by chunk, in the order in which they came.
+    pub(super) fn spread_in_order<'a, T, R, F>(
+        &self,
+        chunks: BoxStream<'a, Result<T, TreeError>>,
+        work: impl Fn(T) -> F + Send + 'a,
+    ) -> BoxStream<'a, Result<R, TreeError>>
+    where
+        T: Send + 'a,
+        R: Send + 'static,
+        F: Future<Output = Result<R, TreeError>> + Send + 'static,
+    {
+        // Elsewhere each chunk asks several questions at once.
+        let at_once = if self.0.store.naming() == Naming::Links { CHUNKS_AT_ONCE } else { 1 };
+        let task = move |chunk| {
+            let task = AbortOnDropHandle::new(tokio::spawn(work(chunk)));
+            async { done(task.await) }
+        };
+        chunks.map_ok(task).try_buffered(at_once).boxed()
+    }
+}
+
+/// What came of a task.
+fn done<T>(task: Result<Result<T, TreeError>, JoinError>) -> Result<T, TreeError> {
+    match task {
+        Ok(done) => done,
+        Err(e) => match e.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(e) => {
+                let (operation, what) = ("running", "a task".to_owned());
+                Err(StoreError::Io { operation, what, source: e.into() }.into())
+            }
+        },
     }
 }
 

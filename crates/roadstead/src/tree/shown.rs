@@ -1,14 +1,13 @@
 //! What a tree shows, file by file: for whoever has to write it elsewhere, or to enumerate what it can't look at.
 
+use std::str::FromStr;
+
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Pointer, Private, Tree, TreeError, keys};
+use super::{Pointer, Private, Tree, TreeError, graph, keys};
 use crate::oci::{Digest, Reference, Repository};
-use crate::store::{Key, Listed, StoreError};
-
-/// How many sizes are asked for at once.
-const QUESTIONS_AT_ONCE: usize = 16;
+use crate::store::{self, Key, StoreError};
 
 /// What a file below `v2/` is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +41,13 @@ impl Shown {
     }
 }
 
+/// Files of which isn't known yet whether they are there.
+enum Listed {
+    Manifests(Repository, Vec<Reference>),
+    Blobs(Vec<Shown>),
+    Lists(Vec<Shown>),
+}
+
 impl Tree {
     /// Everything that clients can ask for, with its size in bytes: the ping, the repositories one after the other (each its
     /// blobs, manifests, lists of referrers and list of tags), the catalogue. A name that leads to nothing is left out, and so
@@ -52,53 +58,125 @@ impl Tree {
 
     /// The same, but for private repositories. The catalogue's size is that of the whole one.
     pub fn shown_without(&self, private: &Private) -> BoxStream<'_, Result<(Shown, u64), TreeError>> {
-        let private = private.clone();
-        let public = self.repositories().try_filter(move |name| std::future::ready(!private.contains(name)));
-        let repositories = public.map_ok(|name| self.shown_of(&name)).try_flatten();
-        let all = stream::iter([Ok(Shown::Ping)]).chain(repositories).chain(stream::iter([Ok(Shown::Catalog)]));
-        all.map_ok(|shown| self.measured(shown))
-            .try_buffered(QUESTIONS_AT_ONCE)
-            .try_filter_map(async |measured| Ok(measured))
-            .boxed()
+        let some = self.shown_as(private, |some| some);
+        some.map_ok(|some| stream::iter(some.into_iter().map(Ok))).try_flatten().boxed()
     }
 
-    fn shown_of(&self, repository: &Repository) -> BoxStream<'_, Result<Shown, TreeError>> {
+    /// What `make` makes of some of it at a time, in the same order, on all threads of the runtime.
+    pub(crate) fn shown_as<T: Send + 'static>(
+        &self,
+        private: &Private,
+        make: impl Fn(Vec<(Shown, u64)>) -> T + Clone + Send + Sync + 'static,
+    ) -> BoxStream<'_, Result<T, TreeError>> {
+        let one = |shown| stream::iter([Ok(Listed::Lists(vec![shown]))]);
+        let repositories = self.public(private).map_ok(|name| self.listed(&name)).try_flatten();
+        self.measured(one(Shown::Ping).chain(repositories).chain(one(Shown::Catalog)).boxed(), make)
+    }
+
+    /// The same of the manifests alone, which costs only as much as there are names of them.
+    pub(crate) fn manifests_as<T: Send + 'static>(
+        &self,
+        private: &Private,
+        make: impl Fn(Vec<(Shown, u64)>) -> T + Clone + Send + Sync + 'static,
+    ) -> BoxStream<'_, Result<T, TreeError>> {
+        self.measured(self.public(private).map_ok(|name| self.listed_manifests(&name)).try_flatten().boxed(), make)
+    }
+
+    fn public(&self, private: &Private) -> BoxStream<'_, Result<Repository, TreeError>> {
+        let private = private.clone();
+        self.repositories().try_filter(move |name| std::future::ready(!private.contains(name))).boxed()
+    }
+
+    /// Names of a repository, as many at a time as are looked at together.
+    fn listed(&self, repository: &Repository) -> BoxStream<'_, Result<Listed, TreeError>> {
+        let tags = Ok(Listed::Lists(vec![Shown::TagsList(repository.clone())]));
         let of = repository.clone();
-        let manifests =
-            self.names(repository).map_ok(move |(name, pointer)| Shown::Manifest(of.clone(), name, pointer));
-        let tags = Ok(Shown::TagsList(repository.clone()));
-        self.digests(repository, keys::BLOBS, Shown::Blob)
-            .chain(manifests)
-            .chain(self.digests(repository, keys::REFERRERS, Shown::Referrers))
+        let blobs = self.names_in(repository, keys::BLOBS, move |digest| Shown::Blob(of.clone(), digest));
+        let of = repository.clone();
+        let referrers = self.names_in(repository, keys::REFERRERS, move |digest| Shown::Referrers(of.clone(), digest));
+        blobs
+            .map_ok(Listed::Blobs)
+            .chain(self.listed_manifests(repository))
+            .chain(referrers.map_ok(Listed::Lists))
             .chain(stream::iter([tags]))
             .boxed()
     }
 
-    fn digests(
-        &self,
-        repository: &Repository,
-        folder: &str,
-        shown: fn(Repository, Digest) -> Shown,
-    ) -> BoxStream<'_, Result<Shown, TreeError>> {
+    fn listed_manifests(&self, repository: &Repository) -> BoxStream<'_, Result<Listed, TreeError>> {
         let of = repository.clone();
-        let named = move |listed| match listed {
-            Listed::Object(key) => key.name().parse().ok().map(|digest| shown(of.clone(), digest)),
-            Listed::Prefix(_) => None,
-        };
-        let listed = self.0.store.list(&keys::folder(repository, folder)).map_err(TreeError::from);
-        listed.try_filter_map(move |listed| std::future::ready(Ok(named(listed)))).boxed()
+        let names = self.names_in(repository, keys::MANIFESTS, |reference| reference);
+        names.map_ok(move |names| Listed::Manifests(of.clone(), names)).boxed()
     }
 
-    async fn measured(&self, shown: Shown) -> Result<Option<(Shown, u64)>, TreeError> {
-        let at = match &shown {
-            Shown::Manifest(_, _, pointer) => pointer.at.clone(),
-            other => other.key(self),
+    /// What the names in one of a repository's own folders are made to.
+    fn names_in<'a, N: FromStr + Send + 'a, T: Send + 'a>(
+        &'a self,
+        repository: &Repository,
+        folder: &str,
+        make: impl Fn(N) -> T + Send + 'a,
+    ) -> BoxStream<'a, Result<Vec<T>, TreeError>> {
+        let named = move |listed| match listed {
+            store::Listed::Object(key) => Ok(key.name().parse().ok().map(&make)),
+            store::Listed::Prefix(_) => Ok(None),
         };
-        match self.0.store.head(&at).await {
-            Ok(entry) => Ok(entry.map(|entry| (shown, entry.size))),
-            // `verify` says what is wrong with it.
-            Err(StoreError::Escape { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let names = self.0.store.list(&keys::folder(repository, folder)).map_err(TreeError::from);
+        let names = names.try_filter_map(move |listed| std::future::ready(named(listed)));
+        names.try_chunks(graph::CHUNK).map_err(|error| error.1).boxed()
+    }
+
+    /// What is made of what is there of it.
+    fn measured<'a, T: Send + 'static>(
+        &'a self,
+        listed: BoxStream<'a, Result<Listed, TreeError>>,
+        make: impl Fn(Vec<(Shown, u64)>) -> T + Clone + Send + Sync + 'static,
+    ) -> BoxStream<'a, Result<T, TreeError>> {
+        self.spread_in_order(listed, move |listed| {
+            let (tree, make) = (self.clone(), make.clone());
+            async move { Ok(make(tree.measure(listed).await?)) }
+        })
+    }
+
+    async fn measure(&self, listed: Listed) -> Result<Vec<(Shown, u64)>, TreeError> {
+        let store = &self.0.store;
+        let (shown, at): (Vec<Shown>, Vec<Key>) = match listed {
+            Listed::Manifests(repository, names) => {
+                let pointers = self.resolve_each(&repository, &names).await;
+                let named = names.into_iter().zip(pointers).filter_map(|(name, pointer)| {
+                    // It may have gone since it was listed.
+                    pointer.transpose().map(|pointer| {
+                        let pointer = pointer?;
+                        let at = pointer.at.clone();
+                        Ok((Shown::Manifest(repository.clone(), name, pointer), at))
+                    })
+                });
+                named.collect::<Result<_, TreeError>>()?
+            }
+            Listed::Blobs(shown) => {
+                let keys: Vec<Key> = shown.iter().map(|shown| shown.key(self)).collect();
+                let targets = store.targets(&keys).await;
+                let named = shown.into_iter().zip(keys).zip(targets).filter_map(|((shown, key), target)| {
+                    sound(target).map(|target| Ok((shown, target?.unwrap_or(key))))
+                });
+                named.collect::<Result<_, TreeError>>()?
+            }
+            Listed::Lists(shown) => {
+                let at = shown.iter().map(|shown| shown.key(self)).collect();
+                (shown, at)
+            }
+        };
+        let sizes = store.sizes(&at).await;
+        let measured = shown.into_iter().zip(sizes).filter_map(|(shown, size)| match sound(size)? {
+            Ok(size) => size.map(|size| Ok((shown, size))),
+            Err(error) => Some(Err(error)),
+        });
+        measured.collect()
+    }
+}
+
+/// What the store says; `None` of a name that leads astray: `verify` says what is wrong with it.
+fn sound<T>(said: Result<T, StoreError>) -> Option<Result<T, TreeError>> {
+    match said {
+        Err(StoreError::Escape { .. }) => None,
+        said => Some(said.map_err(TreeError::from)),
     }
 }

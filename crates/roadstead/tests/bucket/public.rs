@@ -45,7 +45,7 @@ async fn anybody_may_pull_and_no_more(server: BucketServer, cors: bool) {
         .env("AWS_SECRET_ACCESS_KEY", Buckets::SECRET)
         .env("AWS_DEFAULT_REGION", "us-east-1")
         .env("HOME", folder.path())
-        .arg(folder.write(&script.name, &script.text));
+        .arg(folder.write(&script.name, script.text.to_string()));
     script.run().unwrap_or_else(|failure| panic!("{server:?}: {failure}"));
 
     let entry = anybody.head(&tagged).await.unwrap().unwrap();

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 fn template(cors: bool) -> Value {
     let site = Site { root: "s3://my-bucket/some/where".to_owned(), cors, ..Site::default() };
     let file = host::find("cloudfront").unwrap().render(&site).unwrap().remove(0);
-    serde_json::from_str(&file.text).unwrap()
+    serde_json::from_str(&file.text.to_string()).unwrap()
 }
 
 /// What a function makes of events.

@@ -52,7 +52,8 @@ impl Hosted {
 
     fn publish(&self) -> Published {
         let files = self.host.render(&self.site).unwrap_or_else(|error| panic!("{error}"));
-        let files: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
+        let files: Vec<_> = files.into_iter().map(|file| (file.name, file.text.to_string())).collect();
+        let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         let options = FolderOptions {
             public: self.host.public().unwrap(),
             name_prefix: self.site.name_prefix.as_ref(),
@@ -383,7 +384,7 @@ fn over_tls(fixture: &Fixture) -> ((Nginx, Certificates), String) {
     let site =
         Site { root: fixture.folder.path().to_str().unwrap().to_owned(), form: Form::Snippet, ..Site::default() };
     let files = host::find("nginx").unwrap().render(&site).unwrap();
-    let (inside, before) = (&files[0].text, &files[1].text);
+    let (inside, before) = (files[0].text.to_string(), files[1].text.to_string());
     // An address of its own, since some redirect to no port.
     let [high, low] = port.number().to_be_bytes();
     let address = format!("127.77.{high}.{low}");

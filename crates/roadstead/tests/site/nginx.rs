@@ -46,13 +46,13 @@ impl Nginx {
         let files = host::find("nginx").unwrap().render(&site).unwrap();
         let mut main = String::new();
         for file in &files {
-            folder.write(&file.name, &file.text);
+            folder.write(&file.name, file.text.to_string());
         }
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
         let temp: String = temp.iter().map(|name| format!("{name}_temp_path {name};\n")).collect();
         let own = "pid nginx.pid; error_log stderr warn; events { worker_connections 64; }";
         match form {
-            Form::Standalone => main.clone_from(&files[0].text),
+            Form::Standalone => main = files[0].text.to_string(),
             Form::Site => main.push_str(&format!("{own} http {{ {temp} {HTTP} include roadstead.conf; }}")),
             Form::Edge => unreachable!("nginx runs no scripts"),
             Form::Snippet => {

@@ -75,7 +75,7 @@ pub(crate) fn start(fixture: &Fixture, site: Site) -> (Miniflare, Address) {
     let folder = Folder::new();
     let site = Site { root: format!("s3://bucket/{BELOW}"), ..site };
     let files = host::find("r2").unwrap().render(&site).unwrap();
-    let worker = folder.write(&files[0].name, &files[0].text);
+    let worker = folder.write(&files[0].name, files[0].text.to_string());
     let miniflare = Miniflare::start(&worker, &fixture.runtime.block_on(objects(fixture)));
     let address = Address::Tcp(miniflare.port().address());
     (miniflare, address)

@@ -8,4 +8,5 @@ mod private;
 mod pruned;
 mod removed;
 mod support;
+mod surveyed;
 mod verified;

@@ -21,7 +21,7 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
     };
     let tree = crate::commands::open(global).await?;
     let without = args.private.check(&tree, host.name()).await?;
-    let mut site = args.site.survey(&tree, &without, args.name_prefix).await?;
+    let mut site = args.site.site(Survey::without(&tree, &without).await?, args.name_prefix);
     if args.edge {
         site.form = Form::Edge;
     }
@@ -30,9 +30,10 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
     let mut published = Published::default();
     for attempt in 1.. {
         // Whatever the host can't take is said before anything is written.
-        let files = host.render(&site)?;
+        let files = host.render(&site)?.into_iter().map(|file| (file.name, file.text.to_string()));
+        let files: Vec<(String, String)> = files.collect();
         let folder = PlainFolder::create(to)?;
-        let files: Vec<_> = files.iter().map(|file| (file.name.as_str(), file.text.as_str())).collect();
+        let files: Vec<_> = files.iter().map(|(name, text)| (name.as_str(), text.as_str())).collect();
         let options = FolderOptions {
             public,
             name_prefix: site.name_prefix.as_ref(),

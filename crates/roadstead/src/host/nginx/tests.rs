@@ -2,7 +2,7 @@ use super::*;
 
 fn render(site: &Site) -> String {
     let files = Nginx.render(site).unwrap();
-    files.into_iter().map(|file| file.text).collect()
+    files.into_iter().map(|file| file.text.to_string()).collect()
 }
 
 fn site(root: &str) -> Site {

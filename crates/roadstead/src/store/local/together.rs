@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use bytes::Bytes;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
 use super::open::open_no_links;
 use super::{Key, LocalStore, Store as _, StoreError};
@@ -71,6 +71,24 @@ pub(super) fn targets(store: &LocalStore, keys: &[Key]) -> Vec<Result<Option<Key
             }
             // Whatever is unusual is said by who asks for one.
             store.read_link(key, &store.path(key))
+        })
+        .collect()
+}
+
+/// The size of each of several objects, as [`head_now`](LocalStore::head_now) says.
+pub(super) fn sizes(store: &LocalStore, keys: &[Key]) -> Vec<Result<Option<u64>, StoreError>> {
+    let mut folders = Folders::new(store);
+    keys.iter()
+        .map(|key| {
+            let found = folders.of(key).map(|folder| rustix::fs::statat(folder, key.name(), AtFlags::SYMLINK_NOFOLLOW));
+            match found {
+                Some(Ok(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile => {
+                    Ok(u64::try_from(stat.st_size).ok())
+                }
+                Some(Err(rustix::io::Errno::NOENT)) => Ok(None),
+                // A link, or whatever is unusual.
+                _ => Ok(store.head_now(key)?.map(|entry| entry.size)),
+            }
         })
         .collect()
 }

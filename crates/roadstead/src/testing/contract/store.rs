@@ -149,6 +149,10 @@ async fn expect_the_same_together(store: &Subject, key: &Key) {
     let beginning = read(store, key).await.map(|bytes| bytes.slice(..bytes.len().min(LIMIT)));
     let beginnings = good(store, "beginnings", store.beginnings(&keys, LIMIT as u64).await);
     assert_eq!(beginnings, [beginning.clone(), None, beginning], "{}: beginnings of {keys:?}", store.describe());
+    let size = good(store, "head", store.head(key).await).map(|entry| entry.size);
+    let sizes: Result<Vec<_>, _> = store.sizes(&keys).await.into_iter().collect();
+    let sizes = good(store, "sizes", sizes);
+    assert_eq!(sizes, [size, None, size], "{}: sizes of {keys:?}", store.describe());
     let target = good(store, "target", store.target(key).await);
     let targets: Result<Vec<_>, _> = store.targets(&keys).await.into_iter().collect();
     let targets = good(store, "targets", targets);

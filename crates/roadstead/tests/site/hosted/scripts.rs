@@ -112,7 +112,7 @@ fn google_is_told_that_one_folder_is_for_everybody() {
     let gcloud = stand_in("gcloud", GCLOUD);
     let site = Site { root: "gs://my-images".to_owned(), cors: true, ..Site::default() };
     let files = host::find("gcs").unwrap().render(&site).unwrap();
-    let script = gcloud.write(&files[0].name, &files[0].text);
+    let script = gcloud.write(&files[0].name, files[0].text.to_string());
     let run = Invocation::new(part::installed("sh")).arg(script).path_prefix(gcloud.path());
     run.env("NOTES", gcloud.path()).run().unwrap();
     let calls = fs::read_to_string(gcloud.join("calls")).unwrap();
@@ -129,7 +129,7 @@ fn google_is_told_that_one_folder_is_for_everybody() {
     assert!(cors[0]["responseHeader"].as_array().unwrap().contains(&"Docker-Content-Digest".into()), "{cors}");
     assert_eq!(setting("lifecycle.json")["rule"][0]["condition"]["age"], 7);
     let with_key = Site { root: "s3://my-images".to_owned(), cors: true, ..Site::default() };
-    assert_eq!(host::find("gcs").unwrap().render(&with_key).unwrap()[0].text, files[0].text);
+    assert_eq!(host::find("gcs").unwrap().render(&with_key).unwrap()[0].text.to_string(), files[0].text.to_string());
     for root in ["/srv/registry", "gs://my-images/below", "s3://my-images/below", "az://my-images"] {
         assert!(host::find("gcs").unwrap().render(&Site { root: root.to_owned(), ..Site::default() }).is_err());
     }

@@ -46,6 +46,7 @@ pub async fn hostile_links_lead_nowhere(store: &Subject, root: &std::path::Path)
         if let Ok(Some(entry)) = store.head(&name).await {
             panic!("{}: a link to {target:?} has {entry:?}", store.describe());
         }
+        expect_the_size_of_head(store, &name).await;
     }
 
     // Links that lead to themselves or to each other, folders and pipes are no objects.
@@ -69,6 +70,7 @@ pub async fn hostile_links_lead_nowhere(store: &Subject, root: &std::path::Path)
         if let Ok(Some(entry)) = ends("head", store.head(&name)).await {
             panic!("{}: {name} is an object: {entry:?}", store.describe());
         }
+        expect_the_size_of_head(store, &name).await;
         if let Ok(read) = ends("beginnings", store.beginnings(std::slice::from_ref(&name), 100)).await {
             let nothing = read[0].as_ref().is_none_or(bytes::Bytes::is_empty);
             assert!(nothing, "{}: {name} reads as {read:?}", store.describe());
@@ -98,6 +100,7 @@ pub async fn a_folder_that_leads_out_is_not_entered(store: &Subject, root: &std:
     if let Ok(read) = store.beginnings(std::slice::from_ref(&through), 100).await {
         assert_eq!(read, [None], "{}: {through} reads as that", store.describe());
     }
+    expect_the_size_of_head(store, &through).await;
     assert!(!matches!(store.delete(&through).await, Ok(true)), "{}: {through} was deleted", store.describe());
     let planted = key("hostile-folder/folder/planted");
     let _ = store.put(&planted, "planted".into(), &Headers::default(), Condition::Always).await;
@@ -115,4 +118,11 @@ pub async fn a_folder_that_leads_out_is_not_entered(store: &Subject, root: &std:
     if let Ok(listed) = store.list(&key("hostile-folder/folder")).try_collect::<Vec<_>>().await {
         assert!(listed.is_empty(), "{}: listed through a link that leads out: {listed:?}", store.describe());
     }
+}
+
+/// What has no size alone has none among others.
+async fn expect_the_size_of_head(store: &Subject, key: &Key) {
+    let alone = store.head(key).await.ok().map(|found| found.map(|entry| entry.size));
+    let together = store.sizes(std::slice::from_ref(key)).await.remove(0).ok();
+    assert_eq!(together, alone, "{}: size of {key}", store.describe());
 }
