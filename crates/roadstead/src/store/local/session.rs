@@ -1,20 +1,22 @@
 //! Uploads that go on after the process that began them.
 //!
-//! A session is two files in `.roadstead/uploads/`: `<id>`, the bytes, on which whoever works with them holds a lock; and
-//! `<id>.json`, a [`Record`]. They lie there and not in a folder for a server's own state, since the bytes become content by a
+//! A session is a file in `.roadstead/uploads/`, `<id>`, on which whoever works with it holds a lock, and beside it a
+//! [`Record`], `<id>.session`. They lie there and not in a folder for a server's own state, since the bytes become content by a
 //! rename, which needs the same file system, and since a record without its bytes says nothing.
+//!
+//! A record is the text of a link that leads nowhere: made and replaced in one step, and most often a part of its inode, so that
+//! it costs the next sync no block, as a file would with every upload.
 //!
 //! What a record says of the hash was true of bytes that were synced before; what came later is read again, so that neither a
 //! kill nor a power cut can let a digest be right whose bytes aren't.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::OFlags;
-use serde::{Deserialize, Serialize};
 
 use super::open::is_absent;
 use super::scratch::{is_at, make_private};
@@ -23,40 +25,46 @@ use super::{
     Inner, LeftOvers, LocalStore, PRIVATE, Resumed, Session, SessionId, StoreError, Upload, failed, leads_through_link,
     open_no_links, open_regular, read,
 };
-use crate::oci::{Algorithm, Hasher};
+use crate::oci::{Algorithm, Hasher, Repository};
 
 /// After so many bytes they are synced and the hash of them is recorded: what a kill makes us read again takes a fraction of
 /// a second, and few uploads are that large.
 const EVERY: u64 = 256 << 20;
 
-/// The most bytes of a record.
-const MAX_RECORD: u64 = 16 << 10;
-
-const ENDING: &str = ".json";
+const ENDING: &str = ".session";
 
 /// What is known of a session beside its bytes.
-#[derive(Serialize, Deserialize)]
 struct Record {
-    repository: String,
-    /// In seconds.
-    ttl: u64,
+    session: Session,
     /// How many bytes the hash went over.
     offset: u64,
-    hash: String,
+    hasher: Hasher,
 }
 
 impl Record {
-    /// `None` if there is none, or nothing that we would have written.
-    fn read(path: &Path) -> Result<Option<Self>, StoreError> {
-        let failed = |e| failed("reading", path, e);
-        let Some((file, _)) = open_regular(path).map_err(failed)? else { return Ok(None) };
-        let mut text = Vec::new();
-        file.take(MAX_RECORD).read_to_end(&mut text).map_err(failed)?;
-        Ok(serde_json::from_slice(&text).ok())
+    /// What spells it: the repository, seconds, bytes, and the state of the hash, of a fresh one its name alone.
+    fn text(session: &Session, offset: u64, hasher: &Hasher) -> String {
+        let hash = if offset == 0 { hasher.algorithm().to_string() } else { hasher.state() };
+        format!("{} {} {offset} {hash}", session.repository, session.ttl.as_secs())
     }
 
-    fn session(&self) -> Option<Session> {
-        Some(Session { repository: self.repository.parse().ok()?, ttl: Duration::from_secs(self.ttl) })
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.split(' ');
+        let mut next = || fields.next();
+        let (repository, ttl, offset, hash) = (next()?, next()?, next()?, next()?);
+        let fresh = Algorithm::ALL.into_iter().find(|known| known.as_str() == hash).map(Algorithm::hasher);
+        let session =
+            Session { repository: repository.parse::<Repository>().ok()?, ttl: Duration::from_secs(ttl.parse().ok()?) };
+        Some(Self { session, offset: offset.parse().ok()?, hasher: fresh.or_else(|| Hasher::from_state(hash))? })
+    }
+
+    /// `None` if there is none, or nothing that we would have written.
+    fn read(path: &Path) -> Result<Option<Self>, StoreError> {
+        match fs::read_link(path) {
+            Ok(text) => Ok(text.to_str().and_then(Self::parse)),
+            Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::InvalidInput => Ok(None),
+            Err(e) => Err(failed("reading", path, e)),
+        }
     }
 }
 
@@ -79,22 +87,14 @@ impl Kept {
             return Ok(());
         }
         store.0.flusher.sync_file(file)?;
-        self.record(&store.0, written, hasher).map_err(io::Error::other)
-    }
-
-    fn record(&mut self, store: &Inner, offset: u64, hasher: &Hasher) -> Result<(), StoreError> {
-        let Session { repository, ttl } = &self.session;
-        let record = Record { repository: repository.to_string(), ttl: ttl.as_secs(), offset, hash: hasher.state() };
-        let path = with_record(&self.path);
-        let text = serde_json::to_vec(&record).map_err(|e| failed("writing", &path, e.into()))?;
-        let temporary = Temporary(store.scratch.path()?);
-        let written = fs::write(&temporary.0, text).and_then(|()| fs::rename(&temporary.0, &path));
-        written.map_err(|e| failed("writing", &path, e))?;
-        self.recorded = offset;
+        let temporary = Temporary(store.0.scratch.path().map_err(io::Error::other)?);
+        symlink(Record::text(&self.session, written, hasher), &temporary.0)?;
+        fs::rename(&temporary.0, with_record(&self.path))?;
+        self.recorded = written;
         Ok(())
     }
 
-    /// Makes it an upload like any other, which only this process can finish.
+    /// Makes it an upload like any other, which only this process can finish, and which nobody forgets.
     pub(super) fn end(self, store: &Inner) -> Result<Temporary, StoreError> {
         let temporary = Temporary(store.scratch.path()?);
         fs::rename(&self.path, &temporary.0).map_err(|e| failed("writing", &temporary.0, e))?;
@@ -130,12 +130,12 @@ pub(super) fn begin(
             break file;
         }
     };
-    let mut kept = Kept { path, session, recorded: 0 };
-    if let Err(error) = kept.record(&store.0, 0, &hasher) {
-        let _ = fs::remove_file(&kept.path);
-        return Err(error);
+    if let Err(error) = symlink(Record::text(&session, 0, &hasher), with_record(&path)) {
+        let _ = fs::remove_file(&path);
+        return Err(failed(error));
     }
-    Ok(go_on(store, Writer { file, hasher, written: 0, place: Place::Session(kept) }))
+    let place = Place::Session(Kept { path, session, recorded: 0 });
+    Ok(go_on(store, Writer { file, hasher, written: 0, place }))
 }
 
 pub(super) fn resume(store: LocalStore, id: &SessionId, now: SystemTime) -> Result<Option<Resumed>, StoreError> {
@@ -146,19 +146,15 @@ pub(super) fn resume(store: LocalStore, id: &SessionId, now: SystemTime) -> Resu
     let path = folder.join(id.as_str());
     let failed = |e| failed("reading", &path, e);
     let Some(record) = Record::read(&with_record(&path))? else { return Ok(None) };
-    let Some(session) = record.session() else { return Ok(None) };
     let Some((reading, metadata)) = open_regular(&path).map_err(failed)? else { return Ok(None) };
-    if lies_still(&metadata, now) > session.ttl {
+    if lies_still(&metadata, now) > record.session.ttl {
         return Ok(None);
     }
     let Some(file) = open_for_writing(&path, &reading).map_err(failed)? else { return Ok(None) };
     // Its length is asked for once nobody else can write to it.
     let written = file.metadata().map_err(failed)?.len();
-    let (recorded, mut hasher) = match Hasher::from_state(&record.hash) {
-        Some(hasher) if record.offset <= written => (record.offset, hasher),
-        Some(hasher) => (0, hasher.algorithm().hasher()),
-        None => (0, Algorithm::Sha256.hasher()),
-    };
+    let Record { session, offset, hasher } = record;
+    let (recorded, mut hasher) = if offset <= written { (offset, hasher) } else { (0, hasher.algorithm().hasher()) };
     read::hash_range(&reading, recorded..written, &mut hasher, |_| {}).map_err(failed)?;
     let place = Place::Session(Kept { path, session: session.clone(), recorded });
     let upload = go_on(store, Writer { file, hasher, written, place });
@@ -228,7 +224,7 @@ pub(super) fn abandoned(store: &Inner, now: SystemTime, remove_them: bool) -> Re
             continue;
         }
         let Some((reading, metadata)) = open_regular(&path).map_err(failed)? else { continue };
-        let ttl = Record::read(&with_record(&path))?.map_or(Duration::ZERO, |record| Duration::from_secs(record.ttl));
+        let ttl = Record::read(&with_record(&path))?.map_or(Duration::ZERO, |record| record.session.ttl);
         if lies_still(&metadata, now) < ttl {
             continue;
         }
