@@ -94,11 +94,12 @@ impl Kept {
         Ok(())
     }
 
-    /// Makes it an upload like any other, which only this process can finish.
-    pub(super) fn end(self) -> Temporary {
-        // Whoever finds the file without it, and can take its lock, knows that this process is dead.
+    /// Makes it an upload like any other, which only this process can finish, and which nobody forgets.
+    pub(super) fn end(self, store: &Inner) -> Result<Temporary, StoreError> {
+        let temporary = Temporary(store.scratch.path()?);
+        fs::rename(&self.path, &temporary.0).map_err(|e| failed("writing", &temporary.0, e))?;
         let _ = fs::remove_file(with_record(&self.path));
-        Temporary(self.path)
+        Ok(temporary)
     }
 }
 
