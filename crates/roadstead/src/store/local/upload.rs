@@ -174,7 +174,7 @@ impl Upload for LocalUpload {
         let Writer { file, place, written, .. } = *self.writer().await?;
         let temporary = match place {
             Place::Temporary(temporary) => temporary,
-            Place::Session(kept) => kept.end(),
+            Place::Session(kept) => kept.end(&self.store.0)?,
         };
         let path = self.store.path(key);
         // Said to whoever uploads, rather than to whoever syncs next.
