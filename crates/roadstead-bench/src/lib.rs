@@ -108,7 +108,8 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let scale = if options.quick { Scale::Tiny } else { Scale::Full };
     let wanted = |part| options.only.is_none_or(|only| only == part);
     // The others make a tree of their own.
-    let of_images = [Part::Import, Part::Archive, Part::Many, Part::Serve, Part::Hosts, Part::Push].into_iter().any(wanted);
+    let of_images =
+        [Part::Import, Part::Archive, Part::Many, Part::Serve, Part::Hosts, Part::Push].into_iter().any(wanted);
     let images = of_images.then(|| {
         let corpus = Corpus::prepare(&work, scale)?;
         let registry = registry::Registry::start(&corpus);

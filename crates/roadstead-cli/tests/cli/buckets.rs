@@ -107,7 +107,7 @@ fn every_command<B>(scene: &Scene<B>) {
     } else {
         let refused = scene.run(&["remove", "org/tool:1"]);
         assert_eq!(refused.code(), 8, "{refused}");
-        assert!(refused.stderr.contains(&scene.tree) && refused.stderr.contains("--exclusive"), "{refused}");
+        assert!(refused.stderr.contains(scene.tree) && refused.stderr.contains("--exclusive"), "{refused}");
         scene.run(&["remove", "--exclusive", "org/tool:1"]).ok();
     }
     let listed = scene.run(&["list", "--flat"]).ok();

@@ -14,7 +14,8 @@ use super::budget::Limits;
 use super::{Host, Unsupported};
 use crate::oci::{Algorithm, ErrorCode, MediaType, Reference, Repository};
 use crate::site::{
-    Answer, CORS, Capture, Content, Elsewhere, Extent, Form, Measure, Named, PathPattern, Piece, RULES, Raised, Site, Value,
+    Answer, CORS, Capture, Content, Elsewhere, Extent, Form, Measure, Named, PathPattern, Piece, RULES, Raised, Site,
+    Value,
 };
 
 /// Paths that a rule is about.

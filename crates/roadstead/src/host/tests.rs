@@ -1,7 +1,7 @@
 //! The table of hosts, and what hosts of plain files render, without any of them.
 
 use super::by_name::{At, Headers, Overlap, PathRules};
-use super::{Group, HOSTS, Host, Unsupported, find};
+use super::{ConfigFile, Group, HOSTS, Host, Unsupported, find};
 use crate::oci::{Algorithm, MediaType, Reference};
 use crate::site::{Elsewhere, Form, Measure, Named, Raised, Site, Survey};
 

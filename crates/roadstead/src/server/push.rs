@@ -8,9 +8,9 @@
 //! Source: distribution specification, *Push* and *Content Management*.
 
 mod answer;
+mod rights;
 mod uploads;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use tokio::sync::Semaphore;
 
 use self::answer::{Problem, headers, success};
 use self::uploads::{Now, Open, Uploads};
-use super::auth::{Held, Right, Running, Session};
+use super::auth::{Right, Running, Session};
 use super::lists::{value, values};
 use super::pull::Response;
 use crate::oci::{
@@ -31,7 +31,7 @@ use crate::oci::{
 };
 use crate::site::{self, DOCKER_CONTENT_DIGEST, Path};
 use crate::store::{SessionId, Upload};
-use crate::tree::{Lack, Pointer, Tree, TreeError};
+use crate::tree::{Lack, Tree, TreeError};
 
 /// What clients may do, and take, when they push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -194,7 +194,7 @@ impl Inner {
         content: &mut Content,
     ) -> Result<Response, Problem> {
         let target = self.target(&request.path)?;
-        allow(session, &request.method, &target).await?;
+        rights::allow(session, &request.method, &target).await?;
         let turn = || {
             let client = session.map(Session::client).unwrap_or_default();
             self.by_client.begin(client, self.options.max_running_per_client)
@@ -522,70 +522,6 @@ impl Inner {
         Ok(success(StatusCode::CREATED, created))
     }
 
-    /// Holds tags that are about to name a manifest, if they may: one that names another has to be moved.
-    async fn hold<'a>(
-        &self,
-        session: &'a Session,
-        repository: &Repository,
-        tags: &[Tag],
-        digest: &Digest,
-    ) -> Result<Held<'a>, Problem> {
-        let held = session.hold_tags(repository, tags).await;
-        for tag in tags {
-            let named = self.tree.resolve(repository, &Reference::Tag(tag.clone())).await?;
-            if named.is_some_and(|named| named.digest != *digest) {
-                session.check_fixed(repository, tag).map_err(Problem::refused)?;
-                session.check(repository, Right::Overwrite).await.map_err(Problem::refused)?;
-            }
-        }
-        Ok(held)
-    }
-
-    /// Holds what a delete takes away, if no fixed tag is among it.
-    async fn hold_to_delete<'a>(&self, session: &'a Session, target: &Target) -> Result<Option<Held<'a>>, Problem> {
-        let Target::Manifest(repository, reference) = target else { return Ok(None) };
-        if !session.fixes_tags_of(repository) {
-            return Ok(None);
-        }
-        let digest = match reference {
-            Reference::Tag(tag) => {
-                session.check_fixed(repository, tag).map_err(Problem::refused)?;
-                return Ok(None);
-            }
-            Reference::Digest(digest) => digest,
-        };
-        // The tags that name a manifest go with it, and an index would lack it.
-        let held = session.hold_all_tags().await;
-        for (tag, named) in self.tree.tags(repository).await? {
-            if let Err(refusal) = session.check_fixed(repository, &tag)
-                && self.reaches(repository, named, digest).await?
-            {
-                return Err(Problem::refused(refusal));
-            }
-        }
-        Ok(Some(held))
-    }
-
-    /// Whether a manifest is another one, or names it by way of indexes.
-    async fn reaches(&self, repository: &Repository, from: Pointer, to: &Digest) -> Result<bool, Problem> {
-        let (mut seen, mut next) = (BTreeSet::new(), vec![from]);
-        while let Some(pointer) = next.pop() {
-            if pointer.digest == *to {
-                return Ok(true);
-            }
-            let Some(manifest) = self.tree.manifest(&pointer).await? else { continue };
-            for child in manifest.manifests() {
-                let reference = Reference::Digest(child.digest);
-                if seen.insert(child.digest)
-                    && let Some(child) = self.tree.resolve(repository, &reference).await?
-                {
-                    next.push(child);
-                }
-            }
-        }
-        Ok(false)
-    }
-
     async fn delete(&self, target: &Target, session: Option<&Session>) -> Result<Response, Problem> {
         if !self.options.delete {
             return Err(Problem::not_allowed("deleting is switched off"));
@@ -613,19 +549,6 @@ impl Inner {
             Err(error) => Err(error.into()),
         }
     }
-}
-
-/// Lets pass who may make a request.
-async fn allow(session: Option<&Session>, method: &Method, target: &Target) -> Result<(), Problem> {
-    let Some(session) = session else { return Ok(()) };
-    let (repository, right) = match target {
-        Target::Uploads(repository) | Target::Upload(repository, _) => (repository, Right::Push),
-        Target::Manifest(repository, _) | Target::Blob(repository, _) if method == Method::DELETE => {
-            (repository, Right::Delete)
-        }
-        Target::Manifest(repository, _) | Target::Blob(repository, _) => (repository, Right::Push),
-    };
-    session.check(repository, right).await.map_err(Problem::refused)
 }
 
 /// The digest in a query.

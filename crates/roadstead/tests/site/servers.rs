@@ -53,7 +53,8 @@ impl Host {
         let (port, form) = (Port::free(), site.form);
         let listen = port.address();
         let site = Site { listen: listen.to_string(), ..site };
-        let files: Vec<_> = host.render(&site).ok()?.into_iter().map(|file| (file.name, file.text.to_string())).collect();
+        let files: Vec<_> =
+            host.render(&site).ok()?.into_iter().map(|file| (file.name, file.text.to_string())).collect();
         let extent = match form {
             Form::Site | Form::Edge => Extent::Site,
             Form::Snippet => Extent::Snippet,
