@@ -33,6 +33,7 @@ mod pattern;
 mod private;
 mod prune;
 mod remove;
+mod renew;
 mod shown;
 mod sink;
 mod source;
@@ -43,7 +44,7 @@ mod verify;
 mod walk;
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
@@ -75,11 +76,19 @@ pub use verify::{Derived, Finding, Verified, VerifyOptions, Verifying, Watch};
 /// The version of the format that this code reads and writes.
 pub const FORMAT: u64 = 1;
 
+/// The version of the headers that objects get in a bucket: raised whenever anything about them changes, so that whoever publishes
+/// renews those that are there.
+const HEADERS: u64 = 1;
+
 /// For how long an answer holds that a digest names: its bytes are the same for ever.
 pub(crate) const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Tags, lists and referrers change; a minute keeps a cache in front useful and its staleness bearable.
 pub(crate) const SHORTLY: &str = "public, max-age=60";
+
+/// From which size on it is worth a request to say that a repository of a bucket holds a blob: what is smaller is sent in less
+/// than the requests take that it needs to find it and to have it copied.
+pub(crate) const WORTH_A_HINT: u64 = 1 << 20;
 
 /// The headers of a list.
 fn derived() -> Headers {
@@ -119,6 +128,8 @@ struct Inner {
     /// Blobs that this process has finished and whose names the store holds back until its next sync.
     unsynced: sink::Unsynced,
     unlisted: sink::Unlisted,
+    /// The version of the headers of what is there, once it is known.
+    headers: OnceLock<u64>,
 }
 
 /// What a reference leads to.
@@ -226,6 +237,23 @@ pub enum TreeError {
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Format {
     format: u64,
+    /// By which rules objects got their headers. The first have no number.
+    #[serde(default = "first_headers", skip_serializing_if = "is_first_headers")]
+    headers: u64,
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self { format: FORMAT, headers: HEADERS }
+    }
+}
+
+const fn first_headers() -> u64 {
+    1
+}
+
+const fn is_first_headers(version: &u64) -> bool {
+    *version == first_headers()
 }
 
 impl Tree {
@@ -248,7 +276,7 @@ impl Tree {
     pub async fn create(store: Arc<dyn Store>) -> Result<Self, TreeError> {
         let tree = Self::at(store);
         if !tree.format().await? {
-            let format = serde_json::to_vec(&Format { format: FORMAT })
+            let format = serde_json::to_vec(&Format::default())
                 .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
             // The format last: a folder with one is a whole tree, if an empty one.
             let naming = tree.0.store.naming();
@@ -267,7 +295,12 @@ impl Tree {
     }
 
     fn at(store: Arc<dyn Store>) -> Self {
-        Self(Arc::new(Inner { store, unsynced: sink::Unsynced::default(), unlisted: sink::Unlisted::default() }))
+        Self(Arc::new(Inner {
+            store,
+            unsynced: sink::Unsynced::default(),
+            unlisted: sink::Unlisted::default(),
+            headers: OnceLock::new(),
+        }))
     }
 
     /// Whether there is a tree, of a format that this version knows.
@@ -282,7 +315,7 @@ impl Tree {
         };
         let Some(object) = object else { return Ok(false) };
         let bytes = object.body.into_bytes(1 << 10, &key).await?;
-        let Ok(Format { format }) = serde_json::from_slice(&bytes) else {
+        let Ok(Format { format, headers }) = serde_json::from_slice(&bytes) else {
             return Err(TreeError::Format(format!("{}/{key}", store.describe())));
         };
         if format == 0 {
@@ -291,6 +324,7 @@ impl Tree {
         if format > FORMAT {
             return Err(TreeError::Newer { place: store.describe(), found: format });
         }
+        let _ = self.0.headers.set(headers);
         Ok(true)
     }
 

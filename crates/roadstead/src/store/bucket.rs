@@ -8,6 +8,7 @@
 //! listing  lists, a page of a thousand names at a time
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
+//! resume   parts that were sent before, by whomever
 //! copy     objects made of others by the service
 //! ```
 //!
@@ -32,6 +33,7 @@ mod copy;
 mod listing;
 mod place;
 mod reading;
+mod resume;
 mod sign;
 mod upload;
 mod xml;
@@ -48,10 +50,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
+use tokio::sync::Semaphore;
 
 use super::task_locks::TaskLocks;
 use super::{
-    Aim, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Named, Naming, Object, Reach, Store,
+    Aim, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Md5, Named, Naming, Object, Reach, Store,
     StoreError, Upload, Version, Written,
 };
 use crate::http::{BoxError, Client, HttpError, Response, Secret};
@@ -180,6 +183,8 @@ struct Inner {
     writing: HeaderMap,
     alone: bool,
     locks: TaskLocks,
+    /// The MiB that parts may still take of memory, over all uploads.
+    memory: Arc<Semaphore>,
     /// The largest object that is copied in one call, which tests lower.
     copy_limit: u64,
     /// Whether the service has shown that it doesn't say the digests of its copies, or makes none of what is elsewhere.
@@ -211,7 +216,8 @@ impl BucketStore {
         let calls = Calls { client, base, region, credentials, requester_pays: options.requester_pays };
         let (alone, locks) = (options.alone, TaskLocks::default());
         let (copy_limit, vouches_for_nothing) = (COPY_LIMIT, AtomicBool::new(false));
-        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing })))
+        let memory = Arc::new(Semaphore::new(upload::MEMORY));
+        Ok(Self(Arc::new(Inner { at, calls, writing, alone, locks, memory, copy_limit, vouches_for_nothing })))
     }
 
     /// The store in a bucket, which is tried if it holds no tree yet: whether a write may depend on what is there.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::lists::{Change, Walked};
-use super::{Tree, TreeError, blob_headers, keys, manifest_headers};
+use super::{Tree, TreeError, WORTH_A_HINT, blob_headers, keys, manifest_headers};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
 use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, StoreError, Upload};
@@ -84,8 +84,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Says that a repository holds a blob, in a store with copies.
-    pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
+    /// Says that a repository holds a blob of that size, in a store with copies, if that is worth a request.
+    pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest, size: u64) -> Result<(), TreeError> {
+        if size < WORTH_A_HINT {
+            return Ok(());
+        }
         let hint = keys::hint(repository, digest);
         let _ = self.0.store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await?;
         Ok(())
@@ -251,14 +254,17 @@ impl TreeSink {
                 if store.head(&own).await?.is_some_and(|entry| fits(entry.size)) {
                     return Ok(Claim::Present);
                 }
+                if blob.size.is_some_and(|size| size < WORTH_A_HINT) {
+                    return Ok(Claim::Missing);
+                }
                 let mut hints = store.list(&keys::hints(&blob.digest));
                 while let Some(listed) = hints.try_next().await? {
                     let Listed::Object(hint) = listed else { continue };
                     let Some(other) = keys::hinted(&hint) else { continue };
                     let theirs = keys::blob(&other, &blob.digest);
-                    if store.head(&theirs).await?.is_some_and(|entry| fits(entry.size)) {
+                    if let Some(entry) = store.head(&theirs).await?.filter(|entry| fits(entry.size)) {
                         store.link(&own, &theirs, &blob_headers(&blob.digest)).await?;
-                        self.tree.put_hint(&self.repository, &blob.digest).await?;
+                        self.tree.put_hint(&self.repository, &blob.digest, entry.size).await?;
                         return Ok(Claim::Linked);
                     }
                 }
@@ -280,7 +286,7 @@ impl TreeSink {
                 self.queue().blobs.insert(digest);
                 Ok(())
             }
-            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await,
+            Naming::Copies => self.tree.put_hint(&self.repository, &digest, size).await,
         }
     }
 

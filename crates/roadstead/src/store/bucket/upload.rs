@@ -4,6 +4,8 @@
 //! on, a few at once; the object shows when they are put together, which is asked for only by [`finish`](Upload::finish).
 //! Where its key isn't known before, it is put together under a private one and copied by the service.
 //!
+//! All uploads share the memory that parts may take, so that many at once are no more than few.
+//!
 //! *Rejected:* one request of unknown length, signed piece by piece, which can't be repeated when it breaks after hours.
 
 use std::sync::Arc;
@@ -12,24 +14,32 @@ use ::http::header::ETAG;
 use ::http::{HeaderName, Method};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::client::{Call, Failed};
 use super::copy::{self, Private};
+use super::resume::{self, Begun};
 use super::{Aim, BucketError, BucketStore, Condition, Headers, Key, Store as _, StoreError, Upload, is_absent, xml};
 use crate::oci::{Digest, Hasher};
 
 /// The size of a part, and so what is put in one request. Services take no less than 5 MiB.
 const PART: u64 = 8 << 20;
 
-/// The largest part: what is kept in memory is this, times those under way and the one that is being filled.
+/// The largest part.
 const MAX_PART: u64 = 64 << 20;
 
 /// How many parts an object may have.
 const MAX_PARTS: u64 = 10_000;
 
 /// How many parts of one upload are under way at once.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
+
+/// The MiB that the parts of all uploads take of memory at most: those that are being filled and those under way.
+pub(super) const MEMORY: usize = 72;
+
+/// The size up to which what is kept in memory doesn't count.
+const SMALL: u64 = 64 << 10;
 
 /// The size of a part of a copy, which passes through nobody's memory.
 const COPIED_PART: u64 = 1 << 30;
@@ -42,6 +52,10 @@ struct Parts {
     /// The tags of the parts that are there, by number less one.
     etags: Vec<Option<String>>,
     under_way: JoinSet<Result<(usize, String), Failed>>,
+    /// What was there before.
+    begun: Option<Begun>,
+    /// Whether somebody else has ended it, so that there is nothing to be sent to any more.
+    ended: bool,
     complete: bool,
 }
 
@@ -58,12 +72,37 @@ impl Parts {
             id: upload_id.into(),
             etags: Vec::new(),
             under_way: JoinSet::new(),
+            begun: None,
+            ended: false,
             complete: false,
         })
     }
 
-    /// Sends a part as soon as there is room.
-    async fn send(&mut self, bytes: Bytes) -> Result<(), Failed> {
+    /// Goes on with what was begun before, for an object that is named by its digest.
+    async fn resume(store: &BucketStore, object: &str) -> Option<Self> {
+        let begun = resume::find(store, object).await?;
+        tracing::debug!(object, parts = begun.parts.len(), "an upload is taken up");
+        Some(Self {
+            store: store.clone(),
+            object: object.into(),
+            id: begun.id.as_str().into(),
+            etags: Vec::new(),
+            under_way: JoinSet::new(),
+            begun: Some(begun),
+            ended: false,
+            complete: false,
+        })
+    }
+
+    /// Sends a part as soon as there is room, unless it is there. Its memory is given back when it has been sent.
+    async fn send(&mut self, bytes: Bytes, memory: Option<OwnedSemaphorePermit>) -> Result<(), Failed> {
+        if self.ended {
+            return Ok(());
+        }
+        if let Some(tag) = self.begun.as_ref().and_then(|begun| begun.has(self.etags.len() + 1, &bytes)) {
+            self.etags.push(Some(tag.clone()));
+            return Ok(());
+        }
         while self.under_way.len() >= AT_ONCE {
             self.sent().await?;
         }
@@ -76,7 +115,9 @@ impl Parts {
                 .parameter("partNumber", &number)
                 .parameter("uploadId", &id)
                 .body(bytes);
-            let answer = store.0.calls.send(&call).await?.response;
+            let answer = store.0.calls.send(&call).await;
+            drop((call, memory));
+            let answer = answer?.response;
             let etag = answer.header(ETAG).map(str::to_owned);
             Ok((part, etag.ok_or_else(|| no_tag(&answer.shown().to_string()))?))
         });
@@ -101,11 +142,16 @@ impl Parts {
     async fn sent(&mut self) -> Result<(), Failed> {
         match self.under_way.join_next().await {
             None => Ok(()),
-            Some(Ok(sent)) => {
-                let (part, etag) = sent?;
+            Some(Ok(Ok((part, etag)))) => {
                 self.etags[part] = Some(etag);
                 Ok(())
             }
+            // What that made is looked at when it is time to.
+            Some(Ok(Err(failed))) if failed.says("NoSuchUpload") => {
+                self.ended = true;
+                Ok(())
+            }
+            Some(Ok(Err(failed))) => Err(failed),
             Some(Err(error)) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(error) => Err(BucketError::Answer(error.to_string()).into()),
@@ -124,8 +170,8 @@ impl Parts {
             .body(xml::complete(&etags).into());
         match self.store.0.calls.ask(&call).await {
             Ok(_) => {}
-            // Done by an earlier attempt, whose answer was lost.
-            Err(failed) if failed.doubtful && failed.says("NoSuchUpload") && self.is_there(size).await? => {}
+            // Done by an earlier attempt, whose answer was lost, or by somebody else who sent the same.
+            Err(failed) if failed.says("NoSuchUpload") && self.is_there(size).await? => {}
             Err(failed) => return Err(failed),
         }
         self.complete = true;
@@ -193,6 +239,8 @@ struct BucketUpload {
     aim: Option<Aim>,
     part: usize,
     buffer: BytesMut,
+    /// The room that the buffer has, once there is more than fits into one request.
+    memory: Option<OwnedSemaphorePermit>,
     parts: Option<Parts>,
 }
 
@@ -201,13 +249,24 @@ pub(super) fn begin(store: BucketStore, hasher: Hasher, aim: Option<Aim>) -> Box
     // Of whole MiB; an object of unknown size that outgrows its parts is refused when it does.
     let part = size.div_ceil(MAX_PARTS).next_multiple_of(1 << 20).clamp(PART, MAX_PART);
     let part = usize::try_from(part).expect("a part fits into memory");
-    Box::new(BucketUpload { store, hasher, written: 0, aim, part, buffer: BytesMut::new(), parts: None })
+    Box::new(BucketUpload { store, hasher, written: 0, aim, part, buffer: BytesMut::new(), memory: None, parts: None })
 }
 
 impl BucketUpload {
     fn failed(&self, failed: Failed) -> StoreError {
         let key = self.aim.as_ref().map_or("", |aim| aim.key.as_str());
         self.store.failed("writing", key, failed.error)
+    }
+
+    /// Waits until there is memory for a part.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let size = self.aim.as_ref().and_then(|aim| aim.size).unwrap_or(u64::MAX).min(self.part as u64);
+        if size <= SMALL {
+            return None;
+        }
+        let needed = size.div_ceil(1 << 20).clamp(1, MEMORY as u64);
+        // Whole MiB, of which there are few.
+        self.store.0.memory.clone().acquire_many_owned(u32::try_from(needed).unwrap_or(1)).await.ok()
     }
 
     /// Sends what is buffered as a part.
@@ -219,7 +278,14 @@ impl BucketUpload {
                     Some(aim) => (self.store.0.at.object(&aim.key), aim.headers.clone()),
                     None => (self.store.0.at.object(&self.store.upload_key()?), Headers::default()),
                 };
-                Parts::begin(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
+                let begun = match self.aim.as_ref().is_some_and(|aim| aim.headers.digest.is_some()) {
+                    true => Parts::resume(&self.store, &object).await,
+                    false => None,
+                };
+                match begun {
+                    Some(parts) => parts,
+                    None => Parts::begin(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?,
+                }
             }
         };
         if parts.etags.len() as u64 >= MAX_PARTS {
@@ -227,7 +293,7 @@ impl BucketUpload {
             return Err(self.failed(BucketError::Answer(problem).into()));
         }
         let bytes = self.buffer.split().freeze();
-        let sent = parts.send(bytes).await;
+        let sent = parts.send(bytes, self.memory.take()).await;
         self.parts = Some(parts);
         sent.map_err(|e| self.failed(e))
     }
@@ -242,6 +308,9 @@ impl Upload for BucketUpload {
             // A full buffer waits for more: an object of exactly one part needs no parts.
             if self.buffer.len() == self.part {
                 self.flush().await?;
+            }
+            if self.memory.is_none() {
+                self.memory = self.room().await;
             }
             let room = self.part - self.buffer.len();
             let piece = bytes.split_to(room.min(bytes.len()));

@@ -3,11 +3,11 @@
 //! Between its requests a push holds no lock, so what it has sent is protected by its age alone; every step makes the names
 //! young on which the next one relies.
 
-use super::super::{Tree, TreeError, keys};
+use super::super::{Tree, TreeError, blob_headers, keys};
 use super::{TreeSink, WRITERS};
 use crate::image::Claim;
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag};
-use crate::store::{LockMode, Upload};
+use crate::store::{LockMode, Naming, Upload};
 
 /// What a manifest needs that its repository hasn't.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,10 @@ impl Tree {
         }
         let blob = Descriptor { size: None, ..Descriptor::new("", *digest, 0) };
         if sink.claim_now(&blob).await? == Claim::Missing {
-            return Ok(false);
+            // Of what is small no hint says who has it.
+            let Some(from) = from.filter(|_| self.0.store.naming() == Naming::Copies) else { return Ok(false) };
+            let (own, theirs) = (keys::blob(repository, digest), keys::blob(from, digest));
+            self.0.store.link(&own, &theirs, &blob_headers(digest)).await?;
         }
         sink.commit_now().await?;
         self.renew_blob(repository, digest).await?;
