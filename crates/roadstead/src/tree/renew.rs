@@ -122,3 +122,39 @@ impl Tree {
         self.0.store.naming() == Naming::Copies && *self.0.headers.get().unwrap_or(&HEADERS) < HEADERS
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who changes what this says raises [`HEADERS`], so that objects that are there get the new ones.
+    #[test]
+    fn the_headers_of_this_number() {
+        let digest = Algorithm::Sha256.digest(b"");
+        let manifest = |name: &Reference| {
+            manifest_headers(&"application/vnd.oci.image.index.v1+json".parse().unwrap(), &digest, name)
+        };
+        let all = [
+            blob_headers(&digest),
+            manifest(&Reference::Digest(digest)),
+            manifest(&Reference::Tag("1".parse().unwrap())),
+            derived(),
+        ];
+        let said = all.map(|headers| {
+            let content_type = headers.content_type.map(|content_type| content_type.to_string()).unwrap_or_default();
+            format!("{content_type}; {}; {}", headers.cache_control.unwrap_or_default(), headers.digest.is_some())
+        });
+        assert_eq!(
+            (HEADERS, said.each_ref().map(String::as_str)),
+            (
+                1,
+                [
+                    "; public, max-age=31536000, immutable; true",
+                    "application/vnd.oci.image.index.v1+json; public, max-age=31536000, immutable; true",
+                    "application/vnd.oci.image.index.v1+json; public, max-age=60; true",
+                    "application/json; public, max-age=60; false",
+                ]
+            )
+        );
+    }
+}
