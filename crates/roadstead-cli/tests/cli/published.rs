@@ -154,7 +154,7 @@ fn the_page_as_it_stands() {
     let scene = Scene::new(BucketServer::Versitygw, &[("team/app:1", &image("one")), ("tools:1", &image("two"))]);
     let document = include_str!("../../../../docs/publish.md");
     let blocks: Vec<&str> = document.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 6, "{blocks:#?}");
+    assert_eq!(blocks.len(), 7, "{blocks:#?}");
     let share = scene.place.path().join("share");
     let mut served = None;
     for lines in blocks {

@@ -148,13 +148,13 @@ fn parts_that_were_sent_are_not_sent_again() {
     let scene = Scene::new(BucketServer::Versitygw, &[("large:1", &large)]);
     scene.run(&["publish", BUCKET, "--repository", "none"]);
     let part = |number: &'static str| move |seen: &Seen| seen.target.contains(&format!("partNumber={number}&"));
-    let (fourth, aborts) = (part("4"), |seen: &Seen| seen.method == "DELETE");
+    let (sixth, aborts) = (part("6"), |seen: &Seen| seen.method == "DELETE");
     // Nobody hears that it is called off, as after a kill.
     let faulty =
         Faulty::start(
             &scene.buckets,
             move |seen| {
-                if fourth(seen) { denied() } else { aborts(seen).then(|| Reply::status(204)) }
+                if sixth(seen) { denied() } else { aborts(seen).then(|| Reply::status(204)) }
             },
         );
     let cut = through(&scene, &faulty, &[]);
@@ -164,11 +164,12 @@ fn parts_that_were_sent_are_not_sent_again() {
         parts.map(|seen| seen.body.len()).collect::<Vec<_>>()
     };
     let first = sent(&faulty);
-    assert!(first.len() >= 4, "{first:?}");
+    // Four at a time are under way, so two were there before the sixth.
+    assert!(first.len() >= 3, "{first:?}");
     let honest = Faulty::start(&scene.buckets, |_| None);
     through(&scene, &honest, &[]).ok();
     let rest = sent(&honest);
-    assert!(rest.len() <= 3, "three parts were there: {rest:?} after {first:?}");
+    assert!((1..=4).contains(&rest.len()), "two parts were there: {rest:?} after {first:?}");
     let begun =
         honest.requests().iter().filter(|seen| seen.method == "POST" && seen.target.ends_with("?uploads=")).count();
     assert_eq!(begun, 0, "no second upload was begun, of which parts would stay");
