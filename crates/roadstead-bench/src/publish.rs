@@ -1,7 +1,7 @@
 //! A tree into a bucket, beside the programs that people sync folders with.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use roadstead_parts::{BucketServer, Buckets, part};
@@ -106,9 +106,9 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
     small(&tree, scale.small())?;
     let what = format!("{} small objects into an empty bucket", 4 * scale.small());
     let all = [Tool::Roadstead, Tool::S5cmd, Tool::Rclone, Tool::Aws];
-    rows.extend(stage.cold(&what, &tree, &all, [(Tool::S5cmd, 1.0)].into_iter(), false)?);
+    rows.extend(stage.cold(&what, &tree, &all, &[(Tool::S5cmd, 1.0)], false)?);
     let far = [(Tool::S5cmd, 1.0), (Tool::Rclone, 1.0 / 3.0), (Tool::Aws, 1.0 / 4.0)];
-    rows.extend(stage.cold(&what, &tree, &all, far.into_iter(), true)?);
+    rows.extend(stage.cold(&what, &tree, &all, &far, true)?);
 
     stage.ground.clear()?;
     let (count, size) = scale.large_layers();
@@ -116,7 +116,7 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
     let what = format!("{} MB in {count} layers into an empty bucket", count * size / 1_000_000);
     for slow in [false, true] {
         let two = [Tool::Roadstead, Tool::S5cmd];
-        rows.extend(stage.cold(&what, &tree, &two, [(Tool::S5cmd, 1.0)].into_iter(), slow)?);
+        rows.extend(stage.cold(&what, &tree, &two, &[(Tool::S5cmd, 1.0)], slow)?);
     }
 
     stage.ground.clear()?;
@@ -163,7 +163,7 @@ impl Stage<'_> {
         what: &str,
         tree: &Path,
         tools: &[Tool],
-        bars: impl Iterator<Item = (Tool, f64)> + Clone,
+        bars: &[(Tool, f64)],
         slow: bool,
     ) -> anyhow::Result<Vec<Row>> {
         let endpoint = if slow { self.line.url() } else { self.buckets.url() };
@@ -188,7 +188,7 @@ impl Stage<'_> {
         let mut rows: Vec<Row> = peers
             .iter()
             .map(|(tool, side)| {
-                let bar = bars.clone().find(|(known, _)| known == tool).map(|(_, most)| Bar::NoMoreThanPeer(most));
+                let bar = bars.iter().find(|(known, _)| known == tool).map(|(_, most)| Bar::NoMoreThanPeer(*most));
                 compare(what.clone(), &ours.1, side, bar)
             })
             .collect();
@@ -204,7 +204,7 @@ impl Stage<'_> {
     }
 
     /// What is there is there: time beside s5cmd, and requests.
-    fn unchanged(&self, tree: &PathBuf, objects: usize) -> anyhow::Result<Vec<Row>> {
+    fn unchanged(&self, tree: &Path, objects: usize) -> anyhow::Result<Vec<Row>> {
         let program = |tool: Tool, endpoint: &str| tool.program(self.roadstead, tree, "bench/unchanged", endpoint);
         let (direct, log) = (self.buckets.url(), self.ground.log());
         program(Tool::Roadstead, &direct).run(&log)?;

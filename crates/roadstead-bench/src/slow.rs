@@ -82,6 +82,7 @@ fn pass(mut from: TcpStream, to: TcpStream, delay: Duration, hear: impl Fn(u64) 
     });
 }
 
+#[expect(clippy::disallowed_methods, reason = "a thread of its own, which stands for distance")]
 fn deliver(pieces: &Receiver<(Instant, Vec<u8>)>, mut to: TcpStream) {
     for (when, piece) in pieces {
         thread::sleep(when.saturating_duration_since(Instant::now()));
