@@ -10,10 +10,14 @@
 //!  measure    one run of a program: time, processor, memory; and what many runs say together
 //!  import     from the registry into files, beside crane and skopeo
 //!  archive    a docker archive into files, beside skopeo and a bare hash
+//!  made       trees written file by file
 //!  many       many small images at once, beside skopeo sync and regsync
 //!  tend       verifying a tree, and small changes of a large one
 //!  push       into a server over files, beside distribution 3
+//!  publish    the tree into a bucket, beside s5cmd, rclone and aws, also through a slow line
+//!  ipfs       the tree into an archive for IPFS, beside ipfs add and the disk
 //!  serving    the tree over HTTP, beside nginx and distribution 3
+//!  slow       a proxy that stands for distance, and counts requests
 //!  hosts      web servers with our configurations, beside themselves with a plain root
 //!  report     the table for people and the file for scripts
 //! ```
@@ -23,13 +27,17 @@ mod contest;
 mod corpus;
 mod hosts;
 mod import;
+mod ipfs;
 mod machine;
+mod made;
 mod many;
 mod measure;
+mod publish;
 mod push;
 mod registry;
 mod report;
 mod serving;
+mod slow;
 mod tend;
 
 use std::fs;
@@ -63,9 +71,9 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
 
-    /// Measure only this
+    /// Measure only this; may be repeated
     #[arg(long, value_enum)]
-    pub only: Option<Part>,
+    pub only: Vec<Part>,
 }
 
 /// A part of the measurements.
@@ -79,6 +87,10 @@ pub enum Part {
     Many,
     /// Verifying files, and small changes among many
     Tend,
+    /// Files into a bucket
+    Publish,
+    /// Files into an archive for IPFS
+    Ipfs,
     /// Files over HTTP
     Serve,
     /// Files over HTTP by other web servers
@@ -99,10 +111,11 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     })?;
     fs::create_dir_all(&options.work)?;
     let work = fs::canonicalize(&options.work)?;
-    let corpus = Corpus::prepare(&work, if options.quick { Scale::Tiny } else { Scale::Full })?;
+    let scale = if options.quick { Scale::Tiny } else { Scale::Full };
+    let corpus = Corpus::prepare(&work, scale)?;
     let registry = registry::Registry::start(&corpus);
 
-    let wanted = |part| options.only.is_none_or(|only| only == part);
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     let mut rows = Vec::new();
     if wanted(Part::Import) {
         rows.extend(import::measure(&roadstead, &work, &registry, runs)?);
@@ -114,7 +127,13 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
         rows.extend(many::measure(&roadstead, &work, &registry, runs)?);
     }
     if wanted(Part::Tend) {
-        rows.extend(tend::measure(&roadstead, &work, runs, if options.quick { Scale::Tiny } else { Scale::Full })?);
+        rows.extend(tend::measure(&roadstead, &work, runs, scale)?);
+    }
+    if wanted(Part::Publish) {
+        rows.extend(publish::measure(&roadstead, &work, runs, scale)?);
+    }
+    if wanted(Part::Ipfs) {
+        rows.extend(ipfs::measure(&roadstead, &work, runs, scale)?);
     }
     if wanted(Part::Serve) {
         rows.extend(serving::measure(&roadstead, &registry, &corpus, runs, seconds)?);

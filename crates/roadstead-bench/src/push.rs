@@ -13,10 +13,10 @@ use roadstead_parts::{Distribution, Generation, Invocation, Port, part};
 
 use crate::contest::Ground;
 use crate::corpus::{IMAGES, LARGE, MANY, REPOSITORY, Scale};
+use crate::made::MadeTree;
 use crate::measure::{Figures, Program, Run};
 use crate::registry::Registry;
 use crate::report::{Bar, Peer, Row, Unit};
-use crate::tend::MadeTree;
 use discard::Discard;
 use exchange::{Exchange, Slow};
 
