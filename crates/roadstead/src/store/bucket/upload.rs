@@ -39,7 +39,7 @@ const MAX_PARTS: u64 = 10_000;
 const AT_ONCE: usize = 4;
 
 /// The MiB that the parts of all uploads take of memory at most: those that are being filled and those under way.
-pub(super) const MEMORY: usize = 72;
+pub(super) const MEMORY: usize = 48;
 
 /// The size up to which what is kept in memory doesn't count.
 const SMALL: u64 = 64 << 10;
@@ -415,7 +415,9 @@ impl Upload for BucketUpload {
             }
             let room = self.part - self.buffer.len();
             let piece = bytes.split_to(room.min(bytes.len()));
-            if self.parts.is_some() && self.buffer.capacity() < self.part {
+            // What grows by doubling takes twice as much.
+            let is_full_soon = self.aim.as_ref().and_then(|aim| aim.size).is_some_and(|size| size >= self.part as u64);
+            if (self.parts.is_some() || is_full_soon) && self.buffer.capacity() < self.part {
                 self.buffer.reserve(self.part - self.buffer.len());
             }
             self.buffer.extend_from_slice(&piece);
