@@ -29,6 +29,12 @@ impl Side {
         Self { name, program, synced, runs: Vec::new() }
     }
 
+    /// Lets it do its work once more, by another command line: one that differs in what has to be new each time.
+    pub(crate) fn work(&mut self, program: &Program, log: &Path) -> anyhow::Result<()> {
+        self.runs.push(program.run(log)?);
+        Ok(())
+    }
+
     pub(crate) const fn program(&self) -> &Program {
         &self.program
     }
@@ -55,7 +61,7 @@ impl Ground<'_> {
         self.work.join("complaints")
     }
 
-    fn sync(&self) -> Program {
+    pub(crate) fn sync(&self) -> Program {
         Program::new(&part::installed("sync")).arg("-f").arg(self.work)
     }
 

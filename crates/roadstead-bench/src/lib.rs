@@ -15,7 +15,10 @@
 //!  tend       verifying a tree, and small changes of a large one
 //!  config     what each host's configuration of a large tree takes
 //!  push       into a server over files, beside distribution 3
+//!  publish    the tree into a bucket, beside s5cmd, rclone and aws, also through a slow line
+//!  ipfs       the tree into an archive for IPFS, beside ipfs add and the disk
 //!  serving    the tree over HTTP, beside nginx and distribution 3
+//!  slow       a proxy that stands for distance, and counts requests
 //!  hosts      web servers with our configurations, beside themselves with a plain root
 //!  report     the table for people and the file for scripts
 //! ```
@@ -26,14 +29,17 @@ mod contest;
 mod corpus;
 mod hosts;
 mod import;
+mod ipfs;
 mod machine;
 mod made;
 mod many;
 mod measure;
+mod publish;
 mod push;
 mod registry;
 mod report;
 mod serving;
+mod slow;
 mod tend;
 
 use std::fs;
@@ -67,9 +73,9 @@ pub struct Options {
     #[arg(long)]
     pub quick: bool,
 
-    /// Measure only this
+    /// Measure only this; may be repeated
     #[arg(long, value_enum)]
-    pub only: Option<Part>,
+    pub only: Vec<Part>,
 }
 
 /// A part of the measurements.
@@ -85,6 +91,10 @@ pub enum Part {
     Tend,
     /// Configurations for a large tree
     Config,
+    /// Files into a bucket
+    Publish,
+    /// Files into an archive for IPFS
+    Ipfs,
     /// Files over HTTP
     Serve,
     /// Files over HTTP by other web servers
@@ -106,7 +116,7 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     fs::create_dir_all(&options.work)?;
     let work = fs::canonicalize(&options.work)?;
     let scale = if options.quick { Scale::Tiny } else { Scale::Full };
-    let wanted = |part| options.only.is_none_or(|only| only == part);
+    let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     // The others make a tree of their own.
     let of_images =
         [Part::Import, Part::Archive, Part::Many, Part::Serve, Part::Hosts, Part::Push].into_iter().any(wanted);
@@ -131,6 +141,12 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     }
     if wanted(Part::Tend) {
         rows.extend(tend::measure(&roadstead, &work, runs, scale)?);
+    }
+    if wanted(Part::Publish) {
+        rows.extend(publish::measure(&roadstead, &work, runs, scale)?);
+    }
+    if wanted(Part::Ipfs) {
+        rows.extend(ipfs::measure(&roadstead, &work, runs, scale)?);
     }
     if wanted(Part::Config) {
         rows.extend(config::measure(&roadstead, &work, runs, scale)?);

@@ -11,17 +11,27 @@ use anyhow::{Context as _, bail};
 use serde::Serialize;
 use wait4::Wait4 as _;
 
-/// A command line. Its surroundings are always the same: no proxies, credentials or defaults of whoever measures.
+/// A command line. Its surroundings are always the same: no proxies, credentials or defaults of whoever measures, but for
+/// variables that it is given.
 #[derive(Debug, Clone)]
-pub(crate) struct Program(Vec<String>);
+pub(crate) struct Program {
+    words: Vec<String>,
+    variables: Vec<(String, String)>,
+}
 
 impl Program {
     pub(crate) fn new(program: &Path) -> Self {
-        Self(vec![program.display().to_string()])
+        Self { words: vec![program.display().to_string()], variables: Vec::new() }
     }
 
     pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
-        self.0.push(argument.as_ref().to_string_lossy().into_owned());
+        self.words.push(argument.as_ref().to_string_lossy().into_owned());
+        self
+    }
+
+    /// The program with a variable in its environment, which its command line doesn't show.
+    pub(crate) fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
+        self.variables.push((name.to_owned(), value.as_ref().to_string_lossy().into_owned()));
         self
     }
 
@@ -31,13 +41,14 @@ impl Program {
 
     /// The program and its arguments.
     pub(crate) fn words(&self) -> &[String] {
-        &self.0
+        &self.words
     }
 
     fn command(&self) -> anyhow::Result<Command> {
-        let (program, arguments) = self.0.split_first().context("a program has a name")?;
+        let (program, arguments) = self.words.split_first().context("a program has a name")?;
         let mut command = Command::new(program);
         command.args(arguments).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("HOME", "/nonexistent");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         Ok(command)
     }
@@ -75,7 +86,7 @@ impl Program {
 impl fmt::Display for Program {
     /// With the program's name only, which is the part of its path that says something.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, word) in self.0.iter().enumerate() {
+        for (position, word) in self.words.iter().enumerate() {
             match position {
                 0 => f.write_str(word.rsplit('/').next().unwrap_or(word))?,
                 _ => write!(f, " {word}")?,

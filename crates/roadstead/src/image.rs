@@ -24,6 +24,7 @@ pub use copy::{Compress, Copied, Copier, CopyError, CopyOptions, Joined, MAX_DEP
 pub use events::{BlobOutcome, Event, Events, NotAReferrer, Silent};
 pub use greeting::{Architecture, GREETING, GreetingImage, greeting_elf, greeting_image, greeting_platforms};
 pub use join::{JoinError, Part, join};
+pub(crate) use pace::Pace;
 pub use pace::{Bandwidth, BandwidthError};
 #[cfg(feature = "testing")]
 pub(crate) use schema1::pretty;

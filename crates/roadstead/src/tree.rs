@@ -34,6 +34,7 @@ mod pattern;
 mod private;
 mod prune;
 mod remove;
+mod renew;
 mod shown;
 mod sink;
 mod source;
@@ -44,8 +45,8 @@ mod verify;
 mod walk;
 
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -80,11 +81,19 @@ pub use verify::{Derived, Finding, Verified, VerifyOptions, Verifying, Watch};
 /// The version of the format that this code reads and writes.
 pub const FORMAT: u64 = 1;
 
+/// The version of the headers that objects get in a bucket: raised whenever anything about them changes, so that whoever publishes
+/// renews those that are there.
+const HEADERS: u64 = 1;
+
 /// For how long an answer holds that a digest names: its bytes are the same for ever.
 pub(crate) const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 /// Tags, lists and referrers change; a minute keeps a cache in front useful and its staleness bearable.
 pub(crate) const SHORTLY: &str = "public, max-age=60";
+
+/// From which size on it is worth a request to say that a repository of a bucket holds a blob: what is smaller is sent in less
+/// than the requests take that it needs to find it and to have it copied.
+pub(crate) const WORTH_A_HINT: u64 = 1 << 20;
 
 /// The headers of a list.
 fn derived() -> Headers {
@@ -130,6 +139,8 @@ struct Inner {
     removals: Arc<AtomicU64>,
     /// What time it was for the store when it proved that it refuses what is late, and when that was.
     fenced: OnceCell<(SystemTime, Instant)>,
+    /// The version of the headers of what is there, once it is known.
+    headers: Arc<OnceLock<u64>>,
 }
 
 /// What a reference leads to.
@@ -245,6 +256,9 @@ const MAX_FORMAT: u64 = 64 << 10;
 #[derive(Default, serde::Serialize, serde::Deserialize)]
 struct Format {
     format: u64,
+    /// By which rules objects got their headers. The first have no number.
+    #[serde(default = "first_headers", skip_serializing_if = "is_first_headers")]
+    headers: u64,
     /// Whether the store was found to keep to conditions when the tree was made.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     conditional: bool,
@@ -257,6 +271,23 @@ struct Format {
     /// What later versions say.
     #[serde(flatten)]
     other: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Format {
+    /// That of a new tree.
+    fn new(conditional: bool) -> Self {
+        let (removals, removing, other) = (0, None, serde_json::Map::new());
+        Self { format: FORMAT, headers: HEADERS, conditional, removals, removing, other }
+    }
+}
+
+const fn first_headers() -> u64 {
+    1
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "that is how serde asks")]
+const fn is_first_headers(version: &u64) -> bool {
+    *version == first_headers()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "that is how serde asks")]
@@ -289,9 +320,8 @@ impl Tree {
             if conditional {
                 store.try_conditions().await?;
             }
-            let format = Format { format: FORMAT, conditional, ..Format::default() };
-            let format =
-                serde_json::to_vec(&format).map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
+            let format = serde_json::to_vec(&Format::new(conditional))
+                .map_err(|source| TreeError::DamagedList { key: keys::format(), source })?;
             // The format last: a folder with one is a whole tree, if an empty one.
             let naming = tree.0.store.naming();
             let (ping, pong) = lists::pong(naming);
@@ -309,13 +339,20 @@ impl Tree {
     }
 
     fn at(store: Arc<dyn Store>) -> Self {
-        let (unsynced, unlisted, removals) = (Arc::default(), Arc::default(), Arc::default());
-        Self(Arc::new(Inner { store, unsynced, unlisted, beside: None, removals, fenced: OnceCell::new() }))
+        Self(Arc::new(Inner {
+            store,
+            unsynced: Arc::default(),
+            unlisted: Arc::default(),
+            beside: None,
+            removals: Arc::default(),
+            fenced: OnceCell::new(),
+            headers: Arc::default(),
+        }))
     }
 
     /// The same tree, as somebody changes it whom others see at work.
     fn over(&self, beside: &fence::Beside) -> Self {
-        let Inner { unsynced, unlisted, removals, .. } = &*self.0;
+        let Inner { unsynced, unlisted, removals, headers, .. } = &*self.0;
         Self(Arc::new(Inner {
             store: Arc::new(beside.clone()),
             unsynced: unsynced.clone(),
@@ -323,6 +360,7 @@ impl Tree {
             beside: Some(beside.clone()),
             removals: removals.clone(),
             fenced: OnceCell::new(),
+            headers: headers.clone(),
         }))
     }
 
@@ -338,7 +376,7 @@ impl Tree {
         };
         let Some(object) = object else { return Ok(false) };
         let bytes = object.body.into_bytes(MAX_FORMAT, &key).await?;
-        let Ok(Format { format, removals, .. }) = serde_json::from_slice(&bytes) else {
+        let Ok(Format { format, headers, removals, .. }) = serde_json::from_slice(&bytes) else {
             return Err(TreeError::Format(format!("{}/{key}", store.describe())));
         };
         if format == 0 {
@@ -348,6 +386,7 @@ impl Tree {
             return Err(TreeError::Newer { place: store.describe(), found: format });
         }
         self.note_removals(removals);
+        let _ = self.0.headers.set(headers);
         Ok(true)
     }
 

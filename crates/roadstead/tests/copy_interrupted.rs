@@ -378,7 +378,7 @@ async fn a_prune_killed_anywhere_leaves_every_tag_whole() {
 /// encrypted with keys of its owner's, and the one behind it does.
 async fn publish(from: &Tree, to: &Tree, delete: bool) -> Result<(), String> {
     let options = PlanOptions { delete, ..PlanOptions::default() };
-    let how = TransferOptions { jobs: 2, clobber: true, events: Arc::new(Silent) };
+    let how = TransferOptions { jobs: 2, bandwidth: None, clobber: true, events: Arc::new(Silent) };
     let plan = Plan::compare(from, Some(to), &options).await.map_err(|e| e.to_string())?;
     assert!(plan.problems.is_empty(), "{:?}", plan.problems);
     if let Some(error) = plan.carry_out(from, to, &how).await.first() {

@@ -2,6 +2,7 @@
 
 mod check;
 mod ipfs;
+mod purge;
 mod site;
 mod tree;
 
@@ -11,6 +12,7 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use roadstead::host;
 use roadstead::http::BaseUrl;
+use roadstead::image::Bandwidth;
 use roadstead::oci::Repository;
 use roadstead::publish::ipfs::ApiAddress;
 use roadstead::tree::Pattern;
@@ -40,7 +42,7 @@ use crate::site_args::{PrivateArgs, SiteArgs};
 
 Examples:
   roadstead publish s3://images
-  roadstead publish s3://images --dry-run --bandwidth 10M
+  roadstead publish s3://images --dry-run --max-bandwidth 10M
   roadstead publish s3://images --repository 'team/**' --check https://images.example.com
   roadstead publish /mnt/share/registry --delete --max-delete 100
   roadstead publish site:site --host cloudflare-pages
@@ -58,9 +60,13 @@ pub(crate) struct Publish {
     #[arg(short = 'n', long, visible_alias = "dryrun")]
     dry_run: bool,
 
-    /// With --dry-run: how many bytes a second there are, such as 500k or 12.5M, to say how long it takes
-    #[arg(long, value_name = "BYTES", value_parser = bandwidth, requires = "dry_run")]
-    bandwidth: Option<f64>,
+    /// Send no more bytes a second than this, all blobs together: 500kB/s, 10M, 1MiB/s. With --dry-run: say how long that takes
+    #[arg(long, value_name = "RATE", visible_alias = "bandwidth")]
+    max_bandwidth: Option<Bandwidth>,
+
+    /// With s3://BUCKET: below this prefix, as in s3://BUCKET/PREFIX
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
 
     /// Delete what the tree doesn't have, last: in repositories that it has, and with --repository in all that match
     #[arg(long)]
@@ -79,11 +85,21 @@ pub(crate) struct Publish {
     #[arg(short, long)]
     checksum: bool,
 
+    /// Look also at the headers of everything that a bucket has, and set those that should be others: once, where something else
+    /// has put objects there
+    #[arg(long)]
+    headers: bool,
+
     /// Pull every tag that changed through the URL that clients know, and fail if that can't be done
     #[arg(long, value_name = "URL")]
     check: Option<BaseUrl>,
 
-    /// How many blobs are sent at once
+    /// What to run when answers have changed that caches may hold, by `sh -c`, before --check: it reads their paths, one a line,
+    /// such as /v2/app/tags/list
+    #[arg(long, value_name = "COMMAND")]
+    purge: Option<String>,
+
+    /// How many large blobs are sent at once, and for each of them 16 things that are small
     #[arg(short, long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
 
@@ -102,6 +118,10 @@ pub(crate) struct Publish {
     /// With site:DIR, ipfs: and car: put this in front of every repository's name
     #[arg(long, value_name = "PREFIX")]
     name_prefix: Option<Repository>,
+
+    /// With site:DIR and --blobs-at: first make this bucket or folder have the blobs, as `publish` of the tree to it does
+    #[arg(long, value_name = "PLACE", value_parser = TreePlace::parser(), requires = "blobs_at", conflicts_with = "name_prefix")]
+    blobs_to: Option<TreePlace>,
 
     /// With site:DIR: replace files of the host's configuration that were changed since they were written
     #[arg(long)]
@@ -158,23 +178,17 @@ impl TryFrom<OsString> for Destination {
     }
 }
 
-/// Bytes a second.
-fn bandwidth(text: &str) -> Result<f64, String> {
-    let problem = || format!("{text:?} is no number of bytes a second such as 500k, 12.5M or 1G");
-    let units = [("k", 1e3), ("K", 1e3), ("M", 1e6), ("G", 1e9)];
-    let (number, unit) =
-        units.into_iter().find_map(|(letter, unit)| Some((text.strip_suffix(letter)?, unit))).unwrap_or((text, 1.0));
-    let number: f64 = number.parse().map_err(|_| problem())?;
-    Some(number * unit).filter(|bytes| bytes.is_finite() && *bytes >= 1.0).ok_or_else(problem)
-}
-
 pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyhow::Result<()> {
     let only_for_trees = [
         ("--repository", !args.repositories.is_empty()),
         ("--delete", args.delete),
         ("--no-clobber", args.no_clobber),
         ("--checksum", args.checksum),
+        ("--headers", args.headers),
         ("--check", args.check.is_some()),
+        ("--purge", args.purge.is_some()),
+        ("--prefix", args.prefix.is_some()),
+        ("--max-bandwidth", args.max_bandwidth.is_some()),
     ];
     let only_for_trees = || only_for_trees.into_iter().find_map(|(option, given)| given.then_some(option));
     match args.to.clone() {
@@ -182,7 +196,11 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
             if let Some(option) = args.ipfs.given() {
                 return Err(exit::usage(format!("{option} is for ipfs: and car:")));
             }
-            if let Some(option) = only_for_trees().or(args.dry_run.then_some("--dry-run")) {
+            // What is sent to --blobs-to may be slow.
+            let bandwidth = args.blobs_to.is_some().then_some("--max-bandwidth");
+            if let Some(option) =
+                only_for_trees().filter(|option| Some(*option) != bandwidth).or(args.dry_run.then_some("--dry-run"))
+            {
                 return Err(exit::usage(format!(
                     "{option} has no meaning for site:DIR, which is made to hold the tree"
                 )));
@@ -194,6 +212,7 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
                 ("--host", args.host.is_some()),
                 ("--edge", args.edge),
                 ("--cors", args.cors),
+                ("--blobs-to", args.blobs_to.is_some()),
                 ("--name-prefix", args.name_prefix.is_some()),
                 ("--force", args.force),
             ];
@@ -204,6 +223,10 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
                 return Err(exit::usage(format!("{option} is for ipfs: and car:")));
             }
             args.site.refuse_for(&place.to_string())?;
+            let place = match &args.prefix {
+                Some(prefix) => below(&place, prefix)?,
+                None => place,
+            };
             tree::publish(&args, &place, global, output).await
         }
         Destination::Ipfs(_) | Destination::Car(_) if only_for_trees().is_some() => {
@@ -217,9 +240,18 @@ pub(crate) async fn run(args: Publish, global: &Global, output: &Output) -> anyh
     }
 }
 
+/// A place in a bucket, as people type it who are used to an option for it.
+fn below(place: &TreePlace, prefix: &str) -> anyhow::Result<TreePlace> {
+    let TreePlace::Bucket(bucket) = place else {
+        return Err(exit::usage(format!("--prefix is for buckets: name the folder {place}/{prefix} itself")));
+    };
+    let below = format!("{bucket}/{}", prefix.trim_start_matches('/'));
+    below.parse().map(TreePlace::Bucket).map_err(|error| exit::usage(format!("{error}")))
+}
+
 async fn to_ipfs(args: &Publish, to: ipfs::Place<'_>, global: &Global, output: &Output) -> anyhow::Result<()> {
-    if args.host.is_some() || args.edge || args.cors || args.force {
-        return Err(exit::usage("--host, --edge, --cors and --force are for site:DIR"));
+    if args.host.is_some() || args.edge || args.cors || args.force || args.blobs_to.is_some() {
+        return Err(exit::usage("--host, --edge, --cors, --blobs-to and --force are for site:DIR"));
     }
     args.site.refuse_for("IPFS")?;
     ipfs::run(args, to, global, output).await
@@ -230,12 +262,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bandwidths() {
-        for (text, bytes) in [("1000", 1e3), ("500k", 5e5), ("12.5M", 1.25e7), ("1G", 1e9)] {
-            assert_eq!(bandwidth(text), Ok(bytes), "{text}");
-        }
-        for text in ["", "M", "0", "-1M", "nan", "infG", "1T"] {
-            assert!(bandwidth(text).is_err(), "{text}");
+    fn prefixes() {
+        let below = |place: &str, prefix| below(&TreePlace::try_from(OsString::from(place)).unwrap(), prefix);
+        assert_eq!(below("s3://bucket", "a/b/").unwrap().to_string(), "s3://bucket/a/b");
+        assert_eq!(below("s3://bucket/a", "/b").unwrap().to_string(), "s3://bucket/a/b");
+        for (place, prefix) in [("folder", "a"), ("s3://bucket", "../a")] {
+            assert!(below(place, prefix).is_err(), "{place} {prefix}");
         }
     }
 

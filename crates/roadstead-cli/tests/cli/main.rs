@@ -19,6 +19,7 @@ mod matrix;
 mod on_disk;
 mod planted;
 mod published;
+mod published_badly;
 mod pushed;
 mod quickstart;
 mod sessions;

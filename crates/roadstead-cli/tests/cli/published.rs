@@ -12,20 +12,20 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Place, Ran, wait, write_tree};
 
-const BUCKET: &str = "s3://images/tree";
+pub(crate) const BUCKET: &str = "s3://images/tree";
 
 /// A tree, and a bucket.
-struct Scene {
-    place: Place,
-    buckets: Buckets,
+pub(crate) struct Scene {
+    pub(crate) place: Place,
+    pub(crate) buckets: Buckets,
 }
 
-fn image(text: &str) -> Image {
+pub(crate) fn image(text: &str) -> Image {
     ImageBuilder::new().layer("shared").layer(text.to_owned()).build()
 }
 
 impl Scene {
-    fn new(server: BucketServer, images: &[(&str, &Image)]) -> Self {
+    pub(crate) fn new(server: BucketServer, images: &[(&str, &Image)]) -> Self {
         let place = Place::new();
         let source = MemorySource::new();
         images.iter().for_each(|(name, image)| source.add(name, image));
@@ -33,14 +33,14 @@ impl Scene {
         Self { place, buckets: server.start(&["images"]) }
     }
 
-    fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
+    pub(crate) fn command<A: AsRef<OsStr>>(&self, arguments: &[A]) -> Command {
         let mut command = self.place.command(arguments);
         command.env("AWS_ENDPOINT_URL", self.buckets.url());
         command.env("AWS_ACCESS_KEY_ID", Buckets::ID).env("AWS_SECRET_ACCESS_KEY", Buckets::SECRET);
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Ran {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(&mut self.command(arguments))
     }
 
@@ -185,7 +185,7 @@ fn the_page_as_it_stands() {
     let scene = Scene::new(BucketServer::Versitygw, &[("team/app:1", &image("one")), ("tools:1", &image("two"))]);
     let document = include_str!("../../../../docs/publish.md");
     let blocks: Vec<&str> = document.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
-    assert_eq!(blocks.len(), 6, "{blocks:#?}");
+    assert_eq!(blocks.len(), 7, "{blocks:#?}");
     let share = scene.place.path().join("share");
     let mut served = None;
     for lines in blocks {

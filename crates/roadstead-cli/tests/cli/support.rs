@@ -1,5 +1,6 @@
 //! Runs the binary, puts images where it finds them, and looks at what it leaves behind.
 
+mod faulty;
 mod hostile;
 mod program;
 mod push;
@@ -8,6 +9,7 @@ mod snapshot;
 mod state;
 mod tree;
 
+pub(crate) use faulty::{Faulty, refusal};
 pub(crate) use hostile::{Hostile, error};
 pub(crate) use program::{Place, Ran, peak_memory, wait};
 pub(crate) use push::{push, request};

@@ -30,10 +30,17 @@ impl Bandwidth {
         Self(bytes)
     }
 
+    /// How many bytes a second that is.
+    #[must_use]
+    pub const fn bytes(self) -> u64 {
+        self.0.get()
+    }
+
     /// How long so many bytes take.
-    fn time(self, bytes: usize) -> Duration {
-        // Exact for far more than a piece, and a piece has some thousands.
-        Duration::from_nanos((bytes as u64).saturating_mul(1_000_000_000) / self.0)
+    #[must_use]
+    pub fn time(self, bytes: u64) -> Duration {
+        let nanoseconds = u128::from(bytes) * 1_000_000_000 / u128::from(self.0.get());
+        Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 }
 
@@ -76,19 +83,19 @@ impl FromStr for Bandwidth {
 
 /// Lets bytes pass at a rate. Streams that share one share the rate, whoever of them has something.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(crate) struct Pace {
     bandwidth: Bandwidth,
     /// When the next bytes may pass.
     free: Mutex<Instant>,
 }
 
 impl Pace {
-    pub(super) fn new(bandwidth: Bandwidth) -> Self {
+    pub(crate) fn new(bandwidth: Bandwidth) -> Self {
         Self { bandwidth, free: Mutex::new(Instant::now()) }
     }
 
     /// The same bytes, each piece when its turn has come.
-    pub(super) fn slow(self: &Arc<Self>, bytes: ByteStream) -> ByteStream {
+    pub(crate) fn slow(self: &Arc<Self>, bytes: ByteStream) -> ByteStream {
         let pace = Arc::clone(self);
         bytes
             .map_ok(|bytes| stream::iter(pieces(bytes).map(Ok)))
@@ -108,7 +115,7 @@ impl Pace {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
         let turn = (*free).max(now.checked_sub(CREDIT).unwrap_or(now));
-        *free = turn + self.bandwidth.time(bytes);
+        *free = turn + self.bandwidth.time(bytes as u64);
         turn
     }
 }

@@ -8,7 +8,9 @@
 //! The two listings are read side by side, a repository at a time, with those that its name goes on behind. Kept are the names of
 //! repositories, some twenty bytes for each blob of the destination, the records of what is left out, and what has to be done.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod sending;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use futures::stream::{self, BoxStream, Peekable};
@@ -16,24 +18,14 @@ use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::PublishError;
 use super::plan::{self, Facts, Needs, Shares, Step, Work};
-use crate::image::{BlobOutcome, Event, Events, PutError, RepositorySource, Source as _};
-use crate::oci::{Descriptor, Digest, Manifest, Repository, Tag};
-use crate::store::{Md5, Reach};
-use crate::tree::{
-    Holding, Pattern, Private, Publishing, Surveyed, Tree, TreeError, TreeSource, list_of_repositories, place,
-};
+use crate::image::{Bandwidth, Events};
+use crate::oci::{Digest, Manifest, Repository, Tag};
+use crate::store::{Key, Md5, Reach};
+use crate::tree::{Holding, Pattern, Private, Surveyed, Tree, TreeError, WORTH_A_HINT, list_of_repositories, place};
+use sending::Transfer;
 
 /// How many repositories are written together.
 const REPOSITORIES_AT_ONCE: usize = 256;
-
-/// How many of them send manifests at once.
-const SENDING_AT_ONCE: usize = 16;
-
-/// The size up to which a blob is small: several of these are sent in place of a large one.
-const SMALL: u64 = 1 << 20;
-
-/// How many.
-const SMALL_FOR_ONE: usize = 4;
 
 /// How many manifests are read at once to learn what they need.
 const READ_AT_ONCE: usize = 16;
@@ -58,6 +50,9 @@ pub struct PlanOptions {
     /// Whether what has a digest for a name and the right size is looked at, too: by the MD5 that a list says of it, else by
     /// reading all of it.
     pub checksum: bool,
+    /// Whether the headers of everything that a bucket has are looked at, and set where they are others. Without that they are
+    /// where rules have changed since they were written.
+    pub headers: bool,
 }
 
 /// What has to be done.
@@ -68,6 +63,12 @@ pub struct Plan {
     pub problems: Vec<PublishError>,
     /// How many repositories of the tree were compared.
     pub compared: u64,
+    /// How many things lie among the destination's names that no tree puts there. They stay.
+    pub strangers: u64,
+    /// One of them.
+    pub stranger: Option<Key>,
+    /// Whether the headers of what is there are looked at, with a request for each object, and renewed.
+    pub renews: bool,
     /// How many removals the destination had seen before it was compared, if writers announce themselves there.
     removals: Option<u64>,
     /// Whether they do.
@@ -109,8 +110,10 @@ pub struct Totals {
 /// How a plan is carried out.
 #[derive(Clone)]
 pub struct TransferOptions {
-    /// How many blobs are sent at once.
+    /// How many large blobs are sent at once; of what is small, many more.
     pub jobs: usize,
+    /// How fast blobs are sent at most. What the destination copies by itself, and manifests, don't count.
+    pub bandwidth: Option<Bandwidth>,
     /// Whether tags that are there may move. If not, none is touched that somebody else has made since.
     pub clobber: bool,
     /// Hears of blobs.
@@ -133,7 +136,8 @@ impl Plan {
         };
         let announced = to.is_none_or(|to| to.store().reach() == Reach::Process);
         let removals = to.filter(|_| announced).map(Tree::removals);
-        let mut plan = Self { removals, announced, ..Self::default() };
+        let renews = to.is_some_and(|to| options.headers || to.has_old_headers());
+        let mut plan = Self { removals, announced, renews, ..Self::default() };
         let (mut shares, mut catalog) = (Shares::default(), None);
         let (mut named, mut ours) = (BTreeSet::new(), BTreeSet::new());
         let mut from: Survey<'_> = tree.survey().peekable();
@@ -148,8 +152,13 @@ impl Plan {
             };
             let mine = take_at(&mut from, &first).await?;
             let theirs = take_at(&mut there, &first).await?;
-            if let Some(Surveyed::Catalog(sum)) = &theirs {
-                catalog = *sum;
+            match &theirs {
+                Some(Surveyed::Catalog(sum)) => catalog = *sum,
+                Some(Surveyed::Stranger(key)) => {
+                    plan.strangers += 1;
+                    plan.stranger.get_or_insert_with(|| key.clone());
+                }
+                _ => {}
             }
             let (mine, theirs) = (repository_of(mine), repository_of(theirs));
             let mine = mine.filter(|keys| !options.without.contains(&keys.repository));
@@ -217,7 +226,7 @@ impl Plan {
     /// Whether there is nothing to do.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.works.is_empty()
+        self.works.is_empty() && !self.renews
     }
 
     /// The steps in their order, each with its repository.
@@ -236,6 +245,35 @@ impl Plan {
             _ => None,
         });
         moved.collect()
+    }
+
+    /// The paths of answers that caches may hold and that are others afterwards, sorted: of tags, lists, and what is deleted.
+    #[must_use]
+    pub fn changed(&self) -> Vec<String> {
+        let mut paths = BTreeSet::new();
+        for (repository, step) in self.steps() {
+            let mut add = |rest: &dyn std::fmt::Display| paths.extend([format!("/v2/{repository}/{rest}")]);
+            match step {
+                Step::Tag { tag, .. } => add(&format_args!("manifests/{tag}")),
+                Step::TagsList { .. } => add(&"tags/list"),
+                Step::Referrers { subject } => {
+                    add(&format_args!("referrers/{subject}"));
+                    add(&format_args!("manifests/{}", Tag::referrers_fallback(subject)));
+                }
+                Step::DeleteTag { tag } => {
+                    add(&format_args!("manifests/{tag}"));
+                    add(&"tags/list");
+                }
+                Step::DeleteManifest { digest } => add(&format_args!("manifests/{digest}")),
+                Step::DeleteBlob { digest } => add(&format_args!("blobs/{digest}")),
+                _ => {}
+            }
+            // A repository that loses all that it has leaves the catalogue.
+            if matches!(step, Step::Catalog | Step::DeleteTag { .. } | Step::DeleteManifest { .. }) {
+                paths.insert("/v2/_catalog".to_owned());
+            }
+        }
+        paths.into_iter().collect()
     }
 
     /// What it comes to.
@@ -265,6 +303,7 @@ impl Plan {
     #[must_use]
     pub fn requests(&self) -> Requests {
         let mut sum = Requests::default();
+        let hints = |size: u64| u64::from(size >= WORTH_A_HINT);
         let mut add = |writes: u64, reads: u64, lists: u64, deletes: u64| {
             sum.writes += writes;
             sum.reads += reads;
@@ -275,9 +314,9 @@ impl Plan {
             let steps = || works.iter().flat_map(|work| &work.steps);
             for step in steps() {
                 match step {
-                    Step::PutBlob { size, .. } if *size <= PART => add(2, 0, 0, 0),
-                    Step::PutBlob { size, .. } => add(3 + size.div_ceil(PART), 0, 0, 0),
-                    Step::CopyBlob { .. } => add(2, 1, 0, 0),
+                    Step::PutBlob { size, .. } if *size <= PART => add(1 + hints(*size), 0, 0, 0),
+                    Step::PutBlob { size, .. } => add(2 + hints(*size) + size.div_ceil(PART), 0, 0, 0),
+                    Step::CopyBlob { size, .. } => add(1 + hints(*size), 1, 0, 0),
                     Step::LeaveOut { children, .. } if children.is_empty() => add(0, 1, 0, 1),
                     Step::LeaveOut { .. } => add(1, 1, 0, 0),
                     Step::PutManifest { .. } | Step::Tag { .. } => add(1, 0, 0, 0),
@@ -302,7 +341,7 @@ impl Plan {
     /// Does what has to be done, some repositories at a time. What fails in one keeps none of the others back; it is what the
     /// result has. The same comparison again gives what is left.
     pub async fn carry_out(&self, tree: &Tree, to: &Tree, options: &TransferOptions) -> Vec<PublishError> {
-        let transfer = Transfer { source: TreeSource::new(tree.clone()), to, options };
+        let transfer = Transfer::new(tree, to, options);
         let mut errors = Vec::new();
         for works in self.works.chunks(REPOSITORIES_AT_ONCE) {
             errors.extend(transfer.send(works, self.removals).await);
@@ -315,6 +354,12 @@ impl Plan {
                 }
             }
         }
+        if errors.is_empty() && self.renews {
+            match to.renew_headers().await {
+                Ok(renewed) => tracing::debug!(renewed, "objects have other headers"),
+                Err(error) => errors.push(error.into()),
+            }
+        }
         errors
     }
 }
@@ -323,8 +368,8 @@ impl Plan {
 async fn next_place(survey: &mut Survey<'_>) -> Option<Vec<u8>> {
     match std::pin::Pin::new(survey).peek().await? {
         Ok(Surveyed::Repository(keys)) => Some(place(&keys.repository)),
-        // An error is taken at once.
-        Ok(Surveyed::Catalog(_)) | Err(_) => Some(Vec::new()),
+        // An error is taken at once, and what belongs to no repository.
+        Ok(Surveyed::Catalog(_) | Surveyed::Stranger(_)) | Err(_) => Some(Vec::new()),
     }
 }
 
@@ -379,207 +424,4 @@ async fn delete(to: &Tree, work: &Work) -> Result<(), PublishError> {
     }
     to.remove_named(&work.repository, tags, manifests, blobs).await?;
     Ok(())
-}
-
-struct Transfer<'a> {
-    source: TreeSource,
-    to: &'a Tree,
-    options: &'a TransferOptions,
-}
-
-/// A repository on its way.
-struct Sending<'a> {
-    work: &'a Work,
-    from: Box<dyn RepositorySource>,
-    to: Publishing,
-}
-
-impl Transfer<'_> {
-    /// Sends what some repositories lack, while nothing is removed from them.
-    async fn send(&self, works: &[Work], removals: Option<u64>) -> Vec<PublishError> {
-        let works: Vec<&Work> = works.iter().filter(|work| work.adds()).collect();
-        if works.is_empty() {
-            return Vec::new();
-        }
-        let to = self.to.beside(works.iter().map(|work| work.repository.clone()).collect());
-        match to.announce().await {
-            // What was there when it was compared may be gone.
-            Ok(Some(now)) if removals.is_some_and(|removals| removals != now) => {
-                let mut errors = vec![PublishError::Overtaken { place: to.store().describe() }];
-                errors.extend(to.withdraw().await.err().map(Into::into));
-                errors
-            }
-            Ok(_) => {
-                let mut errors = self.send_to(&to, works).await;
-                errors.extend(to.withdraw().await.err().map(Into::into));
-                errors
-            }
-            Err(error) => vec![error.into()],
-        }
-    }
-
-    async fn send_to(&self, to: &Tree, works: Vec<&Work>) -> Vec<PublishError> {
-        let (mut sending, mut errors) = (Vec::new(), Vec::new());
-        for work in works {
-            match to.publishing(&work.repository).await {
-                Ok(to) => {
-                    let from = self.source.repository(&work.repository);
-                    sending.push(Some(Sending { work, from, to }));
-                }
-                Err(error) => errors.push(error.into()),
-            }
-        }
-        // All that is sent comes before what is copied of it.
-        for phase in [0, 1] {
-            let mut blobs: Vec<(usize, &Step)> = Vec::new();
-            for (number, of) in sending.iter().enumerate() {
-                let steps = of.iter().flat_map(|of| &of.work.steps).filter(|step| step.phase() == phase);
-                blobs.extend(steps.map(|step| (number, step)));
-            }
-            blobs.sort_by_key(|(_, step)| std::cmp::Reverse(step.bytes()));
-            // Small ones wait for answers, and not for the network.
-            let (large, small): (Vec<_>, Vec<_>) = blobs.into_iter().partition(|(_, step)| step.bytes() > SMALL);
-            let move_one = |(number, step): (usize, _)| {
-                let of: Option<&Sending<'_>> = sending[number].as_ref();
-                async move {
-                    match of {
-                        Some(of) => (number, self.blob(of, step).await),
-                        None => (number, Ok(())),
-                    }
-                }
-            };
-            let jobs = self.options.jobs.max(1);
-            let large = stream::iter(large).map(move_one).buffer_unordered(jobs).collect::<Vec<_>>();
-            let small = stream::iter(small).map(move_one).buffer_unordered(jobs * SMALL_FOR_ONE).collect::<Vec<_>>();
-            let (large, small) = futures::join!(large, small);
-            let moved: Vec<(usize, Result<(), PublishError>)> = large.into_iter().chain(small).collect();
-            for (number, result) in moved {
-                if let Err(error) = result {
-                    errors.push(error);
-                    sending[number] = None;
-                }
-            }
-        }
-        let sent = stream::iter(sending.into_iter().flatten()).map(|of| self.rest(of));
-        let sent: Vec<_> = sent.buffer_unordered(SENDING_AT_ONCE).collect().await;
-        let mut listed = BTreeSet::new();
-        let mut open = Vec::new();
-        for result in sent {
-            match result {
-                Ok(of) => {
-                    if of.work.steps.iter().any(|step| matches!(step, Step::TagsList { .. } | Step::Catalog)) {
-                        listed.insert(of.work.repository.clone());
-                    }
-                    // Nobody removes what is there as long as it is open.
-                    open.push(of);
-                }
-                Err(error) => errors.push(error),
-            }
-        }
-        if let Err(error) = to.bring_lists_up_to_date(&listed).await {
-            errors.push(error.into());
-        }
-        errors
-    }
-
-    async fn blob(&self, of: &Sending<'_>, step: &Step) -> Result<(), PublishError> {
-        let (digest, size) = match step {
-            Step::PutBlob { digest, size } => (digest, *size),
-            Step::CopyBlob { digest, size, from } => {
-                if of.to.take_blob(digest, *size, from).await? {
-                    return Ok(());
-                }
-                (digest, *size)
-            }
-            _ => return Ok(()),
-        };
-        let (blob, events) = (Descriptor::new("application/octet-stream", *digest, size), &self.options.events);
-        events.event(Event::BlobStarted { blob: &blob });
-        let sent = async {
-            if let Some(location) = of.from.location(&blob).await?
-                && of.to.sink().adopt(&blob, &location).await?
-            {
-                return Ok(BlobOutcome::Adopted);
-            }
-            let (bytes, heard, digest) = (of.from.blob(&blob, 0).await?, events.clone(), *digest);
-            let counted = bytes.inspect_ok(move |piece| {
-                heard.event(Event::BlobProgress { blob: &digest, bytes: piece.len() as u64 });
-            });
-            match of.to.sink().put_blob(&blob, counted.boxed()).await {
-                Ok(()) => Ok(BlobOutcome::Copied),
-                Err(PutError::Source(error)) => Err(error.into()),
-                Err(PutError::Mismatch { .. }) => Err(PublishError::Damaged { digest }),
-                Err(PutError::Sink(error) | PutError::Interrupted(error)) => Err(error.into()),
-            }
-        };
-        match sent.await {
-            Ok(outcome) => {
-                events.event(Event::BlobDone { blob: &blob, outcome });
-                Ok(())
-            }
-            Err(error) => {
-                events.event(Event::BlobFailed { blob: digest });
-                Err(error)
-            }
-        }
-    }
-
-    /// Everything but blobs and lists.
-    async fn rest<'w>(&self, of: Sending<'w>) -> Result<Sending<'w>, PublishError> {
-        let steps = &of.work.steps;
-        let records = |wanted: bool| {
-            steps.iter().filter_map(move |step| match step {
-                Step::LeaveOut { index, children, before } if *before == wanted => Some((index, children)),
-                _ => None,
-            })
-        };
-        for (index, children) in records(true) {
-            of.to.record(index, children).await?;
-        }
-        let mut levels: BTreeMap<usize, Vec<&Digest>> = BTreeMap::new();
-        for step in steps {
-            if let Step::PutManifest { digest, height, .. } = step {
-                levels.entry(*height).or_default().push(digest);
-            }
-        }
-        // What names others comes when they are there.
-        for level in levels.into_values() {
-            let put =
-                async |digest| of.to.put_manifest(&self.manifest(&of, digest).await?).await.map_err(PublishError::from);
-            stream::iter(level).map(put).buffer_unordered(self.options.jobs.max(1)).try_collect::<()>().await?;
-        }
-        for step in steps {
-            if let Step::Referrers { subject } = step {
-                let referrers = of.from.referrers(subject).await?;
-                of.to.refer(subject, referrers.into_iter().map(|referrer| referrer.digest));
-            }
-        }
-        of.to.sink().commit().await?;
-        for (index, children) in records(false) {
-            of.to.record(index, children).await?;
-        }
-        let tags = steps.iter().filter_map(|step| match step {
-            Step::Tag { tag, digest, before } => Some((tag, digest, before.is_none())),
-            _ => None,
-        });
-        let (signatures, images): (Vec<_>, Vec<_>) = tags.partition(|(tag, ..)| tag.cosign_subject().is_some());
-        for tags in [signatures, images] {
-            let named = stream::iter(tags).map(|(tag, digest, new)| self.tag(&of, tag, digest, new));
-            named.buffer_unordered(self.options.jobs.max(1)).try_collect::<()>().await?;
-        }
-        Ok(of)
-    }
-
-    async fn tag(&self, of: &Sending<'_>, tag: &Tag, digest: &Digest, new: bool) -> Result<(), PublishError> {
-        let manifest = self.manifest(of, digest).await?;
-        if of.to.tag(tag, &manifest, !self.options.clobber && new).await? {
-            return Ok(());
-        }
-        Err(PublishError::Clobber(vec![format!("{}:{tag}", of.work.repository)]))
-    }
-
-    async fn manifest(&self, of: &Sending<'_>, digest: &Digest) -> Result<Manifest, PublishError> {
-        let expected = Descriptor { size: None, ..Descriptor::new("", *digest, 0) };
-        Ok(of.from.manifest(&expected).await?)
-    }
 }

@@ -11,6 +11,7 @@
 //! listing  lists, a page of a thousand names at a time
 //! reading  objects as they come, going on where a connection broke
 //! upload   objects in the making: one PUT, or parts
+//! resume   parts that were sent before, by whomever
 //! session  the same at Google's, where one piece follows the other
 //! copy     objects made of others by the service
 //! lease    requests that the service refuses when they come too late
@@ -44,6 +45,7 @@ mod lease;
 mod listing;
 mod place;
 mod reading;
+mod resume;
 mod service;
 mod session;
 mod sign;
@@ -62,11 +64,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::TryStreamExt as _;
 use futures::stream::BoxStream;
+use tokio::sync::Semaphore;
 
 use super::task_locks::TaskLocks;
 use super::{
-    Aim, Body, Condition, Entry, Headers, Key, Lease, Listed, LockGuard, LockMode, Named, Naming, Object, Reach, Store,
-    StoreError, Upload, Version, Written,
+    Aim, Body, Condition, Entry, Headers, Key, Lease, Listed, LockGuard, LockMode, Md5, Named, Naming, Object, Reach,
+    Store, StoreError, Upload, Version, Written,
 };
 use crate::http::{BoxError, Client, Response, Secret};
 use crate::oci::{Algorithm, Hasher};
@@ -169,6 +172,8 @@ struct Inner {
     writing: HeaderMap,
     alone: bool,
     locks: TaskLocks,
+    /// The MiB that parts may still take of memory, over all uploads.
+    memory: Arc<Semaphore>,
     /// The largest object that is copied in one call, which tests lower.
     copy_limit: u64,
     /// Whether the service has shown that it doesn't say the digests of its copies, or makes none of what is elsewhere.
@@ -234,7 +239,8 @@ impl BucketStore {
         let (alone, locks) = (options.alone, TaskLocks::default());
         let (copy_limit, vouches_for_nothing, conditional) =
             (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
-        let inner = Inner { at, calls, writing, alone, locks, copy_limit, vouches_for_nothing, conditional };
+        let memory = Arc::new(Semaphore::new(upload::MEMORY));
+        let inner = Inner { at, calls, writing, alone, locks, memory, copy_limit, vouches_for_nothing, conditional };
         Ok(Self(Arc::new(inner), None))
     }
 

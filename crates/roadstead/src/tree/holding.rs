@@ -76,6 +76,8 @@ pub(crate) enum Surveyed {
     Catalog(Option<Md5>),
     /// The keys of a repository.
     Repository(Box<Keys>),
+    /// Something that no tree puts there.
+    Stranger(Key),
 }
 
 /// The keys of a repository, and what is seen of each.
@@ -118,7 +120,8 @@ impl Keys {
         !self.manifests.is_empty() || !self.tags.is_empty()
     }
 
-    fn add(&mut self, folder: &str, named: Named) {
+    /// Takes a key that belongs to the repository, and gives back one that doesn't.
+    fn add(&mut self, folder: &str, named: Named) -> Option<Key> {
         let name = named.key.name().to_owned();
         match (folder, name.parse::<Reference>()) {
             (keys::BLOBS, Ok(Reference::Digest(digest))) => {
@@ -134,8 +137,9 @@ impl Keys {
                 self.referrers.insert(digest, named);
             }
             (keys::TAGS, _) if name == "list" => self.tags_list = Some(named),
-            _ => {}
+            _ => return Some(named.key),
         }
+        None
     }
 }
 
@@ -194,14 +198,20 @@ impl Tree {
                         continue;
                     }
                     walk.leave(Some(&named.key));
-                    let Some((repository, folder, _)) = keys::named(&named.key) else { continue };
+                    if named.key == keys::ping(self.0.store.naming()) {
+                        continue;
+                    }
+                    let belongs = keys::named(&named.key).filter(|(_, folder, _)| keys::is_folder(folder));
+                    let Some((repository, folder, _)) = belongs else {
+                        walk.done.push_back(Surveyed::Stranger(named.key));
+                        continue;
+                    };
                     let folder = folder.to_owned();
                     if walk.open.last().is_none_or(|top| top.repository != repository) {
                         walk.open.push(Keys::of(repository));
                     }
-                    if let Some(top) = walk.open.last_mut() {
-                        top.add(&folder, named);
-                    }
+                    let stranger = walk.open.last_mut().and_then(|top| top.add(&folder, named));
+                    walk.done.extend(stranger.map(Surveyed::Stranger));
                 }
             })
         });

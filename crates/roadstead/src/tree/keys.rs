@@ -134,6 +134,11 @@ pub(crate) fn named(key: &Key) -> Option<(Repository, &str, &str)> {
     Some((repository.parse().ok()?, folder, name))
 }
 
+/// Whether this is what the folders of a repository are called.
+pub(crate) fn is_folder(name: &str) -> bool {
+    [BLOBS, MANIFESTS, REFERRERS, TAGS].contains(&name)
+}
+
 /// The records of what was left out.
 #[must_use]
 pub(crate) fn records() -> Key {

@@ -7,7 +7,7 @@ use futures::TryStreamExt as _;
 use super::lists::{Change, Walked, pong};
 use super::sink::WRITERS;
 use super::verify::Broken;
-use super::{Derived, Finding, Tree, TreeError, keys};
+use super::{Derived, Finding, Tree, TreeError, WORTH_A_HINT, keys};
 use crate::image::{Copier, CopyError, PutError, RepositorySource, Sink as _, SinkError, SourceError};
 use crate::oci::{Descriptor, Digest, Reference, Repository, Tag};
 use crate::store::{Condition, LockMode, StoreError};
@@ -103,7 +103,7 @@ impl Tree {
             Derived::Referrers(repository, subject) => {
                 self.change_referrers(repository, subject, Change::Rebuild, &Walked::default()).await?;
             }
-            Derived::Hint(repository, blob) => self.put_hint(repository, blob).await?,
+            Derived::Hint(repository, blob) => self.put_hint(repository, blob, WORTH_A_HINT).await?,
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::lists::{Change, Walked};
-use super::{Tree, TreeError, blob_headers, keys, manifest_headers};
+use super::{Tree, TreeError, WORTH_A_HINT, blob_headers, keys, manifest_headers};
 use crate::image::{ByteStream, Claim, PutError, RepositorySink, Sink, SinkError};
 use crate::oci::{Algorithm, Descriptor, Digest, MAX_BLOB_SIZE, Manifest, MediaType, Reference, Repository, Tag};
 use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, Naming, StoreError, Upload};
@@ -72,8 +72,11 @@ impl Tree {
         Ok(())
     }
 
-    /// Says that a repository holds a blob, in a store with copies.
-    pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
+    /// Says that a repository holds a blob of that size, in a store with copies, if that is worth a request.
+    pub(super) async fn put_hint(&self, repository: &Repository, digest: &Digest, size: u64) -> Result<(), TreeError> {
+        if size < WORTH_A_HINT {
+            return Ok(());
+        }
         let (store, hint) = (&self.0.store, keys::hint(repository, digest));
         match store.put(&hint, Bytes::new(), &Headers::default(), Condition::Always).await {
             // Others say so just now, more often than the service takes.
@@ -244,12 +247,15 @@ impl TreeSink {
                 if store.head(&own).await?.is_some_and(|entry| fits(entry.size)) {
                     return Ok(Claim::Present);
                 }
+                if blob.size.is_some_and(|size| size < WORTH_A_HINT) {
+                    return Ok(Claim::Missing);
+                }
                 let mut hints = store.list(&keys::hints(&blob.digest));
                 while let Some(listed) = hints.try_next().await? {
                     let Listed::Object(hint) = listed else { continue };
                     let Some(other) = keys::hinted(&hint) else { continue };
                     let theirs = keys::blob(&other, &blob.digest);
-                    if store.head(&theirs).await?.is_some_and(|entry| fits(entry.size)) {
+                    if let Some(entry) = store.head(&theirs).await?.filter(|entry| fits(entry.size)) {
                         if let Err(error) = store.link(&own, &theirs, &blob_headers(&blob.digest)).await {
                             // Nobody keeps it from being removed there.
                             if store.head(&theirs).await?.is_none() {
@@ -257,7 +263,7 @@ impl TreeSink {
                             }
                             return Err(error.into());
                         }
-                        self.tree.put_hint(&self.repository, &blob.digest).await?;
+                        self.tree.put_hint(&self.repository, &blob.digest, entry.size).await?;
                         return Ok(Claim::Linked);
                     }
                 }
@@ -284,7 +290,7 @@ impl TreeSink {
                 self.queue().blobs.insert(digest);
                 Ok(())
             }
-            Naming::Copies => self.tree.put_hint(&self.repository, &digest).await,
+            Naming::Copies => self.tree.put_hint(&self.repository, &digest, size).await,
         }
     }
 

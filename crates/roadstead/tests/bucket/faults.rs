@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
+use roadstead::http::{Client, ClientOptions, RetryPolicy};
 use roadstead::oci::Algorithm;
 use roadstead::store::bucket::{BucketOptions, BucketUrl};
 use roadstead::store::{Aim, BucketStore, Condition, Headers, Key, Store, StoreError, Written};
 use roadstead::testing::contract::store::bytes_of;
-use roadstead::testing::{FaultServer, Reply, Seen, noise};
+use roadstead::testing::{FaultServer, Reply, Seen, TestClock, noise};
 use roadstead_parts::wait_until;
 
 use crate::support::{impatient, options};
@@ -52,6 +53,23 @@ async fn a_service_that_is_overrun_is_given_time() {
     assert_eq!(server.lines(), ["PUT /bucket/a/key"; 4]);
     let signatures: Vec<_> = server.requests().iter().map(|seen| seen.headers["authorization"].clone()).collect();
     assert!(signatures.iter().all(|signature| !signature.is_empty()));
+}
+
+/// Whom a service slows down for minutes.
+#[tokio::test]
+async fn a_service_that_is_overrun_for_minutes_is_waited_for() {
+    let server = FaultServer::start(|seen: &Seen| match seen.nth {
+        0..11 => error(503, "SlowDown").header("retry-after", "20"),
+        _ => tagged(Reply::ok("")),
+    })
+    .await;
+    let clock = Arc::new(TestClock::default());
+    let retry = RetryPolicy { attempts: 12, ..RetryPolicy::default() };
+    let client = Client::new(ClientOptions { clock: clock.clone(), retry, ..ClientOptions::default() }).unwrap();
+    let store = BucketStore::open(at(), client, options(&server.url(""))).unwrap();
+    assert_eq!(put(&store, Condition::Always).await.unwrap(), Written::Done);
+    let waited: std::time::Duration = clock.slept().iter().sum();
+    assert!(waited >= std::time::Duration::from_secs(11 * 20), "{:?}", clock.slept());
 }
 
 #[tokio::test]
@@ -191,6 +209,22 @@ async fn parts_that_were_put_together_without_a_word_are_together() {
         server.requests().iter().filter(|seen| seen.method == "PUT").map(|seen| seen.body.len()).collect();
     assert_eq!(sizes.iter().sum::<usize>(), 17 << 20);
     assert_eq!(sizes.iter().filter(|size| **size == 8 << 20).count(), 2, "all but the last are of one size: {sizes:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_part_that_is_cut_is_sent_again() {
+    let server = FaultServer::start(|seen: &Seen| match seen.method.as_str() {
+        "POST" if seen.target.ends_with("?uploads=") => {
+            Reply::ok("<InitiateMultipartUploadResult><UploadId>id</UploadId></InitiateMultipartUploadResult>")
+        }
+        "PUT" if seen.target.contains("partNumber=2&") && seen.nth == 0 => Reply::hang_up(),
+        _ => tagged(Reply::ok("")),
+    })
+    .await;
+    upload(&store(&server)).await.unwrap();
+    let parts: Vec<_> = server.requests().into_iter().filter(|seen| seen.method == "PUT").collect();
+    assert_eq!(parts.len(), 4, "three parts, one of them twice: {:?}", server.lines());
+    assert_eq!(parts.iter().map(|seen| seen.body.len()).max(), Some(8 << 20));
 }
 
 #[tokio::test(flavor = "multi_thread")]

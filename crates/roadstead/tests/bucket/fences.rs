@@ -42,7 +42,7 @@ async fn tree(buckets: &Buckets, run: usize) -> Tree {
 
 /// Publishes as the command does: again, if something was removed meanwhile.
 async fn publish(from: &Tree, to: &Tree) {
-    let how = TransferOptions { jobs: 4, clobber: true, events: Arc::new(Silent) };
+    let how = TransferOptions { jobs: 4, bandwidth: None, clobber: true, events: Arc::new(Silent) };
     for _ in 0..8 {
         let plan = Plan::compare(from, Some(to), &PlanOptions::default()).await.unwrap();
         match &*plan.carry_out(from, to, &how).await {

@@ -8,7 +8,7 @@ use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Reference, Repository, Tag};
 use roadstead::publish::{Plan, PlanOptions, PublishError, Requests, TransferOptions};
 use roadstead::store::{BucketStore, Condition, MemoryStore, Naming, Store as _};
-use roadstead::testing::{Image, ImageBuilder, IndexBuilder, MemorySource};
+use roadstead::testing::{Image, ImageBuilder, IndexBuilder, Layer, MemorySource, noise};
 use roadstead::tree::{Tree, VerifyOptions, Verifying};
 use roadstead_parts::{BucketServer, Buckets};
 
@@ -30,7 +30,7 @@ async fn tree() -> Tree {
 }
 
 fn how() -> TransferOptions {
-    TransferOptions { jobs: 4, clobber: true, events: Arc::new(Silent) }
+    TransferOptions { jobs: 4, bandwidth: None, clobber: true, events: Arc::new(Silent) }
 }
 
 fn image(text: &str) -> Image {
@@ -104,12 +104,12 @@ async fn each_change_takes_the_requests_that_it_needs() {
     add(&from, "app:2", &image("two")).await;
     add(&from, "org/multi:1", &index).await;
 
-    // app: two configs, three layers; org/multi: two of each. A blob is an object and a hint. Four manifests and an index, three
+    // app: two configs, three layers; org/multi: two of each. None is so large that a hint pays. Four manifests and an index, three
     // tags, two lists and the catalogue.
     let (compared, carried_out, planned) = scene.publish(&from, &everything).await;
     assert_eq!(compared, LISTED);
     assert_eq!(carried_out, planned);
-    let blobs = 2 * (5 + 4);
+    let blobs = 5 + 4;
     let all = Requests { writes: blobs + 5 + 3 + 2 + 1, reads: 2 + 1, lists: 2, deletes: 0 };
     assert_eq!(carried_out, with(ANNOUNCED, all));
 
@@ -125,7 +125,7 @@ async fn each_change_takes_the_requests_that_it_needs() {
     // A new image under a tag that is there: config and layer, the manifest, the tag. The shared layer is not sent again.
     add(&from, "app:1", &image("three")).await;
     let (compared, carried_out, planned) = scene.publish(&from, &everything).await;
-    let new = with(ANNOUNCED, Requests { writes: 2 * 2 + 1 + 1, ..nothing });
+    let new = with(ANNOUNCED, Requests { writes: 2 + 1 + 1, ..nothing });
     assert_eq!((compared, carried_out, planned), (LISTED, new, new));
 
     // A new tag: the list is read, the names are listed, the list is written; the catalogue is looked at.
@@ -134,18 +134,25 @@ async fn each_change_takes_the_requests_that_it_needs() {
     let listed = with(ANNOUNCED, Requests { writes: 1 + 1, reads: 2, lists: 1, deletes: 0 });
     assert_eq!((compared, carried_out, planned), (LISTED, listed, listed));
 
-    // A repository whose blobs others have: copied by the service, each with a look before and a hint after.
+    // A repository whose blobs others have: copied by the service, each with a look before.
     add(&from, "copy:1", &image("three")).await;
     let (compared, carried_out, planned) = scene.publish(&from, &everything).await;
-    let copied = with(ANNOUNCED, Requests { writes: 3 * 2 + 1 + 1 + 2, reads: 3 + 2, lists: 1, deletes: 0 });
+    let copied = with(ANNOUNCED, Requests { writes: 3 + 1 + 1 + 2, reads: 3 + 2, lists: 1, deletes: 0 });
     assert_eq!((compared, carried_out, planned), (LISTED, copied, copied));
     let calls = scene.buckets.calls();
     assert_eq!(calls.iter().filter(|(call, _)| call == "CopyObject").count(), 3);
 
+    // Of a large layer it is noted who has it.
+    let large = ImageBuilder::new().layer(Layer::new().file("noise", noise(1, 2 << 20), 0o644)).build();
+    add(&from, "app:4", &large).await;
+    let (compared, carried_out, planned) = scene.publish(&from, &everything).await;
+    let noted = with(ANNOUNCED, Requests { writes: 1 + 2 + 1 + 1, ..nothing });
+    assert_eq!((compared, carried_out, planned), (LISTED, noted, noted));
+
     sound(&scene.to).await;
     let app: Repository = "app".parse().unwrap();
     let named = scene.to.resolve(&app, &"4".parse().unwrap()).await.unwrap().unwrap();
-    assert_eq!(named.digest, image("three").digest());
+    assert_eq!(named.digest, large.digest());
     let entry = scene.to.store().head(&named.at).await.unwrap().unwrap();
     assert_eq!(entry.headers.cache_control.as_deref(), Some("public, max-age=60"));
     assert_eq!(entry.headers.digest, Some(named.digest));
@@ -200,9 +207,9 @@ async fn other_bytes_of_the_right_size_are_found_by_their_sum() {
         let _ = store.put(&key, spoilt.into(), &there.headers, Condition::Always).await.unwrap();
     }
     assert_eq!(scene.publish(&from, &everything).await.2, nothing, "sizes are trusted");
-    // Two blobs with their hints, a manifest and a tag.
+    // Two blobs, a manifest and a tag.
     let (compared, carried_out, planned) = scene.publish(&from, &sums).await;
-    let mended = with(ANNOUNCED, Requests { writes: 2 * 2 + 1 + 1, ..nothing });
+    let mended = with(ANNOUNCED, Requests { writes: 2 + 1 + 1, ..nothing });
     // What seems wrong is read before it is taken for that.
     assert_eq!((compared, carried_out, planned), (Requests { reads: 2 + 2, ..LISTED }, mended, mended));
     sound(&scene.to).await;
@@ -229,8 +236,8 @@ pub(crate) async fn sums_tell(server: &str, store: BucketStore) {
         let _ = store.put(&key, spoilt.into(), &there.headers, Condition::Always).await.unwrap();
     }
     assert_eq!(publish(false).await, Requests::default(), "{server}: sizes are trusted");
-    // A blob with its hint, a manifest and a tag.
-    assert_eq!(publish(true).await, Requests { writes: 2 + 1 + 1, ..Requests::default() }, "{server}");
+    // A blob, a manifest and a tag.
+    assert_eq!(publish(true).await, Requests { writes: 1 + 1 + 1, ..Requests::default() }, "{server}");
     sound(&to).await;
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn tags(store: &MemoryStore, repository: &str) -> (Vec<String>, Vec<S
 }
 
 async fn publish(world: &World, actor: usize, from: &Tree) -> Done {
-    let how = TransferOptions { jobs: 1, clobber: true, events: Arc::new(Silent) };
+    let how = TransferOptions { jobs: 1, bandwidth: None, clobber: true, events: Arc::new(Silent) };
     let to = open(world, actor).await?;
     for _ in 0..4 {
         let plan = Plan::compare(from, Some(&to), &PlanOptions::default()).await.map_err(|e| shown(&e))?;

@@ -200,7 +200,7 @@ async fn publish(trees: Vec<Tree>) -> (MemoryStore, usize) {
         async move {
             let to = Tree::open(Arc::new(client)).await.unwrap();
             let plan = Plan::compare(&from, Some(&to), &PlanOptions::default()).await.unwrap();
-            let how = TransferOptions { jobs: 4, clobber: true, events: Arc::new(Silent) };
+            let how = TransferOptions { jobs: 4, bandwidth: None, clobber: true, events: Arc::new(Silent) };
             plan.carry_out(&from, &to, &how).await
         }
     });

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use roadstead::image::{Copier, CopyOptions, Platforms, Silent, Source as _};
 use roadstead::oci::{Algorithm, Reference};
 use roadstead::store::Headers;
+use roadstead::testing::{ImageBuilder, Layer, noise};
 use roadstead::tree::{Derived, Finding, TreeError, VerifyOptions, keys};
 
 use crate::support::{Scene, image, index, key, repo, scenes, signature};
@@ -232,8 +233,12 @@ async fn lists_that_lie_are_made_again() {
         assert_eq!(findings.len(), 2, "{}: {findings:#?}", scene.name());
         repair(&scene, &findings).await;
         if !scene.links() {
-            let blob = image("other").manifest.layers()[1].digest;
-            scene.delete(&format!(".roadstead/holders/{blob}/other")).await;
+            // Of what is small nobody says who has it.
+            let layer = Layer::new().file("noise", noise(1, 2 << 20), 0o644);
+            let large = ImageBuilder::new().layer(layer).build();
+            scene.add("large:1", &large).await;
+            let blob = large.manifest.layers()[0].digest;
+            scene.delete(&format!(".roadstead/holders/{blob}/large")).await;
             let (_, findings) = scene.verify().await;
             assert_eq!(findings.len(), 1, "{findings:#?}");
             repair(&scene, &findings).await;

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use futures::TryStreamExt as _;
-use roadstead::http::BaseUrl;
-use roadstead::image::{RepositorySource, Source as _};
+use roadstead::http::{BaseUrl, Clock, SystemClock};
+use roadstead::image::{RepositorySource, Source as _, SourceError};
 use roadstead::medium::registry::RegistrySource;
-use roadstead::oci::{Digest, Repository, Tag};
+use roadstead::oci::{Descriptor, Digest, Repository, Tag};
 use roadstead::tree::Tree;
 
 use crate::registry_args::RegistryArgs;
@@ -34,25 +34,34 @@ pub(super) async fn pull(
 ) -> anyhow::Result<()> {
     let endpoint = registry.lone_endpoint(url.registry(), url.plain_http(), Default::default())?;
     let source = RegistrySource::new(endpoint, Vec::new()).below(url);
-    let began = Instant::now();
+    let began = SystemClock.now();
     for Expected { repository, tag, digest } in expected {
         let from = source.repository(repository);
-        let named = loop {
-            let named = from.resolve(&tag.clone().into()).await;
-            let is_right = named.as_ref().is_ok_and(|named| named.digest == *digest);
-            // A cache in front may know neither the new tag nor its move.
-            let may_be_stale = named.as_ref().err().is_none_or(|error| error.is_not_found());
-            if is_right || !may_be_stale || began.elapsed() > STALE {
-                break named?;
-            }
-            tokio::time::sleep(PAUSE).await;
-        };
+        let named = settled(&SystemClock, began, *digest, async || from.resolve(&tag.clone().into()).await).await?;
         if named.digest != *digest {
             bail!("{url} says that {repository}:{tag} is {}, and {digest} was published", named.digest);
         }
         whole(&*from, repository, *digest, tree).await?;
     }
     Ok(())
+}
+
+/// What a tag names, asked again and again as long as a cache in front may know neither the new tag nor its move.
+async fn settled(
+    clock: &dyn Clock,
+    began: Instant,
+    expected: Digest,
+    ask: impl AsyncFn() -> Result<Descriptor, SourceError>,
+) -> Result<Descriptor, SourceError> {
+    loop {
+        let named = ask().await;
+        let is_right = named.as_ref().is_ok_and(|named| named.digest == expected);
+        let may_be_stale = named.as_ref().err().is_none_or(SourceError::is_not_found);
+        if is_right || !may_be_stale || clock.now().duration_since(began) > STALE {
+            return named;
+        }
+        clock.sleep(PAUSE).await;
+    }
 }
 
 /// Follows a manifest down to its blobs.
@@ -75,4 +84,48 @@ async fn whole(from: &dyn RepositorySource, repository: &Repository, root: Diges
         next.extend(children.filter(|child| seen.insert(*child)));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use roadstead::oci::Algorithm;
+    use roadstead::testing::TestClock;
+
+    use super::*;
+
+    /// Asks, where the answer to the question with this number is the new one.
+    async fn asked(right_from: u32, stale: impl Fn() -> Result<Descriptor, SourceError>) -> (bool, u32, Duration) {
+        let (new, count, clock) = (Algorithm::Sha256.digest(b"new"), Cell::new(0), TestClock::default());
+        let began = clock.now();
+        let named = settled(&clock, began, new, async || {
+            count.set(count.get() + 1);
+            if count.get() >= right_from { Ok(Descriptor::new("", new, 3)) } else { stale() }
+        });
+        let named = named.await;
+        (named.is_ok_and(|named| named.digest == new), count.get(), clock.now().duration_since(began))
+    }
+
+    fn absent() -> Result<Descriptor, SourceError> {
+        Err(SourceError::NotFound { what: "app:1".into(), source: None })
+    }
+
+    #[tokio::test]
+    async fn a_cache_is_given_a_minute_and_some_more() {
+        let old = || Ok(Descriptor::new("", Algorithm::Sha256.digest(b"old"), 3));
+        assert_eq!(asked(1, old).await, (true, 1, Duration::ZERO), "who answers right is not waited for");
+        let (right, count, waited) = asked(13, old).await;
+        assert!(right && count == 13 && waited >= Duration::from_secs(60), "{count} {waited:?}");
+        let (right, _, waited) = asked(3, absent).await;
+        assert!(right && waited >= Duration::from_secs(10), "a miss may be cached, too: {waited:?}");
+        let (right, _, waited) = asked(u32::MAX, old).await;
+        assert!(!right && waited > STALE && waited < STALE * 2, "{waited:?}");
+    }
+
+    #[tokio::test]
+    async fn who_refuses_is_not_asked_again() {
+        let refused = || Err(SourceError::Denied { place: "host".into(), what: "app:1".into(), source: None });
+        assert_eq!(asked(2, refused).await, (false, 1, Duration::ZERO));
+    }
 }

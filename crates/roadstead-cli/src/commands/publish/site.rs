@@ -21,6 +21,10 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
     };
     let tree = crate::commands::open(global).await?;
     let without = args.private.check(&tree, host.name()).await?;
+    if let Some(place) = &args.blobs_to {
+        // What the site leads to is there before the site.
+        super::tree::send(&args, place, &tree, &without, global, output).await?;
+    }
     let mut site = args.site.site(Survey::without(&tree, &without).await?, args.name_prefix);
     if args.edge {
         site.form = Form::Edge;

@@ -6,10 +6,10 @@ use roadstead::image::SourceError;
 use roadstead::publish::plan::Step;
 use roadstead::publish::{Plan, PlanOptions, PublishError, Requests, Totals, TransferOptions};
 use roadstead::store::StoreError;
-use roadstead::tree::{Tree, TreeError};
+use roadstead::tree::{Private, Tree, TreeError};
 
 use super::check::{self, Expected};
-use super::{ATTEMPTS, Publish};
+use super::{ATTEMPTS, Publish, purge};
 use crate::args::{Global, Printed};
 use crate::bucket_args::TreePlace;
 use crate::exit;
@@ -29,6 +29,8 @@ struct Report<'a> {
     /// What would be done.
     #[serde(skip_serializing_if = "Option::is_none")]
     steps: Option<Vec<Planned<'a>>>,
+    /// The paths of answers that were there before, or were missed before, and are others now.
+    changed: Vec<String>,
     /// What is wrong, and with which of the repositories.
     failed: Vec<String>,
 }
@@ -47,7 +49,7 @@ pub(super) async fn publish(args: &Publish, place: &TreePlace, global: &Global, 
     let tree = crate::commands::open(global).await?;
     let without = args.private.check(&tree, &place.to_string()).await?;
     let (repositories, delete, checksum) = (args.repositories.clone(), args.delete, args.checksum);
-    let options = PlanOptions { repositories, without, delete, checksum };
+    let options = PlanOptions { repositories, without, delete, checksum, headers: args.headers };
     let mut to = match crate::commands::open_tree(place, &global.bucket).await {
         Ok(to) => Some(to),
         Err(error) if matches!(error.downcast_ref(), Some(TreeError::Absent(_))) => None,
@@ -61,6 +63,12 @@ pub(super) async fn publish(args: &Publish, place: &TreePlace, global: &Global, 
             return Err(TreeError::Unknown(format!("a repository that matches {}", patterns.join(" or "))).into());
         }
         refuse(args, &plan)?;
+        if let Some(stranger) = plan.stranger.as_ref().filter(|_| attempt == 1) {
+            let things = counted(plan.strangers, "thing");
+            output.note(&format!(
+                "{place} has {things} among its names that no tree puts there, such as {stranger}: left alone"
+            ));
+        }
         if args.dry_run {
             return forecast(args, place, plan, output);
         }
@@ -70,8 +78,12 @@ pub(super) async fn publish(args: &Publish, place: &TreePlace, global: &Global, 
                 Some(there) => there.clone(),
                 None => crate::commands::create_tree(place, &global.bucket, false).await?,
             };
-            let how =
-                TransferOptions { jobs: usize::from(args.jobs), clobber: !args.no_clobber, events: progress.clone() };
+            let how = TransferOptions {
+                jobs: usize::from(args.jobs),
+                bandwidth: args.max_bandwidth,
+                clobber: !args.no_clobber,
+                events: progress.clone(),
+            };
             errors.extend(plan.carry_out(&tree, &there, &how).await);
             to = Some(there);
         }
@@ -81,6 +93,36 @@ pub(super) async fn publish(args: &Publish, place: &TreePlace, global: &Global, 
         }
         progress.finish();
         return conclude(args, place, &plan, errors, &tree, output).await;
+    }
+    Ok(())
+}
+
+/// Makes a place have the blobs of a tree, and the rest of it, so that a site may send clients there.
+pub(super) async fn send(
+    args: &Publish,
+    place: &TreePlace,
+    tree: &Tree,
+    without: &Private,
+    global: &Global,
+    output: &Output,
+) -> anyhow::Result<()> {
+    let to = crate::commands::create_tree(place, &global.bucket, false).await?;
+    let options = PlanOptions { without: without.clone(), ..PlanOptions::default() };
+    let progress = Arc::new(Progress::new(output));
+    for attempt in 1.. {
+        let mut plan = Plan::compare(tree, Some(&to), &options).await?;
+        let mut errors = std::mem::take(&mut plan.problems);
+        let events = progress.clone();
+        let how =
+            TransferOptions { jobs: usize::from(args.jobs), bandwidth: args.max_bandwidth, clobber: true, events };
+        errors.extend(plan.carry_out(tree, &to, &how).await);
+        if errors.iter().any(is_outdated) && attempt < ATTEMPTS {
+            continue;
+        }
+        progress.finish();
+        fail(errors, output)?;
+        output.note(&format!("{place}: {}", did(&plan.totals())));
+        break;
     }
     Ok(())
 }
@@ -134,16 +176,19 @@ fn forecast(args: &Publish, place: &TreePlace, plan: Plan, output: &Output) -> a
     if let Some(requests) = requests.filter(|requests| *requests != Requests::default()) {
         output.note(&format!("in {}", asked(&requests)));
     }
-    if let Some(bandwidth) = args.bandwidth {
-        let seconds = (totals.bytes as f64 / bandwidth).ceil();
-        output.note(&format!("{} at {}/s: {seconds} s", size(totals.bytes), size(bandwidth as u64)));
+    if plan.renews {
+        output.note("the headers of everything that is there would be looked at, with a request for each object");
+    }
+    if let Some(bandwidth) = args.max_bandwidth {
+        let seconds = bandwidth.time(totals.bytes).as_secs_f64().ceil();
+        output.note(&format!("{} at {}/s: {seconds} s", size(totals.bytes), size(bandwidth.bytes())));
     }
     if output.format == Printed::Json {
         let steps = plan.steps();
         let steps = steps.iter().map(|(repository, step)| Planned { repository: repository.as_str(), step }).collect();
         let failed = plan.problems.iter().map(shown).collect();
-        let (destination, dry_run) = (place.to_string(), true);
-        output.json(&Report { destination, dry_run, totals, requests, steps: Some(steps), failed })?;
+        let (destination, dry_run, changed) = (place.to_string(), true, plan.changed());
+        output.json(&Report { destination, dry_run, totals, requests, steps: Some(steps), changed, failed })?;
     }
     fail(plan.problems, output)
 }
@@ -157,16 +202,25 @@ async fn conclude(
     tree: &Tree,
     output: &Output,
 ) -> anyhow::Result<()> {
-    let (totals, requests) = (plan.totals(), requests(place, plan));
+    let (totals, requests, changed) = (plan.totals(), requests(place, plan), plan.changed());
     if errors.is_empty() {
-        output.note(&format!("{place}: {}", did(&totals)));
+        let looked = if plan.renews { ", and looked at all headers" } else { "" };
+        output.note(&format!("{place}: {}{looked}", did(&totals)));
     }
     if output.format == Printed::Json {
         let failed = errors.iter().map(shown).collect();
-        let (destination, dry_run) = (place.to_string(), false);
-        output.json(&Report { destination, dry_run, totals, requests, steps: None, failed })?;
+        let (destination, dry_run, changed) = (place.to_string(), false, changed.clone());
+        output.json(&Report { destination, dry_run, totals, requests, steps: None, changed, failed })?;
+    } else {
+        changed.iter().try_for_each(|path| output.result(path))?;
     }
+    // Of what went wrong some may have come there all the same.
+    let purged = match &args.purge {
+        Some(command) if !changed.is_empty() => purge::run(command, &changed).await,
+        _ => Ok(()),
+    };
     fail(errors, output)?;
+    purged?;
     let Some(url) = &args.check else { return Ok(()) };
     let tags = plan.steps().into_iter().filter_map(|(repository, step)| match step {
         Step::Tag { tag, digest, .. } => {

@@ -38,7 +38,7 @@ fn a_tree_is_made_in_another_folder_and_kept_up_to_date() {
     );
     assert!(!scene.place.path().join("copy").exists(), "a dry run writes nothing");
     let ran = scene.run(&["publish", "copy", "-q"]).ok();
-    assert_eq!(ran.to_string(), "$ roadstead publish copy -q\n");
+    assert!(ran.stderr.is_empty() && ran.text().starts_with("/v2/_catalog\n/v2/base/manifests/3.20\n"), "{ran}");
     scene.run(&["diff", "registry", "copy"]).ok();
     scene.run(&["--tree", "copy", "verify"]).ok();
     let copy = State::of(&scene.place.path().join("copy"));
@@ -97,6 +97,11 @@ fn a_tree_is_made_in_another_folder_and_kept_up_to_date() {
               "lists": 1,
               "deleted": 0,
               "bytes": 0,
+              "changed": [
+                "/v2/org/tool/manifests/2",
+                "/v2/org/tool/manifests/new",
+                "/v2/org/tool/tags/list"
+              ],
               "failed": []
             }
             --- stderr
@@ -132,10 +137,16 @@ fn what_the_tree_lacks_stays_until_somebody_says_otherwise() {
     scene.check(
         &["publish", "copy", "--delete"],
         expect![[r#"
-        $ roadstead publish copy --delete
-        --- stderr
-        copy: deleted 4 names
-    "#]],
+            $ roadstead publish copy --delete
+            /v2/_catalog
+            /v2/org/tool/blobs/sha256:<two-layer-1>
+            /v2/org/tool/blobs/sha256:<two-config>
+            /v2/org/tool/manifests/2
+            /v2/org/tool/manifests/sha256:<two>
+            /v2/org/tool/tags/list
+            --- stderr
+            copy: deleted 4 names
+        "#]],
     );
     let listed = scene.run(&["--tree", "copy", "list", "--flat"]).ok();
     assert_eq!(listed.text(), "base:3.20\norg/tool:1\n", "a repository that the tree does not have is somebody else's");
@@ -192,18 +203,15 @@ fn some_repositories_are_published() {
     "#]],
     );
     scene.check(
-        &["publish", "copy", "--bandwidth", "1M"],
+        &["publish", "copy", "--max-bandwidth", "1Mbit"],
         expect![[r#"
-        $ roadstead publish copy --bandwidth 1M
-        --- stderr
-        error: the following required arguments were not provided:
-          --dry-run
+            $ roadstead publish copy --max-bandwidth 1Mbit
+            --- stderr
+            error: invalid value '1Mbit' for '--max-bandwidth <RATE>': "1Mbit" is no number of bytes a second; examples: 500kB/s, 10M, 1MiB/s
 
-        Usage: roadstead publish --dry-run --bandwidth <BYTES> <DESTINATION>
-
-        For more information, try '--help'.
-        --- exit code 2
-    "#]],
+            For more information, try '--help'.
+            --- exit code 2
+        "#]],
     );
 }
 
@@ -218,6 +226,12 @@ fn what_is_damaged_is_named_and_the_rest_is_published() {
     std::fs::write(&path, bytes).unwrap();
     scene.check(&["publish", "copy"], expect![[r#"
         $ roadstead publish copy
+        /v2/_catalog
+        /v2/base/manifests/3.20
+        /v2/base/tags/list
+        /v2/org/tool/manifests/1
+        /v2/org/tool/manifests/2
+        /v2/org/tool/tags/list
         --- stderr
           <index-child-0-config>    276 B
           <index-child-1-config>    276 B

@@ -11,6 +11,7 @@ use bytes::{Buf as _, Bytes};
 use md5::Digest as _;
 use reqwest::Url;
 use serde::Deserialize;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::super::Md5;
@@ -60,14 +61,18 @@ impl Session {
         Arc::clone(&self.object)
     }
 
-    /// Sends a piece as soon as the one before it is there.
-    pub(super) async fn send(&mut self, bytes: Bytes) -> Result<(), Failed> {
+    /// Sends a piece as soon as the one before it is there. Its memory is given back when it is kept.
+    pub(super) async fn send(&mut self, bytes: Bytes, memory: Option<OwnedSemaphorePermit>) -> Result<(), Failed> {
         self.settle().await?;
         self.sum.update(&bytes);
         let start = self.sent;
         self.sent += bytes.len() as u64;
         let (store, url) = (self.store.clone(), self.url.clone());
-        self.under_way = Some(tokio::spawn(async move { keep(&store, &url, start, bytes).await }));
+        self.under_way = Some(tokio::spawn(async move {
+            let kept = keep(&store, &url, start, bytes).await;
+            drop(memory);
+            kept
+        }));
         Ok(())
     }
 

@@ -4,6 +4,8 @@
 //! on, a few at once; the object shows when they are put together, which is asked for only by [`finish`](Upload::finish).
 //! Where its key isn't known before, it is put together under a private one and copied by the service.
 //!
+//! All uploads share the memory that parts may take, so that many at once are no more than few.
+//!
 //! *Rejected:* one request of unknown length, signed piece by piece, which can't be repeated when it breaks after hours.
 
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use ::http::header::ETAG;
 use ::http::{HeaderName, Method};
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
 use super::client::{Call, Failed};
@@ -19,21 +22,27 @@ use super::copy::{self, Private};
 use super::session::Session;
 use super::{
     Aim, BucketError, BucketStore, Cloud, Condition, Headers, Key, Store as _, StoreError, Upload, azure, is_absent,
-    xml,
+    resume, xml,
 };
 use crate::oci::{Digest, Hasher};
 
 /// The size of a part, and so what is put in one request. Services take no less than 5 MiB.
 const PART: u64 = 8 << 20;
 
-/// The largest part: what is kept in memory is this, times those under way and the one that is being filled.
+/// The largest part.
 const MAX_PART: u64 = 64 << 20;
 
 /// How many parts an object may have.
 const MAX_PARTS: u64 = 10_000;
 
 /// How many parts of one upload are under way at once.
-const AT_ONCE: usize = 2;
+const AT_ONCE: usize = 4;
+
+/// The MiB that the parts of all uploads take of memory at most: those that are being filled and those under way.
+pub(super) const MEMORY: usize = 48;
+
+/// The size up to which what is kept in memory doesn't count.
+const SMALL: u64 = 64 << 10;
 
 /// The size of a part of a copy, which passes through nobody's memory.
 const COPIED_PART: u64 = 1 << 30;
@@ -46,6 +55,10 @@ struct Parts {
     /// The tags of the parts that are there, by number less one.
     etags: Vec<Option<String>>,
     under_way: JoinSet<Result<(usize, String), Failed>>,
+    /// What was there before.
+    begun: Option<resume::Begun>,
+    /// Whether somebody else has ended it, so that there is nothing to be sent to any more.
+    ended: bool,
     complete: bool,
 }
 
@@ -57,6 +70,8 @@ impl Parts {
             id: id.into(),
             etags: Vec::new(),
             under_way: JoinSet::new(),
+            begun: None,
+            ended: false,
             complete: false,
         };
         if store.0.calls.service.cloud() == Cloud::Azure {
@@ -70,8 +85,34 @@ impl Parts {
         Ok(begun(upload_id))
     }
 
-    /// Sends a part as soon as there is room.
-    async fn send(&mut self, bytes: Bytes) -> Result<(), Failed> {
+    /// Goes on with what was begun before, for an object that is named by its digest, where the service shows such to others.
+    async fn resume(store: &BucketStore, object: &str) -> Option<Self> {
+        if store.0.calls.service.cloud() != Cloud::S3 {
+            return None;
+        }
+        let begun = resume::find(store, object).await?;
+        tracing::debug!(object, parts = begun.parts.len(), "an upload is taken up");
+        Some(Self {
+            store: store.clone(),
+            object: object.into(),
+            id: begun.id.as_str().into(),
+            etags: Vec::new(),
+            under_way: JoinSet::new(),
+            begun: Some(begun),
+            ended: false,
+            complete: false,
+        })
+    }
+
+    /// Sends a part as soon as there is room, unless it is there. Its memory is given back when it has been sent.
+    async fn send(&mut self, bytes: Bytes, memory: Option<OwnedSemaphorePermit>) -> Result<(), Failed> {
+        if self.ended {
+            return Ok(());
+        }
+        if let Some(tag) = self.begun.as_ref().and_then(|begun| begun.has(self.etags.len() + 1, &bytes)) {
+            self.etags.push(Some(tag.clone()));
+            return Ok(());
+        }
         while self.under_way.len() >= AT_ONCE {
             self.sent().await?;
         }
@@ -93,7 +134,9 @@ impl Parts {
                 .parameter("partNumber", &number)
                 .parameter("uploadId", &id)
                 .body(bytes);
-            let answer = store.0.calls.send(&call).await?.response;
+            let answer = store.0.calls.send(&call).await;
+            drop((call, memory));
+            let answer = answer?.response;
             let etag = answer.header(ETAG).map(str::to_owned);
             Ok((part, etag.ok_or_else(|| no_tag(&answer.shown().to_string()))?))
         });
@@ -118,11 +161,16 @@ impl Parts {
     async fn sent(&mut self) -> Result<(), Failed> {
         match self.under_way.join_next().await {
             None => Ok(()),
-            Some(Ok(sent)) => {
-                let (part, etag) = sent?;
+            Some(Ok(Ok((part, etag)))) => {
                 self.etags[part] = Some(etag);
                 Ok(())
             }
+            // What that made is looked at when it is time to.
+            Some(Ok(Err(failed))) if failed.says("NoSuchUpload") => {
+                self.ended = true;
+                Ok(())
+            }
+            Some(Ok(Err(failed))) => Err(failed),
             Some(Err(error)) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
                 Err(error) => Err(BucketError::Answer(error.to_string()).into()),
@@ -144,8 +192,8 @@ impl Parts {
             .body(xml::complete(&etags).into());
         match self.store.0.calls.ask(&call).await {
             Ok(_) => {}
-            // Done by an earlier attempt, whose answer was lost.
-            Err(failed) if failed.doubtful && failed.says("NoSuchUpload") && self.is_there(size).await? => {}
+            // Done by an earlier attempt, whose answer was lost, or by somebody else who sent the same.
+            Err(failed) if failed.says("NoSuchUpload") && self.is_there(size).await? => {}
             Err(failed) => return Err(failed),
         }
         self.complete = true;
@@ -253,19 +301,25 @@ impl Begun {
         }
     }
 
-    async fn send(&mut self, bytes: Bytes) -> Result<(), Failed> {
+    async fn send(&mut self, bytes: Bytes, memory: Option<OwnedSemaphorePermit>) -> Result<(), Failed> {
         match self {
-            Self::Parts(parts) => parts.send(bytes).await,
-            Self::Session(session) => session.send(bytes).await,
+            Self::Parts(parts) => parts.send(bytes, memory).await,
+            Self::Session(session) => session.send(bytes, memory).await,
         }
     }
 
     /// Makes them one object with the last one. Returns its name.
-    async fn finish(mut self, last: Bytes, size: u64, headers: &Headers) -> Result<Arc<str>, Failed> {
+    async fn finish(
+        mut self,
+        last: Bytes,
+        memory: Option<OwnedSemaphorePermit>,
+        size: u64,
+        headers: &Headers,
+    ) -> Result<Arc<str>, Failed> {
         match &mut self {
             Self::Parts(parts) => {
                 if !last.is_empty() {
-                    parts.send(last).await?;
+                    parts.send(last, memory).await?;
                 }
                 parts.complete(size, headers).await?;
                 Ok(Arc::clone(&parts.object))
@@ -285,6 +339,8 @@ struct BucketUpload {
     aim: Option<Aim>,
     part: usize,
     buffer: BytesMut,
+    /// The room that the buffer has, once there is more than fits into one request.
+    memory: Option<OwnedSemaphorePermit>,
     parts: Option<Begun>,
 }
 
@@ -293,13 +349,24 @@ pub(super) fn begin(store: BucketStore, hasher: Hasher, aim: Option<Aim>) -> Box
     // Of whole MiB; an object of unknown size that outgrows its parts is refused when it does.
     let part = size.div_ceil(MAX_PARTS).next_multiple_of(1 << 20).clamp(PART, MAX_PART);
     let part = usize::try_from(part).expect("a part fits into memory");
-    Box::new(BucketUpload { store, hasher, written: 0, aim, part, buffer: BytesMut::new(), parts: None })
+    Box::new(BucketUpload { store, hasher, written: 0, aim, part, buffer: BytesMut::new(), memory: None, parts: None })
 }
 
 impl BucketUpload {
     fn failed(&self, failed: Failed) -> StoreError {
         let key = self.aim.as_ref().map_or("", |aim| aim.key.as_str());
         self.store.failed("writing", key, failed.error)
+    }
+
+    /// Waits until there is memory for a part.
+    async fn room(&self) -> Option<OwnedSemaphorePermit> {
+        let size = self.aim.as_ref().and_then(|aim| aim.size).unwrap_or(u64::MAX).min(self.part as u64);
+        if size <= SMALL {
+            return None;
+        }
+        let needed = size.div_ceil(1 << 20).clamp(1, MEMORY as u64);
+        // Whole MiB, of which there are few.
+        self.store.0.memory.clone().acquire_many_owned(u32::try_from(needed).unwrap_or(1)).await.ok()
     }
 
     /// Sends what is buffered as a part.
@@ -311,7 +378,14 @@ impl BucketUpload {
                     Some(aim) => (self.store.0.at.object(&aim.key), aim.headers.clone()),
                     None => (self.store.0.at.object(&self.store.upload_key()?), Headers::default()),
                 };
-                Begun::new(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?
+                let begun = match self.aim.as_ref().is_some_and(|aim| aim.headers.digest.is_some()) {
+                    true => Parts::resume(&self.store, &object).await.map(Begun::Parts),
+                    false => None,
+                };
+                match begun {
+                    Some(begun) => begun,
+                    None => Begun::new(&self.store, &object, &headers).await.map_err(|e| self.failed(e))?,
+                }
             }
         };
         // The one that comes last is counted, too.
@@ -320,7 +394,7 @@ impl BucketUpload {
             return Err(self.failed(BucketError::Answer(problem).into()));
         }
         let bytes = self.buffer.split().freeze();
-        let sent = parts.send(bytes).await;
+        let sent = parts.send(bytes, self.memory.take()).await;
         self.parts = Some(parts);
         sent.map_err(|e| self.failed(e))
     }
@@ -336,9 +410,14 @@ impl Upload for BucketUpload {
             if self.buffer.len() == self.part {
                 self.flush().await?;
             }
+            if self.memory.is_none() {
+                self.memory = self.room().await;
+            }
             let room = self.part - self.buffer.len();
             let piece = bytes.split_to(room.min(bytes.len()));
-            if self.parts.is_some() && self.buffer.capacity() < self.part {
+            // What grows by doubling takes twice as much.
+            let is_full_soon = self.aim.as_ref().and_then(|aim| aim.size).is_some_and(|size| size >= self.part as u64);
+            if (self.parts.is_some() || is_full_soon) && self.buffer.capacity() < self.part {
                 self.buffer.reserve(self.part - self.buffer.len());
             }
             self.buffer.extend_from_slice(&piece);
@@ -364,7 +443,8 @@ impl Upload for BucketUpload {
         }
         // What is full waits for more, so there is always something left.
         let last = self.buffer.split().freeze();
-        let object = parts.finish(last, self.written, headers).await.map_err(|e| self.failed(e))?;
+        let memory = self.memory.take();
+        let object = parts.finish(last, memory, self.written, headers).await.map_err(|e| self.failed(e))?;
         if self.aim.is_some() {
             return Ok(());
         }

@@ -85,6 +85,39 @@ pub(super) struct Begun {
     pub(super) upload_id: String,
 }
 
+/// Uploads in parts that were begun.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Uploads {
+    pub(super) upload: Vec<Begin>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Begin {
+    pub(super) key: String,
+    pub(super) upload_id: String,
+}
+
+/// Parts of an upload that are there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(super) struct Parts {
+    pub(super) part: Vec<Part>,
+    pub(super) is_truncated: bool,
+    pub(super) next_part_number_marker: Option<String>,
+}
+
+/// One of them.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Part {
+    pub(super) part_number: usize,
+    #[serde(rename = "ETag")]
+    pub(super) etag: String,
+}
+
 /// The answer to a copy of a part.
 #[derive(Debug, Deserialize)]
 pub(super) struct Copied {

@@ -38,7 +38,7 @@ impl Publishing {
             tracing::debug!(%error, "a blob is not copied within the store");
             return Ok(false);
         }
-        tree.put_hint(repository, digest).await.map_err(|e| self.0.failed(e))?;
+        tree.put_hint(repository, digest, size).await.map_err(|e| self.0.failed(e))?;
         Ok(true)
     }
 

@@ -5,11 +5,11 @@
 
 use std::time::SystemTime;
 
-use super::super::{Tree, TreeError, keys};
+use super::super::{Tree, TreeError, blob_headers, keys};
 use super::{TreeSink, WRITERS};
 use crate::image::Claim;
 use crate::oci::{Algorithm, Descriptor, Digest, Manifest, Reference, Repository, Tag};
-use crate::store::{LeftOvers, LockMode, Resumed, Session, SessionId, Upload};
+use crate::store::{LeftOvers, LockMode, Naming, Resumed, Session, SessionId, Upload};
 
 /// What a manifest needs that its repository hasn't.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,17 @@ impl Tree {
         }
         let blob = Descriptor { size: None, ..Descriptor::new("", *digest, 0) };
         if sink.claim_now(&blob).await? == Claim::Missing {
-            return Ok(false);
+            // Of what is small no hint says who has it.
+            let Some(from) = from.filter(|_| self.0.store.naming() == Naming::Copies) else { return Ok(false) };
+            let (own, theirs) = (keys::blob(repository, digest), keys::blob(from, digest));
+            let store = &sink.tree.0.store;
+            if let Err(error) = store.link(&own, &theirs, &blob_headers(digest)).await {
+                // Nobody keeps it from being removed there.
+                if store.head(&theirs).await?.is_none() {
+                    return Ok(false);
+                }
+                return Err(error.into());
+            }
         }
         sink.commit_now().await?;
         self.renew_blob(repository, digest).await?;

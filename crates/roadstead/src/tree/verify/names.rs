@@ -11,7 +11,7 @@ use crate::tree::graph::Graph;
 use crate::tree::keys::{self, Content};
 use crate::tree::remove::{Doomed, display};
 use crate::tree::sink::WRITERS;
-use crate::tree::{Pointer, Tree, TreeError};
+use crate::tree::{Pointer, Tree, TreeError, WORTH_A_HINT};
 
 impl Tree {
     /// Verifies a repository, or one name of it and what that needs.
@@ -244,7 +244,10 @@ impl Tree {
                     let bytes = if store.naming() == Naming::Copies { size } else { 0 };
                     check.found(&Finding::LeftOver { key, bytes });
                 }
-                (Naming::Copies, _) if store.head(&keys::hint(repository, &digest)).await?.is_none() => {
+                (Naming::Copies, _)
+                    if store.head(&keys::hint(repository, &digest)).await?.is_none()
+                        && store.head(&key).await?.is_some_and(|entry| entry.size >= WORTH_A_HINT) =>
+                {
                     let derived = Derived::Hint(repository.clone(), digest);
                     check.found(&Finding::Stale { key: keys::hint(repository, &digest), derived });
                 }
