@@ -506,6 +506,7 @@ fn help() {
               serve       Answer pulls from the tree, or from what another host has
               doctor      Say which clients can pull from a registry, which can't, and why
               quickstart  See it work: an image in a tree, served, pulled and verified
+              user        Say who may log in to `roadstead serve`
               login       Log in to a registry
               logout      Log out of a registry
               help        Print this message or the help of the given subcommand(s)
