@@ -157,7 +157,26 @@ impl Tree {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::store::{MemoryStore, Store as _};
+
+    #[tokio::test]
+    async fn a_removal_that_is_under_way_keeps_its_turn() {
+        let store = MemoryStore::new(Naming::Copies);
+        let tree = Tree::create(Arc::new(store.clone())).await.unwrap();
+        let (key, none) = (keys::format(), Headers::default());
+        let removing = r#""conditional":true,"removals":3,"removing":{"by":"me","repository":"app","turn":0}"#;
+        for (rest, headers) in [(removing, r#""headers":0,"#), (r#""conditional":true,"removals":4,"later":[]"#, "")] {
+            let said = format!(r#"{{"format":1,"headers":0,{rest}}}"#);
+            let _ = store.put(&key, said.into(), &none, Condition::Always).await.unwrap();
+            tree.renew_headers().await.unwrap();
+            let body = store.get(&key, None).await.unwrap().unwrap().body;
+            let says = body.into_bytes(MAX_FORMAT, &key).await.unwrap();
+            assert_eq!(says, format!(r#"{{"format":1,{headers}{rest}}}"#));
+        }
+    }
 
     /// Who changes what this says raises [`HEADERS`], so that objects that are there get the new ones.
     #[test]
