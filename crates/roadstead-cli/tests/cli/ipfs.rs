@@ -165,7 +165,11 @@ fn what_cannot_be_done_is_said() {
         (&["publish", "ipfs:", "--mfs", "/"], 2, "expected a path below /"),
         (&["publish", "ipfs:", "--wait"], 2, "--remote-pin"),
         (&["publish", "ipfs:", "--dnslink", "localhost"], 2, "expected a name in the DNS"),
-        (&["publish", "ipfs:", "--host", "netlify"], 2, "--host, --edge, --cors and --force are for site:DIR"),
+        (
+            &["publish", "ipfs:", "--host", "netlify"],
+            2,
+            "--host, --edge, --cors, --blobs-to and --force are for site:DIR",
+        ),
         (&["publish", "ipfs:", "--blobs-at", "https://x"], 2, "--blobs-at is for hosts of plain files"),
         (&["publish", "site:x", "--host", "netlify", "--unpin-old"], 2, "--unpin-old is for ipfs: and car:"),
         (&["publish", "site:x"], 2, "name it with --host"),

@@ -203,7 +203,7 @@ fn who_may_not_push() {
     "#]],
     );
     assert!(!place.tree().exists());
-    place.run(&["quickstart", "--check", "-q"]).ok();
+    place.run(&["quickstart", "--check", "-q", "--listen", "127.0.0.1:0"]).ok();
     place.run(&["private", "secret/*"]).ok();
     check(
         &["serve", "--push", "--anonymous-push"],

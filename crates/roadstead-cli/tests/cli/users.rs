@@ -19,7 +19,7 @@ fn add(place: &Place, name: &str, password: &str) -> Ran {
 /// A registry with the user ann, for whom alone `secret/**` is, and what it is asked at.
 fn guarded() -> (Place, Served, String) {
     let place = Place::new();
-    place.run(&["quickstart", "--check", "-q"]).ok();
+    place.run(&["quickstart", "--check", "-q", "--listen", "127.0.0.1:0"]).ok();
     place.run(&["private", "secret/**"]).ok();
     add(&place, "ann", "hunter2").ok();
     let (served, authority) = place.serve_options(&place.tree(), &["--push", "--allow-delete"]);
@@ -450,7 +450,8 @@ fn helm_logs_in() {
 #[test]
 fn no_log_has_a_password_or_a_token() {
     let place = Place::new();
-    place.run(&["quickstart", "--check", "-q"]).ok();
+    let port = Port::free();
+    place.run(&["quickstart", "--check", "-q", "--listen", &port.address().to_string()]).ok();
     add(&place, "ann", "hunter2-right").ok();
     let (served, authority) = place.serve_options(&place.tree(), &["--push", "-vvv"]);
     let ours = Place::new();

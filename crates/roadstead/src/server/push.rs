@@ -91,8 +91,8 @@ pub(super) struct Request {
 enum Target {
     /// The uploads of a repository.
     Uploads(Repository),
-    /// One of them.
-    Upload(Repository, SessionId),
+    /// One of them, by what is to be its identifier.
+    Upload(Repository, String),
     Manifest(Repository, Reference),
     Blob(Repository, Digest),
 }
@@ -208,11 +208,13 @@ impl Inner {
         match (&request.method, &target) {
             (&Method::POST, Target::Uploads(repository)) => self.begin(repository, session, request, content).await,
             (&Method::GET, Target::Upload(repository, id)) => {
+                let id = &uploads::named(id)?;
                 let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let open = upload.open().await?;
                 Ok(self.progress(StatusCode::NO_CONTENT, repository, id, open.offset))
             }
             (&Method::PATCH, Target::Upload(repository, id)) => {
+                let id = &uploads::named(id)?;
                 let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let mut open = upload.open().await?;
                 self.check_range(request, repository, id, open.offset)?;
@@ -225,6 +227,7 @@ impl Inner {
                 Ok(self.progress(StatusCode::ACCEPTED, repository, id, open.offset))
             }
             (&Method::PUT, Target::Upload(repository, id)) => {
+                let id = &uploads::named(id)?;
                 let upload = self.uploads.get(id, repository, Now::read()).await?;
                 let mut open = upload.open().await?;
                 let digest = digest_of(query, "digest")?;
@@ -244,6 +247,7 @@ impl Inner {
                 self.finish(repository, upload, size, &digest, Some(id)).await
             }
             (&Method::DELETE, Target::Upload(repository, id)) => {
+                let id = &uploads::named(id)?;
                 self.uploads.get(id, repository, Now::read()).await?;
                 self.uploads.remove(id).await?;
                 Ok(success(StatusCode::NO_CONTENT, Vec::new()))
@@ -269,10 +273,7 @@ impl Inner {
             };
             return match listed {
                 Path::TagsList(repository) if id.is_empty() => Ok(Target::Uploads(repository)),
-                Path::TagsList(repository) => {
-                    let id = id.parse().map_err(|_| uploads::unknown(id))?;
-                    Ok(Target::Upload(repository, id))
-                }
+                Path::TagsList(repository) => Ok(Target::Upload(repository, id.to_owned())),
                 _ if name.parse::<Repository>().is_ok() => Err(Problem::outside(prefix)),
                 _ => Err(Problem::new(ErrorCode::NameInvalid, format!("{name:?} is no name of a repository"))),
             };

@@ -226,6 +226,11 @@ pub(super) fn unknown(id: &str) -> Problem {
     Problem::new(ErrorCode::BlobUploadUnknown, format!("there is no upload {id:?}"))
 }
 
+/// The identifier in a path; nothing has another one than those that we give.
+pub(super) fn named(id: &str) -> Result<SessionId, Problem> {
+    id.parse().map_err(|_| unknown(id))
+}
+
 fn random_id() -> Result<SessionId, &'static str> {
     let mut bytes = [0_u8; 16];
     let random = rustls::crypto::aws_lc_rs::default_provider().secure_random;
