@@ -112,7 +112,7 @@ fn kill_while_pushing(rounds: usize) {
         let mut server = server.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         assert!(wait_until(Duration::from_secs(60), || port.answers()), "the server doesn't answer");
         let (told, said) = mpsc::channel();
-        thread::scope(|scope| {
+        let early = thread::scope(|scope| {
             for pusher in 0..PUSHERS {
                 let (told, authority) = (told.clone(), &authority);
                 scope.spawn(move || {
@@ -120,20 +120,24 @@ fn kill_while_pushing(rounds: usize) {
                         let image = ImageBuilder::new().layer(format!("{round} {pusher} {number}")).build();
                         let tag = format!("{round}-{number}");
                         let repository = format!("pushed/{pusher}");
-                        if push(authority, &repository, &tag, &image).is_err() {
+                        let pushed = push(authority, &repository, &tag, &image);
+                        let is_over = pushed.is_err();
+                        told.send(pushed.map(|()| format!("{repository}:{tag}"))).unwrap();
+                        if is_over {
                             return;
                         }
-                        told.send(format!("{repository}:{tag}")).unwrap();
                     }
                 });
             }
             // Each time somewhere else, and always in the middle of what comes after these.
-            acknowledged.extend(said.iter().take(1 + round % 7));
+            let first: Result<Vec<String>, String> = said.iter().take(1 + round % 7).collect();
             kill_process(Pid::from_child(&server), Signal::KILL).unwrap();
             server.wait().unwrap();
+            first
         });
         drop(told);
-        acknowledged.extend(said);
+        acknowledged.extend(early.unwrap_or_else(|error| panic!("a server that lives refused a push: {error}")));
+        acknowledged.extend(said.into_iter().flatten());
         for name in &acknowledged {
             let (repository, tag) = name.split_once(':').unwrap();
             let list = fs::read_to_string(place.tree().join(format!("v2/{repository}/tags/list"))).unwrap();
