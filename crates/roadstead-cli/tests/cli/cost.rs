@@ -61,7 +61,8 @@ fn syncs(place: &Place, arguments: &[&str]) -> (Ran, Vec<String>) {
     // A call that another thread interrupts has a second line, for its end; a thread that ends while strace takes hold of
     // it has a line without a call.
     let calls = fs::read_to_string(log).unwrap();
-    let is_call = |line: &&str| !line.contains("resumed>") && !line.contains("<detached ...>");
+    let is_call =
+        |line: &&str| !line.contains("resumed>") && !line.contains("???(") && !line.contains("<detached ...>");
     (ran, calls.lines().filter(is_call).map(str::to_owned).collect())
 }
 

@@ -44,8 +44,9 @@ fn traced(place: &Place, arguments: &[&str], name: &str) -> (Vec<String>, usize)
     command.arg(env!("CARGO_BIN_EXE_roadstead")).args(arguments).current_dir(place.path()).env_clear();
     Ran::of(command.stdin(Stdio::null())).ok();
     let log = fs::read_to_string(log).unwrap();
-    // A call that another thread interrupts has a second line, for its end.
-    let calls = log.lines().filter(|line| !line.contains("resumed>"));
+    // A call that another thread interrupts has a second line, for its end; what a thread was at when the process ended has one
+    // without a name.
+    let calls = log.lines().filter(|line| !line.contains("resumed>") && !line.contains("???("));
     let (renames, waits): (Vec<&str>, _) = calls.partition(|line| line.contains("rename"));
     let named = renames.iter().filter(|line| line.contains(&format!("{name}\""))).count();
     (waits.into_iter().map(str::to_owned).collect(), named)
