@@ -82,9 +82,11 @@ fn name(repository: usize) -> String {
     format!("bench/tend-{repository}")
 }
 
-/// Makes the lists of a tree that has none.
+/// Makes the lists of a tree that has none, and waits until the disk has all of it: who removes a tag syncs, and would
+/// else be timed for what the benchmark wrote.
 fn complete(ground: &Ground<'_>, tool: &Program) -> anyhow::Result<()> {
     tool.clone().args(["verify", "--repair"]).run(&ground.log())?;
+    ground.sync().run(&ground.log())?;
     Ok(())
 }
 

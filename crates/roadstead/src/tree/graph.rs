@@ -89,21 +89,50 @@ impl Needs {
 }
 
 /// What somebody wants to know who needs it.
-#[derive(Default, Clone, PartialEq, Eq)]
+#[derive(Default, Clone)]
 pub(super) struct About {
-    pub(super) manifests: BTreeSet<Digest>,
-    pub(super) blobs: BTreeSet<Digest>,
+    manifests: BTreeSet<Digest>,
+    blobs: BTreeSet<Digest>,
+    /// How their digits begin: next to all digests of other images are told from these without being parsed.
+    beginnings: HashSet<[u8; BEGINNING]>,
 }
+
+/// How many digits of a digest tell it from nearly all others.
+const BEGINNING: usize = 8;
 
 impl About {
     /// Adds what a manifest is and names. Returns whether that was new.
     pub(super) fn add(&mut self, digest: &Digest, needs: Option<&Needs>) -> bool {
-        let mut new = self.manifests.insert(*digest);
+        let mut new = self.add_manifest(digest);
         if let Some(needs) = needs {
-            needs.children.iter().for_each(|child| new |= self.manifests.insert(*child));
-            needs.blobs.iter().for_each(|blob| new |= self.blobs.insert(*blob));
+            needs.children.iter().for_each(|child| new |= self.add_manifest(child));
+            needs.blobs.iter().for_each(|blob| new |= self.add_blob(blob));
         }
         new
+    }
+
+    /// Adds a manifest, whatever it names. Returns whether that was new.
+    pub(super) fn add_manifest(&mut self, digest: &Digest) -> bool {
+        self.beginnings.extend(digest.hex().as_bytes().first_chunk());
+        self.manifests.insert(*digest)
+    }
+
+    fn add_blob(&mut self, digest: &Digest) -> bool {
+        self.beginnings.extend(digest.hex().as_bytes().first_chunk());
+        self.blobs.insert(*digest)
+    }
+
+    /// Everything in a text that is a digest and may be one of those.
+    fn digests_in(&self, text: &[u8]) -> impl Iterator<Item = Digest> {
+        memchr::memchr_iter(b':', text).filter_map(|colon| {
+            let (before, after) = (&text[..colon], &text[colon + 1..]);
+            if !after.first_chunk().is_some_and(|digits| self.beginnings.contains(digits)) {
+                return None;
+            }
+            let begin = colon.checked_sub(6).filter(|begin| before[*begin..].starts_with(b"sha"))?;
+            let digits = after.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+            std::str::from_utf8(&text[begin..=colon + digits]).ok()?.parse().ok()
+        })
     }
 
     /// What a manifest needs of the blobs, without parsing it, if it has nothing to do with the manifests: an image whose text
@@ -116,7 +145,7 @@ impl About {
             return None;
         }
         let mut blobs = Vec::new();
-        for digest in digests_in(bytes) {
+        for digest in self.digests_in(bytes) {
             if self.manifests.contains(&digest) {
                 return None;
             }
@@ -128,15 +157,6 @@ impl About {
 
 /// The types of what has no children.
 const IMAGES: [MediaType; 2] = [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST];
-
-/// Everything in a text that is a digest.
-fn digests_in(text: &[u8]) -> impl Iterator<Item = Digest> {
-    memchr::memchr_iter(b':', text).filter_map(|colon| {
-        let begin = colon.checked_sub(6).filter(|begin| text[*begin..].starts_with(b"sha"))?;
-        let digits = text[colon + 1..].iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        std::str::from_utf8(&text[begin..=colon + digits]).ok()?.parse().ok()
-    })
-}
 
 impl Tree {
     /// Everything that a repository names. A name that leads nowhere, or astray, is left out.
@@ -509,13 +529,17 @@ mod tests {
     use crate::oci::Algorithm;
 
     #[test]
-    fn digests_are_found_in_any_text() {
+    fn asked_digests_are_found_in_any_text() {
         let [short, long] = Algorithm::ALL.map(|algorithm| algorithm.digest(b"x"));
         let text =
             format!(r#"{{"a":"{short}","b":["{long}"],"c":"sha256:0","d":"md5:{}","e":"{short}f"}}:"#, short.hex());
-        assert_eq!(digests_in(text.as_bytes()).collect::<Vec<_>>(), [short, long]);
-        assert_eq!(digests_in(b":").count(), 0);
-        assert_eq!(digests_in(short.to_string().as_bytes()).collect::<Vec<_>>(), [short]);
+        let mut about = About::default();
+        about.add_manifest(&short);
+        assert_eq!(about.digests_in(text.as_bytes()).collect::<Vec<_>>(), [short]);
+        about.add_blob(&long);
+        assert_eq!(about.digests_in(text.as_bytes()).collect::<Vec<_>>(), [short, long]);
+        assert_eq!(about.digests_in(b":").count(), 0);
+        assert_eq!(about.digests_in(short.to_string().as_bytes()).collect::<Vec<_>>(), [short]);
     }
 
     #[test]
@@ -532,11 +556,12 @@ mod tests {
         };
         let shared = image.manifest.layers()[0].digest;
         let mut about = About::default();
-        about.blobs.extend([shared, Algorithm::Sha256.digest(b"another")]);
+        about.add_blob(&shared);
+        about.add_blob(&Algorithm::Sha256.digest(b"another"));
         assert_eq!(about.blobs_of_other(&pointer(&image), image.manifest.bytes()), Some(vec![shared]));
         // Other bytes than those of its digest are looked at closely, and so is what names a manifest that is asked for.
         assert!(about.blobs_of_other(&pointer(&image), referrer.manifest.bytes()).is_none());
-        about.manifests.insert(subject.digest());
+        about.add_manifest(&subject.digest());
         assert!(about.blobs_of_other(&pointer(&referrer), referrer.manifest.bytes()).is_none());
         assert!(about.blobs_of_other(&pointer(&image), image.manifest.bytes()).is_some());
     }

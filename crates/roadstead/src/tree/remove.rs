@@ -178,7 +178,8 @@ impl Tree {
             let mut graph = self.graph_about(repository, Some(&about)).await?;
             let unclear = graph.unclear();
             if !unclear.is_empty() {
-                Arc::make_mut(&mut about).manifests.extend(unclear);
+                let about = Arc::make_mut(&mut about);
+                unclear.iter().for_each(|digest| _ = about.add_manifest(digest));
                 continue;
             }
             // A manifest whose bytes are damaged may need what can't be known, so nothing is removed beside one; but itself it

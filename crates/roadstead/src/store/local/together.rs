@@ -21,6 +21,9 @@ const FOLDERS: usize = 8;
 /// The longest text of a link that is read here.
 const LINK: usize = 1024;
 
+/// How long next to all objects are at most of which the beginning is asked for, in bytes: manifests.
+const MOST: usize = 16 * 1024;
+
 /// The folders of the names that were asked about last.
 struct Folders<'a> {
     store: &'a LocalStore,
@@ -96,7 +99,8 @@ pub(super) fn sizes(store: &LocalStore, keys: &[Key]) -> Vec<Result<Option<u64>,
 /// The beginning of each of several objects.
 pub(super) async fn beginnings(store: &LocalStore, keys: &[Key], limit: u64) -> Result<Vec<Option<Bytes>>, StoreError> {
     let mut folders = Folders::new(store);
-    let mut buffer = Vec::new();
+    // Nearly everything fits, so that it is read in one piece.
+    let mut buffer = Vec::with_capacity(MOST);
     let mut read = Vec::with_capacity(keys.len());
     for key in keys {
         buffer.clear();
