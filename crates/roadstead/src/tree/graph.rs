@@ -504,7 +504,7 @@ impl Tree {
 }
 
 /// What came of a task.
-fn done<T>(task: Result<Result<T, TreeError>, JoinError>) -> Result<T, TreeError> {
+pub(super) fn done<T>(task: Result<Result<T, TreeError>, JoinError>) -> Result<T, TreeError> {
     match task {
         Ok(done) => done,
         Err(e) => match e.try_into_panic() {

@@ -4,9 +4,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use futures::TryStreamExt as _;
+use futures::stream;
+use futures::{StreamExt as _, TryStreamExt as _, future};
+use tokio_util::task::AbortOnDropHandle;
 
-use super::graph::{About, Graph, Node};
+use super::graph::{self, About, Graph, Node};
 use super::keys::Content;
 use super::lists::{Change, Walked};
 use super::{Pointer, Tree, TreeError, keys};
@@ -23,6 +25,9 @@ pub struct Removed {
     /// Bytes that no repository names any more.
     pub bytes: u64,
 }
+
+/// The repositories beside one, in a store where they share bytes.
+type Others = Option<AbortOnDropHandle<Result<Vec<Repository>, TreeError>>>;
 
 /// What goes of a repository.
 #[derive(Default)]
@@ -65,6 +70,7 @@ impl Tree {
     }
 
     async fn remove_now(&self, repository: &Repository, what: Option<&Reference>) -> Result<Removed, TreeError> {
+        let others = self.others(repository);
         let Some(reference) = what else {
             let graph = self.graph(repository).await?;
             if graph.manifests.is_empty() && graph.tags.is_empty() {
@@ -72,10 +78,21 @@ impl Tree {
             }
             let tags = graph.tags.keys().cloned().collect();
             let manifests = graph.manifests.keys().copied().collect();
-            return self.take_away(repository, &graph, Doomed { tags, manifests, ..Doomed::default() }).await;
+            return self.take_away(repository, &graph, Doomed { tags, manifests, ..Doomed::default() }, others).await;
         };
         let (graph, doomed) = self.doom(repository, reference, false).await?;
-        self.take_away(repository, &graph, doomed).await
+        self.take_away(repository, &graph, doomed, others).await
+    }
+
+    /// The other repositories, which a directory is asked for while the manifests of this one are read. Whoever calls is
+    /// [alone](Self::alone), so that no other comes meanwhile.
+    fn others(&self, repository: &Repository) -> Others {
+        let (tree, repository) = (self.clone(), repository.clone());
+        let others = async move {
+            let others = tree.holders().try_filter(|other| future::ready(*other != repository));
+            others.try_collect().await
+        };
+        (self.0.store.naming() == Naming::Links).then(|| AbortOnDropHandle::new(tokio::spawn(others)))
     }
 
     /// Removes a manifest as [`remove`](Self::remove) does, also if indexes name it: each then lacks it on purpose, and has a
@@ -89,6 +106,7 @@ impl Tree {
     }
 
     async fn leave_out_now(&self, repository: &Repository, digest: &Digest) -> Result<Removed, TreeError> {
+        let others = self.others(repository);
         let (graph, doomed) = self.doom(repository, &Reference::Digest(*digest), true).await?;
         // Nobody may find an index whose child is absent without a word.
         for index in graph.parents(digest) {
@@ -97,7 +115,7 @@ impl Tree {
                 self.put_left_out(&keys::left_out(repository, index), &absent).await?;
             }
         }
-        self.take_away(repository, &graph, doomed).await
+        self.take_away(repository, &graph, doomed, others).await
     }
 
     /// Removes names of a repository that somebody has chosen, but no manifest that something needs which stays, and no blob that
@@ -153,7 +171,8 @@ impl Tree {
         doomed.blobs = blobs;
         let Released { mut contents, .. } = self.remove_names(repository, &graph, &doomed).await?;
         if self.0.store.naming() == Naming::Links {
-            self.retain_unnamed(Some(repository), &mut contents).await?;
+            let others = self.holders().try_filter(|other| future::ready(other != repository)).boxed();
+            self.retain_unnamed(others, &mut contents).await?;
             for content in contents.values() {
                 self.0.store.delete(content).await?;
             }
@@ -226,6 +245,7 @@ impl Tree {
         repository: &Repository,
         graph: &Graph,
         mut doomed: Doomed,
+        others: Others,
     ) -> Result<Removed, TreeError> {
         doomed.manifests.extend(graph.superseded_by(&doomed));
         doomed.blobs = if graph.is_all(&doomed) {
@@ -235,16 +255,17 @@ impl Tree {
             graph.blobs_only_of(&doomed.manifests)
         };
         let released = self.remove_names(repository, graph, &doomed).await?;
-        let bytes = self.remove_bytes(repository, released).await?;
+        let bytes = self.remove_bytes(released, others).await?;
         let Doomed { tags, manifests, .. } = doomed;
         Ok(Removed { tags: tags.into_iter().collect(), manifests: manifests.into_iter().collect(), bytes })
     }
 
-    /// Removes of what a repository named the bytes that no repository names then. Whoever calls is [alone](Self::alone).
-    async fn remove_bytes(&self, repository: &Repository, released: Released) -> Result<u64, TreeError> {
+    /// Removes of what a repository named the bytes that none of the others names. Whoever calls is [alone](Self::alone).
+    async fn remove_bytes(&self, released: Released, others: Others) -> Result<u64, TreeError> {
         let Released { mut contents, mut bytes } = released;
-        if self.0.store.naming() == Naming::Links {
-            self.retain_unnamed(Some(repository), &mut contents).await?;
+        if let Some(others) = others {
+            let others: Vec<Repository> = graph::done(others.await)?;
+            self.retain_unnamed(stream::iter(others).map(Ok).boxed(), &mut contents).await?;
             for content in contents.values() {
                 bytes += self.0.store.head(content).await?.map_or(0, |entry| entry.size);
                 self.0.store.delete(content).await?;
@@ -285,6 +306,7 @@ impl Tree {
     }
 
     async fn delete_manifest_now(&self, repository: &Repository, digest: &Digest) -> Result<(), TreeError> {
+        let others = self.others(repository);
         let mut graph = self.graph(repository).await?;
         if !graph.manifests.contains_key(digest) {
             return Err(TreeError::Unknown(display(repository, Some(&Reference::Digest(*digest)))));
@@ -303,7 +325,7 @@ impl Tree {
         let mut doomed = Doomed { tags, manifests: BTreeSet::from([*digest]), ..Doomed::default() };
         doomed.manifests.extend(graph.superseded_by(&doomed));
         let released = self.remove_names(repository, &graph, &doomed).await?;
-        self.remove_bytes(repository, released).await?;
+        self.remove_bytes(released, others).await?;
         Ok(self.0.store.sync().await?)
     }
 
@@ -321,6 +343,7 @@ impl Tree {
         if self.0.store.head(&keys::blob(repository, digest)).await?.is_none() {
             return Err(TreeError::Unknown(display(repository, Some(&Reference::Digest(*digest)))));
         }
+        let others = self.others(repository);
         let mut graph = self.graph(repository).await?;
         // What is damaged may need anything.
         if let Some((_, error)) = graph.damage.pop() {
@@ -333,7 +356,7 @@ impl Tree {
         }
         let mut released = Released::default();
         self.remove_blob_names(repository, &BTreeSet::from([*digest]), &mut released).await?;
-        self.remove_bytes(repository, released).await?;
+        self.remove_bytes(released, others).await?;
         Ok(self.0.store.sync().await?)
     }
 

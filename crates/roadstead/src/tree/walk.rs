@@ -240,25 +240,21 @@ impl Tree {
             .boxed()
     }
 
-    /// Takes out of `contents` what a repository names, other than `but`, in one walk over the tree.
+    /// Takes out of `contents` what one of the repositories names.
     pub(super) async fn retain_unnamed(
         &self,
-        but: Option<&Repository>,
+        mut repositories: BoxStream<'_, Result<Repository, TreeError>>,
         contents: &mut BTreeMap<Content, Key>,
     ) -> Result<(), TreeError> {
         debug_assert_eq!(self.0.store.naming(), Naming::Links, "copies are shared by nobody");
-        let mut others = self.holders();
         while !contents.is_empty()
-            && let Some(other) = others.try_next().await?
+            && let Some(repository) = repositories.try_next().await?
         {
-            if Some(&other) == but {
-                continue;
-            }
             let mut named = Vec::new();
             for content in contents.keys() {
                 let name = match content {
-                    Content::Manifest(_, digest) => keys::manifest(&other, &Reference::Digest(*digest)),
-                    Content::Blob(digest) => keys::blob(&other, digest),
+                    Content::Manifest(_, digest) => keys::manifest(&repository, &Reference::Digest(*digest)),
+                    Content::Blob(digest) => keys::blob(&repository, digest),
                 };
                 match self.0.store.target(&name).await {
                     Ok(None) => {}

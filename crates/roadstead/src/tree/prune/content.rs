@@ -79,7 +79,7 @@ impl Tree {
                 batch.into_iter().for_each(|(content, key)| candidates.add(content, key));
                 batch = self.unnamed(candidates, &HashMap::new()).await?.contents.into_iter().collect();
             } else {
-                self.retain_unnamed(None, &mut batch).await?;
+                self.retain_unnamed(self.holders(), &mut batch).await?;
             }
         }
         for key in batch.values() {
