@@ -62,7 +62,10 @@ pub(super) fn names(text: &mut Text, site: &Site, rule: &Rule) {
     text.open("route @simple");
     text.line(&format!("rewrite * {place}"));
     sent(text, site, found, "{file}", Some(media_type));
+    // Newer ones take but one rewrite of a route's own.
+    text.open("route");
     text.line("rewrite * {vars.roadstead_path}");
+    text.close();
     text.close();
     text.line(&format!("@pinned {pinned}"));
     text.open("route @pinned");
