@@ -50,7 +50,7 @@ conformance suite *arguments:
     scripts/conformance {{ suite }} {{ arguments }}
 
 # Measures Roadstead beside its peers, as docs/benchmarks.md explains: `just bench --runs 15`, `just bench --quick`.
-bench *arguments: (parts "crane" "registry" "skopeo" "nginx" "caddy" "apache2" "lighttpd" "mod_magnet.so" "lua-filesystem" "wrk" "strace" "openssl" "minio" "s5cmd" "rclone" "aws" "ipfs")
+bench *arguments: (parts "crane" "registry" "skopeo" "nginx" "caddy" "caddy-2.11/caddy" "apache2" "lighttpd" "mod_magnet.so" "lua-filesystem" "wrk" "strace" "openssl" "minio" "s5cmd" "rclone" "aws" "ipfs")
     cargo build --release --locked --package roadstead-cli
     cargo run --quiet --locked --package roadstead-bench -- --roadstead "${CARGO_TARGET_DIR:-target}/release/roadstead" --work "${CARGO_TARGET_DIR:-target}/bench" {{ arguments }}
 

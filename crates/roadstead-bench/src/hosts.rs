@@ -12,19 +12,40 @@ use crate::registry::Registry;
 use crate::report::{Bar, Peer, Row, Unit};
 use crate::serving::rate;
 
-/// The hosts, the options of their forms, and what each is to reach of its rate for plain files, by tag and by digest.
-const FORMS: [(&str, &[&str], [f64; 2]); 5] = [
-    ("nginx", &[], [0.6, 0.9]),
-    ("caddy", &[], [0.6, 0.6]),
-    ("caddy", &["--pinned"], [0.9, 0.9]),
-    ("apache", &[], [0.6, 0.9]),
-    ("lighttpd", &[], [0.6, 0.9]),
+/// A server with what is made for it.
+pub(crate) struct Form {
+    server: &'static str,
+    /// The host of `config`, and options.
+    config: &'static [&'static str],
+    /// What it is to reach of the server's rate for plain files, by tag and by digest.
+    bars: [f64; 2],
+}
+
+/// The servers that a machine has from Debian.
+pub(crate) const FORMS: &[Form] = &[
+    Form { server: "nginx", config: &["nginx"], bars: [0.6, 0.9] },
+    Form { server: "caddy", config: &["caddy"], bars: [0.6, 0.6] },
+    Form { server: "caddy", config: &["caddy", "--pinned"], bars: [0.9, 0.9] },
+    Form { server: "apache", config: &["apache"], bars: [0.6, 0.9] },
+    Form { server: "lighttpd", config: &["lighttpd"], bars: [0.6, 0.9] },
+];
+
+/// Those that are newer there, and take long to build.
+pub(crate) const NEWER: &[Form] = &[
+    Form { server: "caddy-2.11", config: &["caddy"], bars: [0.6, 0.6] },
+    Form { server: "caddy-2.11", config: &["caddy", "--pinned"], bars: [0.9, 0.9] },
 ];
 
 /// Tags beside the one that is asked for, as many before it as behind.
 const TAGS: usize = 1000;
 
-pub(crate) fn measure(roadstead: &Path, registry: &Registry, runs: usize, seconds: u64) -> anyhow::Result<Vec<Row>> {
+pub(crate) fn measure(
+    roadstead: &Path,
+    registry: &Registry,
+    runs: usize,
+    seconds: u64,
+    forms: &[Form],
+) -> anyhow::Result<Vec<Row>> {
     let folder = Folder::new();
     let tree = folder.join("registry");
     let tool = || Invocation::new(roadstead).arg("--tree").arg(&tree);
@@ -39,16 +60,17 @@ pub(crate) fn measure(roadstead: &Path, registry: &Registry, runs: usize, second
     let digest = serde_json::from_str::<serde_json::Value>(&digest)?["digest"].as_str().unwrap_or_default().to_owned();
 
     let mut rows = Vec::new();
-    for (name, options, bars) in FORMS {
+    for &Form { server: name, config, bars } in forms {
+        let form = config.join(" ");
+        let newer = if name == config[0] { String::new() } else { format!(" in {name}") };
         let into = Folder::new();
         let port = Port::free();
         let listen = port.address().to_string();
-        let config = tool().args(["config", name]).args(options);
+        let config = tool().arg("config").args(config);
         config.args(["--listen", &listen, "--output"]).arg(into.path()).run()?;
         let configured = Running::start(name, &files(&into)?, port);
         let port = Port::free();
         let plain = Running::start(name, &plain(name, &tree, &port), port);
-        let form = [&["config", name], options].concat().join(" ");
         for ((what, reference), bar) in [("by tag", LARGE), ("by digest", digest.as_str())].into_iter().zip(bars) {
             let path = format!("/v2/{REPOSITORY}/manifests/{reference}");
             let sides = [&configured, &plain].map(|server| Side::new(server, &path, seconds));
@@ -75,7 +97,12 @@ pub(crate) fn measure(roadstead: &Path, registry: &Registry, runs: usize, second
             };
             let rates = [ours.rates, theirs.rates];
             let bar = Some(Bar::NoLessThanPeer(bar));
-            rows.push(row(format!("a 1.6 kB manifest {what}, `{form}`"), Unit::RequestsPerSecond, rates, bar));
+            rows.push(row(
+                format!("a 1.6 kB manifest {what}, `config {form}`{newer}"),
+                Unit::RequestsPerSecond,
+                rates,
+                bar,
+            ));
             let times = [ours.times, theirs.times];
             rows.push(row("processor time of the server for one of these".to_owned(), Unit::Seconds, times, None));
         }
@@ -165,7 +192,7 @@ fn plain(name: &str, tree: &Path, port: &Port) -> Vec<(String, String)> {
         "nginx" => format!(
             "sendfile on; keepalive_requests 1000000; types {{ }} server {{ listen {address}; root {tree:?}; default_type {TYPE}; }}"
         ),
-        "caddy" => format!(
+        "caddy" | "caddy-2.11" => format!(
             "http://:{number} {{\n bind 127.0.0.1\n root * {tree:?}\n header Content-Type {TYPE}\n file_server\n}}\n"
         ),
         "apache" => format!(

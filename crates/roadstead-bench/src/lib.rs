@@ -99,6 +99,8 @@ pub enum Part {
     Serve,
     /// Files over HTTP by other web servers
     Hosts,
+    /// The same by servers that are newer than Debian's
+    NewerHosts,
     /// From clients into a server
     Push,
 }
@@ -118,8 +120,9 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     let scale = if options.quick { Scale::Tiny } else { Scale::Full };
     let wanted = |part| options.only.is_empty() || options.only.contains(&part);
     // The others make a tree of their own.
-    let of_images =
-        [Part::Import, Part::Archive, Part::Many, Part::Serve, Part::Hosts, Part::Push].into_iter().any(wanted);
+    let from_registry =
+        [Part::Import, Part::Archive, Part::Many, Part::Serve, Part::Hosts, Part::NewerHosts, Part::Push];
+    let of_images = from_registry.into_iter().any(wanted);
     let images = of_images.then(|| {
         let corpus = Corpus::prepare(&work, scale)?;
         let registry = registry::Registry::start(&corpus);
@@ -156,7 +159,10 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
             rows.extend(serving::measure(&roadstead, registry, corpus, runs, seconds)?);
         }
         if wanted(Part::Hosts) {
-            rows.extend(hosts::measure(&roadstead, registry, runs, seconds)?);
+            rows.extend(hosts::measure(&roadstead, registry, runs, seconds, hosts::FORMS)?);
+        }
+        if wanted(Part::NewerHosts) {
+            rows.extend(hosts::measure(&roadstead, registry, runs, seconds, hosts::NEWER)?);
         }
         if wanted(Part::Push) {
             rows.extend(push::measure(&roadstead, &work, registry, runs, seconds, scale)?);

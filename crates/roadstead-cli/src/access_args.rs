@@ -20,6 +20,11 @@ pub(crate) struct StateArgs {
 }
 
 impl StateArgs {
+    /// A folder that another option names, or the usual one.
+    pub(crate) fn of(state: Option<PathBuf>) -> Self {
+        Self { state }
+    }
+
     /// The folder; `None` for a tree beside which there can be none, if none was named.
     pub(crate) fn find(&self, tree: &TreePlace) -> anyhow::Result<Option<State>> {
         let folder = match (&self.state, tree) {
@@ -135,7 +140,7 @@ impl AccessArgs {
 }
 
 /// Scheme and authority of a URL.
-fn public_url(text: &str) -> Result<String, String> {
+pub(crate) fn public_url(text: &str) -> Result<String, String> {
     let bare = text.strip_suffix('/').unwrap_or(text);
     let authority = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://")).unwrap_or_default();
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
@@ -146,7 +151,7 @@ fn public_url(text: &str) -> Result<String, String> {
 }
 
 /// A network, or an address as one of its own.
-fn network(text: &str) -> Result<ipnet::IpNet, String> {
+pub(crate) fn network(text: &str) -> Result<ipnet::IpNet, String> {
     let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
     text.parse().or_else(|_| address()).map_err(|_| "expected an address, or a network such as 10.0.0.0/8".to_owned())
 }

@@ -32,6 +32,12 @@ fn every_figure_about_pushes_and_configurations_can_be_measured() {
 }
 
 #[test]
+#[ignore = "needs a newer Caddy, which takes long to build"]
+fn every_figure_about_newer_hosts_can_be_measured() {
+    assert_eq!(figures("bench-newer", &[Part::NewerHosts]), 8);
+}
+
+#[test]
 #[ignore = "needs minio, rclone, aws and ipfs, which take long to install"]
 fn every_figure_about_publishing_can_be_measured() {
     assert_eq!(figures("bench-publish", &[Part::Publish, Part::Ipfs]), 4 + 4 + 2 + 2 + 2 + 2);

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use crate::{Folder, Invocation, Isolation, Port, Served, part};
 
 /// A web server other than nginx, with a configuration that was made for it.
@@ -19,8 +21,9 @@ pub enum Extent {
 }
 
 impl WebServer {
-    /// Starts a program (`caddy`, `apache`, `lighttpd`, or one that stands in front of others: `haproxy`, `varnish`) with files (names and texts, the main one first) that let it listen on `port`, or, in a
-    /// snippet, leave that to the site around.
+    /// Starts a program (`caddy`, the newer `caddy-2.11`, `apache`, `lighttpd`, or one that stands in front of others:
+    /// `haproxy`, `varnish`) with files (names and texts, the main one first) that let it listen on `port`, or, in a snippet,
+    /// leave that to the site around.
     ///
     /// # Panics
     ///
@@ -33,7 +36,8 @@ impl WebServer {
         }
         let main = &files[0].0;
         let program = match name {
-            "caddy" => caddy(&folder, main, extent, &port),
+            "caddy" => caddy(part::installed("caddy"), &folder, main, extent, &port),
+            "caddy-2.11" => caddy(part::built("caddy-2.11/caddy"), &folder, main, extent, &port),
             "apache" => apache(&folder, main, extent, &port),
             "lighttpd" => lighttpd(&folder, main, extent, &port),
             "haproxy" => Invocation::new(part::installed("haproxy")).args(["-db", "-f"]).arg(folder.join(main)),
@@ -81,7 +85,7 @@ const NOTICES: [&str; 8] = [
     "AH10244: invalid URI path",
 ];
 
-fn caddy(folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocation {
+fn caddy(program: PathBuf, folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocation {
     let around = "{\n admin off\n auto_https off\n log {\n level ERROR\n }\n}\n";
     let whole = match extent {
         Extent::Standalone => folder.join(main),
@@ -94,7 +98,7 @@ fn caddy(folder: &Folder, main: &str, extent: Extent, port: &Port) -> Invocation
             ),
         ),
     };
-    Invocation::new(part::installed("caddy"))
+    Invocation::new(program)
         .env("XDG_DATA_HOME", folder.join("data"))
         .env("XDG_CONFIG_HOME", folder.join("config"))
         .args(["run", "--adapter", "caddyfile", "--config"])

@@ -28,7 +28,7 @@ use http::{HeaderName, StatusCode};
 pub use elsewhere::{Elsewhere, ElsewhereError, Piece};
 pub use measure::{Measure, Raised, RaisedError};
 pub use path::{Path, PathError, decode};
-pub use shell::{Around, Shell};
+pub use shell::{Around, Shell, Users};
 pub use survey::{Extent, Named, Survey};
 
 use crate::oci::{Digest, ErrorCode, MediaType, Repository};

@@ -95,7 +95,7 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         _ => Form::Site,
     };
     args.refuse_unused(host, form)?;
-    let mut shell = args.shell.within(host)?;
+    let mut shell = args.shell.within(host, &global.tree)?;
     if args.schema1.is_wanted() {
         let Some(folder) = &args.output else {
             return Err(exit::usage("--flavour needs a folder to write to: -o FOLDER"));
@@ -115,7 +115,14 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         Site { form, cors: args.cors, ..site }
     } else {
         let serves = host.group() == host::Group::Shell && shell.around == Around::Serve;
+        if shell.users.is_some() && args.private.authenticated {
+            return Err(exit::usage(
+                "--authenticated says that somebody in front asks who is there, and `roadstead serve` does by --state: leave it out",
+            ));
+        }
         match there(host, global).await? {
+            // What is private is for those who may see it.
+            Some(_) if serves && shell.users.is_some() => {}
             // It asks the same again when it starts, and leaves out what becomes private later.
             Some(tree) if serves => drop(args.private.check(&tree, &name).await?),
             Some(tree) => args.private.check_all(&tree, &name).await?,

@@ -36,6 +36,10 @@ cat digest
 
 /// Types lines on a machine with the tree at a place, pulls from what they started, and compares.
 fn typed(lines: &str, place: &str) {
+    typed_and_pulled(lines, PULL, place);
+}
+
+fn typed_and_pulled(lines: &str, pull: &str, place: &str) {
     for program in ["ip", "unshare", "setpriv", "curl", "skopeo", "nginx", "caddy", "strace", "systemd-analyze"] {
         part::installed(program);
     }
@@ -44,7 +48,7 @@ fn typed(lines: &str, place: &str) {
     let (tree, image) = filled();
     let folder = Folder::new();
     let engine = folder.write("engine", format!("#!/usr/bin/python3\n{}", include_str!("shells/engine.py")));
-    let script = format!("{MACHINE}{lines}{PULL}");
+    let script = format!("{MACHINE}{lines}{pull}");
     let namespaces =
         ["--mount", "--propagation=private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"];
     let ran = Invocation::new(part::installed("unshare"))
@@ -88,6 +92,19 @@ fn compose_as_the_documentation_prints_it() {
 #[test]
 fn kubernetes_as_the_documentation_prints_it() {
     as_the_documentation_prints_it("kubernetes");
+}
+
+/// The machine's own users: what only they may see is seen by them, and by nobody else.
+#[test]
+fn users_are_let_in_by_every_shell() {
+    let pull = PULL.replace("skopeo copy", "skopeo copy --src-creds ann:secret");
+    let pull = format!("if skopeo inspect --tls-verify=false docker://127.0.0.1:5000/app:1.0; then exit 9; fi\n{pull}");
+    let before = "install -m 755 target/release/roadstead /usr/local/bin/
+        roadstead() { echo secret | command roadstead \"$@\"; }\n";
+    for page in ["systemd", "compose", "kubernetes"] {
+        let lines = lines(page, "**With users**").replace("user add ann", "user add ann --password-stdin");
+        typed_and_pulled(&format!("{before}{lines}"), &pull, "/srv/registry");
+    }
 }
 
 /// What would mean something else in a file, if it weren't written as it must be.
@@ -181,9 +198,30 @@ fn parsed(yaml: &str) -> Vec<serde_json::Value> {
 }
 
 #[test]
+fn users_beside_a_tree_are_not_left_out_in_silence() {
+    let (place, _) = filled();
+    let with = |state: &str| place.run(&["config", "systemd", "--state", state]);
+    assert_eq!(with("registry.state").code(), 2, "there are none yet");
+    place.run(&["config", "systemd"]).ok();
+    place.run_with_input(&["user", "add", "ann", "--password-stdin"], "secret\n").ok();
+    let ran = place.run(&["config", "systemd"]);
+    assert_eq!(ran.code(), 2, "{ran}");
+    assert!(
+        ran.to_string().contains("registry.state, whom systemd would not know: name the folder with --state"),
+        "{ran}"
+    );
+    let inside = with("registry/users");
+    assert!(inside.code() == 2 && inside.to_string().contains("lies in the tree"), "{inside}");
+    // Who asks nobody has no use for them.
+    place.run(&["config", "systemd", "--around", "nginx"]).ok();
+    let nginx = place.run(&["config", "systemd", "--around", "nginx", "--state", "registry.state"]);
+    assert!(nginx.to_string().contains("only `roadstead serve` asks users"), "{nginx}");
+}
+
+#[test]
 fn options_of_shells_are_for_shells() {
     let place = crate::support::Place::new();
-    for option in [["--around", "nginx"], ["--image", "a"], ["--program", "/a"], ["--claim", "a"]] {
+    for option in [["--around", "nginx"], ["--image", "a"], ["--program", "/a"], ["--claim", "a"], ["--state", "/a"]] {
         let ran = place.run(&["config", "nginx", option[0], option[1]]);
         assert_eq!(ran.code(), 2);
         assert!(ran.to_string().contains(&format!("{} is for shells around a server", option[0])), "{ran}");

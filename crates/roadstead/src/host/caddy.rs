@@ -220,13 +220,24 @@ fn methods(text: &mut Text, site: &Site) {
 
 /// Everything that the rules say, the first match first.
 fn routes(text: &mut Text, site: &Site, root: &str) {
+    let pinned = |text: &mut Text| {
+        text.line(&format!("root * {}", quoted(root)));
+        pins::names(text, site, PathPattern::ManifestByDigest.rule());
+        pins::names(text, site, PathPattern::ManifestByTag.rule());
+    };
+    // Where the site is ours, before anything else is asked.
+    let first = site.pinned && site.form != Form::Snippet;
+    if first {
+        text.open("route");
+        pinned(text);
+    }
     text.line("@roadstead path_regexp ^/v2(/|$)");
     text.open("handle @roadstead");
     text.open("route");
-    text.line(&format!("root * {}", quoted(root)));
-    if site.pinned {
-        pins::names(text, site, PathPattern::ManifestByDigest.rule());
-        pins::names(text, site, PathPattern::ManifestByTag.rule());
+    if site.pinned && !first {
+        pinned(text);
+    } else {
+        text.line(&format!("root * {}", quoted(root)));
     }
     if site.name_prefix.is_none() {
         known(text, site, root);
@@ -269,6 +280,9 @@ fn routes(text: &mut Text, site: &Site, root: &str) {
         fixed(text, site, &PathPattern::Outside.rule().missing);
         text.close();
         text.close();
+        text.close();
+    }
+    if first {
         text.close();
     }
 }

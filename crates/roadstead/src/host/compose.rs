@@ -3,7 +3,7 @@
 //! A server's configuration lies beside and is mounted. Written into the file (`configs:` with `content:`) it would be one
 //! file less; but Compose replaces variables in it, of which a configuration of nginx is full, and older ones don't know it.
 
-use super::shell::{self, CONFIGURATION, PORT, SCRATCH, TREE, USER, sequence, yaml};
+use super::shell::{self, CONFIGURATION, PORT, SCRATCH, TREE, USERS, sequence, yaml};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{Around, Site};
 
@@ -28,7 +28,8 @@ impl Host for Compose {
     fn render<'a>(&self, site: &'a Site) -> Result<Vec<ConfigFile<'a>>, Unsupported> {
         shell::whole(NAME, site)?;
         shell::unused(NAME, "a claim to a volume", site.shell.claim.as_ref())?;
-        let around = site.shell.around;
+        let (around, users) = (site.shell.around, shell::users(NAME, site)?);
+        let (user, group) = shell::runs_as(site);
         let (root, listen) = (shell::root(NAME, site)?, shell::listen(NAME, site)?);
         let run = shell::run_in_container(NAME, site)?;
         let mut text = format!(
@@ -37,7 +38,7 @@ services:
   registry:
     image: {image}
     entrypoint: {command}
-    user: \"{USER}:{USER}\"
+    user: \"{user}:{group}\"
     restart: unless-stopped
     read_only: true
     cap_drop: [ALL]
@@ -70,26 +71,32 @@ services:
         let file = run.configuration.as_ref().map(|file| file.name.as_str());
         let beside = file.map(|name| (format!("./{name}"), format!("{CONFIGURATION}/{name}")));
         // A dollar begins a variable of Compose; two are one dollar.
-        for (source, target) in [(root.replace('$', "$$"), TREE.to_owned())].into_iter().chain(beside) {
+        let plain = |place: &str| place.replace('$', "$$");
+        let users_too = users.map(|folder| (plain(folder), USERS.to_owned(), false));
+        let read = [(plain(&root), TREE.to_owned())].into_iter().chain(beside);
+        for (source, target, read_only) in read.map(|(source, target)| (source, target, true)).chain(users_too) {
             text.push_str(&format!(
                 "      - type: bind
         source: {}
         target: {target}
-        read_only: true
+        read_only: {read_only}
         bind: {{create_host_path: false}}
 ",
                 yaml(&source)
             ));
         }
-        text.push_str(&format!(
-            "    healthcheck:
+        // Where there are users, nobody can ask without a name.
+        if users.is_none() {
+            text.push_str(&format!(
+                "    healthcheck:
       test: {}
       interval: 30s
       timeout: 10s
       start_period: 10s
 ",
-            sequence(&health(around, &run.command[0]))
-        ));
+                sequence(&health(around, &run.command[0]))
+            ));
+        }
         let compose = ConfigFile {
             name: "compose.yaml".to_owned(),
             place: "run it with docker compose up -d in its folder".to_owned(),

@@ -1,6 +1,6 @@
 //! Kubernetes: a Deployment of one pod, its Service, and a `ConfigMap` where a server reads a configuration.
 
-use super::shell::{self, CONFIGURATION, PORT, SCRATCH, TREE, USER, sequence, yaml};
+use super::shell::{self, CONFIGURATION, PORT, SCRATCH, TREE, USERS, sequence, yaml};
 use super::{ConfigFile, Group, Host, Unsupported};
 use crate::site::{Around, Site};
 
@@ -36,7 +36,12 @@ impl Host for Kubernetes {
                 "only the port is a Service's to choose",
             ));
         }
-        let volume = volume(site)?;
+        let (volume, users) = (volume(site)?, shell::users(NAME, site)?);
+        let (user, group) = shell::runs_as(site);
+        if let (Some(folder), Some(_)) = (users, &site.shell.claim) {
+            let problem = "it is on one node, and with a claim the pod may run on another";
+            return Err(shell::refused(NAME, "the folder of users", folder, problem));
+        }
         let run = shell::run_in_container(NAME, site)?;
         let mut text = "# A registry of plain files. Made by roadstead; the same whatever the tree holds.\n".to_owned();
         let mut mounts = format!("            - {{name: tree, mountPath: {TREE}, readOnly: true}}\n");
@@ -55,6 +60,16 @@ impl Host for Kubernetes {
                 "        - name: configuration\n          configMap: {{name: {OBJECT}}}\n        - name: scratch\n          \
                  emptyDir: {{sizeLimit: 16Mi}}\n"
             ));
+        }
+        // Where there are users, nobody gets an answer without a name.
+        let mut probe = "httpGet: {path: /v2/, port: http}";
+        if let Some(folder) = users {
+            mounts.push_str(&format!("            - {{name: users, mountPath: {USERS}}}\n"));
+            volumes.push_str(&format!(
+                "        - name: users\n          hostPath: {{path: {}, type: Directory}}\n",
+                yaml(folder)
+            ));
+            probe = "tcpSocket: {port: http}";
         }
         // Or the kernel doesn't start it: the file in Caddy's image says that it needs this, though it listens above 1024.
         let add = if site.shell.around == Around::Caddy { ", add: [NET_BIND_SERVICE]" } else { "" };
@@ -82,8 +97,8 @@ spec:
       automountServiceAccountToken: false
       securityContext:
         runAsNonRoot: true
-        runAsUser: {USER}
-        runAsGroup: {USER}
+        runAsUser: {user}
+        runAsGroup: {group}
         seccompProfile: {{type: RuntimeDefault}}
       containers:
         - name: registry
@@ -92,9 +107,9 @@ spec:
 {environment}          ports:
             - {{name: http, containerPort: {PORT}}}
           readinessProbe:
-            httpGet: {{path: /v2/, port: http}}
+            {probe}
           livenessProbe:
-            httpGet: {{path: /v2/, port: http}}
+            {probe}
             periodSeconds: 30
             timeoutSeconds: 10
           resources:

@@ -208,9 +208,15 @@ fn http_part(text: &mut Text) {
     text.close();
 }
 
+/// A component of a name, as the expressions have it, and so that none of its characters is given back: it ends where no such
+/// character follows, so what follows can't match any earlier. Without `pcre_jit`, which belongs outside of a site, that is a
+/// third of what an answer costs.
+const COMPONENT: [&str; 2] = ["[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*", "[a-z0-9]++(?:(?:[._]|__|-++)[a-z0-9]++)*+"];
+
 /// The expression for a pattern, with captures that collide with nobody's variables.
 fn regex(pattern: PathPattern, site: &Site) -> String {
-    pattern.regex(site.name_prefix.as_ref()).replace("(?<", "(?<roadstead_")
+    let [component, possessive] = COMPONENT;
+    pattern.regex(site.name_prefix.as_ref()).replace(component, possessive).replace("(?<", "(?<roadstead_")
 }
 
 /// Where the object of a pattern lies, seen from the root.
@@ -322,7 +328,10 @@ fn locations(text: &mut Text, site: &Site, root: &str) {
     errors(text, None);
     text.line(REFUSE);
     fixed(text, site, &PathPattern::Unknown.rule().missing);
-    for rule in RULES.iter() {
+    // What is asked most comes first; no path is of two forms that have an object.
+    let (first, others): (Vec<_>, Vec<_>) =
+        RULES.iter().partition(|rule| rule.pattern == PathPattern::ManifestByDigest);
+    for rule in first.into_iter().chain(others) {
         match rule.pattern {
             PathPattern::Ping | PathPattern::Unknown | PathPattern::Page | PathPattern::Outside => {}
             PathPattern::ManifestByTag => by_tag(text, site, root, rule),

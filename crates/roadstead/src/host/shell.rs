@@ -15,6 +15,9 @@ pub(super) const CONFIGURATION: &str = "/etc/roadstead";
 /// Where the tree lies inside of a container.
 pub(super) const TREE: &str = "/srv/registry";
 
+/// Where the users of `roadstead serve` are inside of a container.
+pub(super) const USERS: &str = "/var/lib/roadstead";
+
 /// Where a server may write its own files. No image has it: the mode that a folder has in an image would win over the one that
 /// is asked for.
 pub(super) const SCRATCH: &str = "/run/roadstead";
@@ -39,12 +42,13 @@ pub(super) struct Run {
 pub(super) struct Places<'a> {
     pub(super) program: &'a str,
     pub(super) tree: &'a str,
+    pub(super) users: &'a str,
     pub(super) listen: SocketAddr,
 }
 
 /// What is to be started for a site.
 pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> {
-    let Places { program, tree, listen } = *places;
+    let Places { program, tree, users, listen } = *places;
     let listen = listen.to_string();
     let (mut command, mut environment) = (vec![program.to_owned()], Vec::new());
     let configuration = match site.shell.around {
@@ -54,6 +58,9 @@ pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> 
                 command.extend(["--name-prefix".to_owned(), prefix.to_string()]);
             }
             command.extend(site.cors.then(|| "--cors".to_owned()));
+            if site.shell.users.is_some() {
+                command.extend(["--state".to_owned(), users.to_owned()]);
+            }
             command.extend(site.shell.serve_with.iter().cloned());
             None
         }
@@ -86,7 +93,35 @@ pub(super) fn run_in_container(host: &'static str, site: &Site) -> Result<Run, U
     let usual = if site.shell.around == Around::Serve { "roadstead" } else { site.shell.around.name() };
     let program = program(host, site, usual)?;
     let listen = (Ipv4Addr::UNSPECIFIED, PORT).into();
-    run(site, &Places { program, tree: TREE, listen })
+    run(site, &Places { program, tree: TREE, users: USERS, listen })
+}
+
+/// As whom what is started runs: user and group.
+pub(super) fn runs_as(site: &Site) -> (u32, u32) {
+    site.shell.users.as_ref().map_or((USER, USER), |users| (users.user, users.group))
+}
+
+/// Where the users are on the machine, if there are to be any. Root is nobody as whom a server should run.
+pub(super) fn users<'a>(host: &'static str, site: &'a Site) -> Result<Option<&'a str>, Unsupported> {
+    const WHAT: &str = "the folder of users";
+    let Some(users) = &site.shell.users else { return Ok(None) };
+    let wrong = |problem| Err(refused(host, WHAT, &users.folder, problem));
+    if site.shell.around != Around::Serve {
+        return wrong("only `roadstead serve` asks users who they are");
+    }
+    if users.user == 0 || users.group == 0 {
+        return wrong(
+            "it belongs to root, as whom no server should run: give it to another user and group by `chown -R`",
+        );
+    }
+    let folder = users.folder.trim_end_matches('/');
+    if !folder.starts_with('/') || folder.split('/').any(|part| part == "..") {
+        return wrong("expected an absolute path without `..`");
+    }
+    if folder.chars().any(char::is_control) {
+        return wrong("it has a control character");
+    }
+    Ok(Some(folder))
 }
 
 pub(super) fn refused(host: &'static str, what: &'static str, value: &str, problem: &'static str) -> Unsupported {
@@ -193,7 +228,7 @@ pub(super) fn sequence<T: AsRef<str>>(texts: &[T]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::Shell;
+    use crate::site::{Shell, Users};
 
     const SHELLS: [&str; 3] = ["compose", "kubernetes", "systemd"];
 
@@ -261,6 +296,31 @@ mod tests {
             for image in [None, Some(""), Some("a b"), Some("a\nb"), Some("${X}"), Some("-a"), Some("a'b")] {
                 let site = shell(Shell { image: image.map(str::to_owned), ..base().shell });
                 assert!(render(host, site).is_err(), "{host} took {image:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn users_are_the_business_of_one_server_and_of_no_root() {
+        let of = |around, folder: &str, user, group| {
+            let users = Some(Users { folder: folder.to_owned(), user, group });
+            let site = site(around);
+            Site { shell: Shell { users, ..site.shell.clone() }, ..site }
+        };
+        for host in SHELLS {
+            let text = render(host, of(Around::Serve, "/srv/tree.state/", 1000, 100)).unwrap().remove(0);
+            for part in ["--state", "/srv/tree.state", "1000", "100"] {
+                assert!(text.contains(part) && !text.contains("65534"), "{part} is missing: {text}");
+            }
+            for wrong in [
+                of(Around::Nginx, "/srv/tree.state", 1000, 1000),
+                of(Around::Serve, "/srv/tree.state", 0, 1000),
+                of(Around::Serve, "/srv/tree.state", 1000, 0),
+                of(Around::Serve, "tree.state", 1000, 1000),
+                of(Around::Serve, "/srv/../tree.state", 1000, 1000),
+                of(Around::Serve, "/srv/tree\n.state", 1000, 1000),
+            ] {
+                assert!(render(host, wrong.clone()).is_err(), "{host} took {wrong:?}");
             }
         }
     }

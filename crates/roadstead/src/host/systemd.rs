@@ -29,7 +29,7 @@ impl Host for Systemd {
         shell::whole(NAME, site)?;
         shell::unused(NAME, "a container image", site.shell.image.as_ref())?;
         shell::unused(NAME, "a claim to a volume", site.shell.claim.as_ref())?;
-        let around = site.shell.around;
+        let (around, users) = (site.shell.around, shell::users(NAME, site)?.map(unquoted).transpose()?);
         let (root, listen) = (root(site)?, shell::listen(NAME, site)?);
         let usual = match around {
             Around::Serve => "/usr/local/bin/roadstead",
@@ -40,10 +40,11 @@ impl Host for Systemd {
         if !program.starts_with('/') {
             return Err(shell::refused(NAME, "the program", program, "expected an absolute path"));
         }
-        let run = shell::run(site, &Places { program, tree: &root, listen })?;
+        let run = shell::run(site, &Places { program, tree: &root, users: users.unwrap_or_default(), listen })?;
         let command: Vec<_> = run.command.iter().map(|argument| word(&argument.replace('$', "$$"))).collect();
         // Quoted whatever it is: a colon would separate two places.
-        let tree = format!("\"{}\"", root.replace('%', "%%"));
+        let quoted = |place: &str| format!("\"{}\"", place.replace('%', "%%"));
+        let tree = quoted(&root);
         let mut text = format!(
             "# A registry of plain files. Made by roadstead; the same whatever the tree holds.
 [Unit]
@@ -71,7 +72,13 @@ RestartSec=2
             // Running transfers are finished first.
             text.push_str("KillSignal=SIGQUIT\nKillMode=mixed\n");
         }
-        text.push_str(&format!("\nDynamicUser=yes\nBindReadOnlyPaths={tree}\n{CLOSED}"));
+        if let Some(folder) = users {
+            let ((user, group), folder) = (shell::runs_as(site), quoted(folder));
+            text.push_str(&format!("\nUser={user}\nGroup={group}\nBindPaths={folder}\nReadWritePaths={folder}\n"));
+        } else {
+            text.push_str("\nDynamicUser=yes\n");
+        }
+        text.push_str(&format!("BindReadOnlyPaths={tree}\n{CLOSED}"));
         // nginx compiles the expressions of its configuration.
         if around != Around::Nginx {
             text.push_str("MemoryDenyWriteExecute=yes\n");
@@ -118,14 +125,20 @@ SystemCallFilter=@system-service
 UMask=0077
 ";
 
-/// The place of the tree. Options that take a path don't agree on how a quotation mark is written, so there is none.
+/// The place of the tree.
 fn root(site: &Site) -> Result<String, Unsupported> {
     let root = shell::root(NAME, site)?;
-    if root.contains(['"', '\'', '\\']) {
-        let problem = "not every option of systemd can be told a quotation mark or a backslash";
-        return Err(shell::refused(NAME, "the tree's place", &root, problem));
-    }
+    unquoted(&root)?;
     Ok(root)
+}
+
+/// A place in which there is no quotation mark: options that take a path don't agree on how one is written.
+fn unquoted(place: &str) -> Result<&str, Unsupported> {
+    if place.contains(['"', '\'', '\\']) {
+        let problem = "not every option of systemd can be told a quotation mark or a backslash";
+        return Err(shell::refused(NAME, "a place", place, problem));
+    }
+    Ok(place)
 }
 
 /// A word of a unit: `%` begins a specifier, a space ends a word, and a semicolon a command.

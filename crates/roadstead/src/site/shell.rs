@@ -13,6 +13,19 @@ pub struct Shell {
     pub claim: Option<String>,
     /// More options of `roadstead serve`, each a word that needs no quotation.
     pub serve_with: Vec<String>,
+    /// Where `roadstead serve` finds its users.
+    pub users: Option<Users>,
+}
+
+/// The folder with a server's users, on the machine. The server writes its key there, so it runs as the folder's owner.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Users {
+    /// The folder.
+    pub folder: String,
+    /// The number of its owner.
+    pub user: u32,
+    /// The number of its group.
+    pub group: u32,
 }
 
 /// What answers inside of a shell.

@@ -1,9 +1,16 @@
 //! What a shell is around, on the command line.
 
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use roadstead::host::{Group, Host};
-use roadstead::site::{Around, Shell};
+use roadstead::server::Access;
+use roadstead::site::{Around, Shell, Users};
 
+use crate::access_args::{StateArgs, network, public_url};
+use crate::bucket_args::TreePlace;
 use crate::exit;
 
 /// Shells: what they start, and how it is to be had.
@@ -25,6 +32,18 @@ pub(super) struct ShellArgs {
     /// The PersistentVolumeClaim that holds the tree, in place of a folder of the node
     #[arg(long, value_name = "NAME", conflicts_with = "server_root")]
     claim: Option<String>,
+
+    /// The folder with the users, the grants and the key of `roadstead serve`, which then runs as the folder's owner
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+
+    /// How clients reach `roadstead serve` with users, as its own option says
+    #[arg(long, value_name = "URL", requires = "state", value_parser = public_url)]
+    public_url: Option<String>,
+
+    /// A proxy whose word counts for `roadstead serve` with users, as its own option says; may be repeated
+    #[arg(long = "trust-proxy", value_name = "NETWORK", requires = "state", value_parser = network)]
+    trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 fn around(name: &str) -> Around {
@@ -33,19 +52,62 @@ fn around(name: &str) -> Around {
 
 impl ShellArgs {
     /// What a host shall start; refused for one that starts nothing.
-    pub(super) fn within(self, host: &dyn Host) -> anyhow::Result<Shell> {
-        let Self { around, program, image, claim } = self;
+    pub(super) fn within(self, host: &dyn Host, tree: &TreePlace) -> anyhow::Result<Shell> {
         let given = [
-            ("--around", around.is_some()),
-            ("--program", program.is_some()),
-            ("--image", image.is_some()),
-            ("--claim", claim.is_some()),
+            ("--around", self.around.is_some()),
+            ("--program", self.program.is_some()),
+            ("--image", self.image.is_some()),
+            ("--claim", self.claim.is_some()),
+            ("--state", self.state.is_some()),
         ];
-        match given.into_iter().find(|(_, given)| *given) {
-            Some((option, _)) if host.group() != Group::Shell => {
-                Err(exit::usage(format!("{option} is for shells around a server, which {} is not", host.name())))
-            }
-            _ => Ok(Shell { around: around.unwrap_or_default(), program, image, claim, ..Shell::default() }),
+        if host.group() != Group::Shell {
+            return match given.into_iter().find(|(_, given)| *given) {
+                Some((option, _)) => {
+                    Err(exit::usage(format!("{option} is for shells around a server, which {} is not", host.name())))
+                }
+                None => Ok(Shell::default()),
+            };
         }
+        let users = self.users(host, tree)?;
+        let url = self.public_url.into_iter().flat_map(|url| ["--public-url".to_owned(), url]);
+        let proxies = self.trusted_proxies.iter().flat_map(|network| ["--trust-proxy".to_owned(), network.to_string()]);
+        Ok(Shell {
+            around: self.around.unwrap_or_default(),
+            program: self.program,
+            image: self.image,
+            claim: self.claim,
+            serve_with: url.chain(proxies).collect(),
+            users,
+        })
+    }
+
+    /// The users that were named. Some that are there and weren't are not left out in silence: what they may not do would be
+    /// everybody's.
+    fn users(&self, host: &dyn Host, tree: &TreePlace) -> anyhow::Result<Option<Users>> {
+        if self.state.is_none() && self.around.unwrap_or_default() != Around::Serve {
+            return Ok(None);
+        }
+        let Some(state) = StateArgs::of(self.state.clone()).find(tree)? else { return Ok(None) };
+        let at = state.folder().display();
+        let arranged = Access::is_arranged(&state)?;
+        if self.state.is_none() {
+            return if arranged {
+                Err(exit::usage(format!(
+                    "there are users in {at}, whom {} would not know: name the folder with --state, or move it away",
+                    host.name()
+                )))
+            } else {
+                Ok(None)
+            };
+        }
+        if !arranged {
+            return Err(exit::usage(format!(
+                "there are no users in {at}: make one with `roadstead user add NAME --state {at}`"
+            )));
+        }
+        let folder = std::path::absolute(state.folder()).with_context(|| format!("the place of {at} can't be told"))?;
+        let owner = folder.metadata().with_context(|| format!("{at} can't be read"))?;
+        let text = folder.to_str().with_context(|| format!("{at} is not UTF-8"))?;
+        Ok(Some(Users { folder: text.to_owned(), user: owner.uid(), group: owner.gid() }))
     }
 }

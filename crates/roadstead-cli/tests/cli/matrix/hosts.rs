@@ -1,8 +1,8 @@
 //! One and the same tree on every host, pulled by every client.
 //!
-//! A host that is to join says how it is started over a tree: a line in [`START`], or in [`EMULATED`] where that takes long to
-//! install. Each of `roadstead::host::HOSTS` has one, or is named in [`NOT_HERE`] with the reason. One table has both; each test
-//! makes the rows of its own.
+//! A host that is to join says how it is started over a tree: a line in [`START`], or in [`EMULATED`] or [`BUCKETS`] where
+//! that takes long to install. Each of `roadstead::host::HOSTS` has one, or is named in [`NOT_HERE`] with the reason. One table
+//! has all; each test makes the rows of its own.
 
 mod start;
 
@@ -15,7 +15,7 @@ use std::thread;
 use roadstead::host::HOSTS;
 use roadstead_parts::{Client, Containerd, Crane, Dockerd, Skopeo, clients};
 
-use self::start::{Deploy, EMULATED, NOT_HERE, START};
+use self::start::{BUCKETS, Deploy, EMULATED, NOT_HERE, START};
 use super::expected::{Expected, expected};
 use super::kinds::{Kind, kinds};
 use super::outcome::Cell;
@@ -58,6 +58,12 @@ fn every_client_pulls_one_tree_from_every_emulated_host() {
 
 #[test]
 #[ignore = "needs the parts of `scripts/parts --all`"]
+fn every_client_pulls_one_tree_from_every_bucket() {
+    pull_from(BUCKETS, &clients(), TABLE);
+}
+
+#[test]
+#[ignore = "needs the parts of `scripts/parts --all`"]
 fn the_newest_clients_pull_one_tree_from_every_host() {
     let (docker, containerd) = (Dockerd::start_29(), Containerd::start_2());
     let cri = containerd.cri();
@@ -66,7 +72,7 @@ fn the_newest_clients_pull_one_tree_from_every_host() {
 
 #[test]
 fn every_host_is_started_or_said_to_be_elsewhere() {
-    let started = START.iter().chain(EMULATED).map(|deploy| deploy.name);
+    let started = START.iter().chain(EMULATED).chain(BUCKETS).map(|deploy| deploy.name);
     let known: BTreeSet<&str> = started.chain(NOT_HERE.iter().map(|(name, _)| *name)).collect();
     for host in HOSTS {
         assert!(known.contains(host.name()), "{} is neither started here nor said to be elsewhere", host.name());

@@ -8,24 +8,27 @@ calls it has given it mounts, processes and a network of its own. It is done whe
 import json, os, re, shlex, subprocess, sys, time
 
 TRACE = "/run/trace/calls"
+NOBODY = (65534, 65534)
 PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def start(command, environment, mounts=(), scratch=(), user=65534, capabilities=()):
-    """Starts a command as nobody, in a file system that has the mounts, all of them read-only."""
+def start(command, environment, mounts=(), scratch=(), user=NOBODY, capabilities=(), writable=()):
+    """Starts a command as nobody, or as another user, in a file system that has the mounts, read-only but for some."""
     lines = ["set -e"]
-    for source, target in mounts:
+    for source, target in [*mounts, *writable]:
         if os.path.isdir(source):
             os.makedirs(target, exist_ok=True)
         else:
             os.makedirs(os.path.dirname(target), exist_ok=True)
             open(target, "a").close()
-        lines += [shlex.join(["mount", "--bind", source, target]), f"mount -o remount,bind,ro {shlex.quote(target)}"]
+        lines.append(shlex.join(["mount", "--bind", source, target]))
+        if (source, target) not in writable:
+            lines.append(f"mount -o remount,bind,ro {shlex.quote(target)}")
     for target, _, _ in scratch:
         os.makedirs(target)
     lines += [f"mount -t tmpfs -o {options or 'mode=755'} tmpfs {target}" for target, _, options in scratch]
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
-    drop = [f"--reuid={user}", f"--regid={user}", "--clear-groups", "--no-new-privs", f"--bounding-set={bounding}", "--"]
+    drop = [f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups", "--no-new-privs", f"--bounding-set={bounding}", "--"]
     lines.append(shlex.join(["exec", "setpriv", *drop, "env", "-i", PATH, *environment, *command]))
     return subprocess.Popen(["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(lines)])
 
@@ -39,6 +42,10 @@ def wait(service, probe):
         if time.monotonic() > end:
             sys.exit("it is not well: " + shlex.join(probe))
         time.sleep(0.05)
+
+
+# Where there are users, /v2/ is refused to who has no name: any answer will do.
+ANSWERS = ["curl", "-s", "-o", "/dev/null", "http://127.0.0.1:5000/v2/"]
 
 
 def unescaped(word, marks):
@@ -84,13 +91,18 @@ def systemctl(arguments):
     for folder in of("RuntimeDirectory"):
         os.mkdir(f"/run/{folder}", 0o755)
         os.chown(f"/run/{folder}", 65534, 65534)
-    (tree,) = [unescaped(place, "%") for line in of("BindReadOnlyPaths") for place in shlex.split(line)]
+    places = lambda name: [unescaped(place, "%") for line in of(name) for place in shlex.split(line)]
+    (tree,) = places("BindReadOnlyPaths")
+    users = [(folder, folder) for folder in places("BindPaths")]
+    assert places("ReadWritePaths") == places("BindPaths") and bool(users) != bool(of("DynamicUser")), settings
+    user = (of("User") + of("Group")) or NOBODY
     (line,) = of("ExecStart")
     command = [unescaped(argument, "%$") for argument in shlex.split(line)]
     os.mkdir(os.path.dirname(TRACE))
     os.chmod(os.path.dirname(TRACE), 0o777)
-    service = start(["strace", "-f", "-o", TRACE, *command], ["HOME=/", *of("Environment")], mounts=[(tree, tree)])
-    wait(service, ["curl", "-fs", "http://127.0.0.1:5000/v2/"])
+    traced = ["strace", "-f", "-o", TRACE, *command]
+    service = start(traced, ["HOME=/", *of("Environment")], mounts=[(tree, tree)], user=user, writable=users)
+    wait(service, ANSWERS if users else ["curl", "-fs", "http://127.0.0.1:5000/v2/"])
 
 
 def docker(arguments):
@@ -105,20 +117,21 @@ def docker(arguments):
     service = json.loads(read.stdout)["services"]["registry"]
     assert service["read_only"] and service["cap_drop"] == ["ALL"], service
     assert service["security_opt"] == ["no-new-privileges:true"], service
-    assert all(volume["type"] == "bind" and volume["read_only"] for volume in service["volumes"]), service
+    assert all(volume["type"] == "bind" for volume in service["volumes"]), service
+    bound = lambda read: [(v["source"], v["target"]) for v in service["volumes"] if v.get("read_only", False) == read]
+    assert {target for _, target in bound(False)} <= {"/var/lib/roadstead"}, service
     (port,) = service["ports"]
     assert (port["host_ip"], int(port["published"]), port["target"]) == ("127.0.0.1", 5000, 5000), port
-    user, group = service["user"].split(":")
-    assert user == group, service
     running = start(
         service["entrypoint"],
         [f"{name}={value}" for name, value in service.get("environment", {}).items()],
-        mounts=[(volume["source"], volume["target"]) for volume in service["volumes"]],
+        mounts=bound(True),
         scratch=[where.partition(":") for where in service.get("tmpfs", [])],
-        user=int(user),
+        user=service["user"].split(":"),
         capabilities=service.get("cap_add", []),
+        writable=bound(False),
     )
-    kind, *probe = service["healthcheck"]["test"]
+    kind, *probe = service["healthcheck"]["test"] if "healthcheck" in service else ["CMD", *ANSWERS]
     wait(running, ["sh", "-c", *probe] if kind == "CMD-SHELL" else probe)
 
 
@@ -133,11 +146,14 @@ def kubectl(arguments):
     if container["image"] == "registry.example/roadstead:1":
         subprocess.run(["install", "-m", "755", "target/release/roadstead", "/usr/local/bin/"], check=True)
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
-    mounts, scratch = [], []
+    mounts, scratch, writable = [], [], []
     for mount in container["volumeMounts"]:
         volume = volumes[mount["name"]]
         if "emptyDir" in volume:
             scratch.append((mount["mountPath"], "", "mode=777"))
+            continue
+        if mount["name"] == "users":
+            writable.append((volume["hostPath"]["path"], mount["mountPath"]))
             continue
         assert mount["readOnly"], mount
         if "hostPath" in volume:
@@ -154,13 +170,15 @@ def kubectl(arguments):
         [f"{variable['name']}={variable['value']}" for variable in container.get("env", [])],
         mounts,
         scratch,
-        pod["securityContext"]["runAsUser"],
+        (pod["securityContext"]["runAsUser"], pod["securityContext"]["runAsGroup"]),
         container["securityContext"]["capabilities"].get("add", []),
+        writable,
     )
     (port,) = container["ports"]
-    probe = container["readinessProbe"]["httpGet"]
-    assert probe["port"] == port["name"], probe
-    wait(service, ["curl", "-fs", f"http://127.0.0.1:{port['containerPort']}{probe['path']}"])
+    ((kind, probe),) = container["readinessProbe"].items()
+    assert probe["port"] == port["name"] and port["containerPort"] == 5000, probe
+    assert kind == ("tcpSocket" if writable else "httpGet"), probe
+    wait(service, ANSWERS if writable else ["curl", "-fs", f"http://127.0.0.1:5000{probe['path']}"])
 
 
 {"systemctl": systemctl, "docker": docker, "kubectl": kubectl}[os.path.basename(sys.argv[0])](sys.argv[1:])

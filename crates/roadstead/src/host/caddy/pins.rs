@@ -1,7 +1,8 @@
 //! Names that the configuration has, with what they lead to: faster than to look, but to be made anew for each image.
 //!
 //! A `map` is searched from its beginning, some nanoseconds for each name. Where there are more than a thousand, the paths'
-//! beginnings choose one of several maps first, each a fraction of a microsecond.
+//! beginnings choose one of several maps first, each a fraction of a microsecond. As few routes as can be stand in each
+//! other: each costs one to two microseconds.
 //!
 //! One that isn't there, and one that leads to what is gone, is answered as if there were none of them.
 
@@ -47,23 +48,27 @@ pub(super) fn names(text: &mut Text, site: &Site, rule: &Rule) {
     text.line(if by_digest { "path */manifests/sha256:* */manifests/sha512:*" } else { "path */manifests/*" });
     text.close();
     text.open(&format!("route @{name}"));
-    maps(text, &pins, &name, &mut 0);
+    maps(text, &pins, &name, None, &mut 0);
     // Searched for once.
     text.open("vars");
     text.line(&format!("roadstead_pin {{{name}}}"));
     text.line("roadstead_path {path}");
     text.close();
-    text.line("@pinned not vars roadstead_pin \"\"");
-    text.open("route @pinned");
     let place = "/content/manifests/{vars.roadstead_pin}";
+    let pinned = "not vars roadstead_pin \"\"";
     // What is sent is what has the digest, wherever the tag leads by now.
     let media_type = "application/{path.3}";
-    simple(text, "simple", &[]);
+    simple(text, "simple", &[pinned]);
     text.open("route @simple");
     text.line(&format!("rewrite * {place}"));
     sent(text, site, found, "{file}", Some(media_type));
+    // Newer ones take but one rewrite of a route's own.
+    text.open("route");
     text.line("rewrite * {vars.roadstead_path}");
     text.close();
+    text.close();
+    text.line(&format!("@pinned {pinned}"));
+    text.open("route @pinned");
     text.line(&format!("@found file {place}"));
     text.open("handle @found");
     text.open("route");
@@ -76,16 +81,22 @@ pub(super) fn names(text: &mut Text, site: &Site, rule: &Rule) {
     text.close();
 }
 
-/// Maps that between them have all the names, and of which each request sees one at most.
-fn maps(text: &mut Text, pins: &[Pin], name: &str, count: &mut usize) {
+/// Maps that between them have all the names, and of which each request sees one at most: that of the matcher, if there is one.
+fn maps(text: &mut Text, pins: &[Pin], name: &str, matcher: Option<&str>, count: &mut usize) {
     let (Some(first), Some(last)) = (pins.first(), pins.last()) else { return };
+    let matcher = matcher.map(|matcher| format!("@{matcher} ")).unwrap_or_default();
     if pins.len() <= NAMES || first.folded == last.folded {
-        text.open(&format!("map {{path}} {{{name}}}"));
+        text.open(&format!("map {matcher}{{path}} {{{name}}}"));
         for pin in pins {
             text.line(&format!("{} {}", pin.path, pin.place));
         }
         text.close();
         return;
+    }
+    // A route in a route costs more than a matcher beside others.
+    let within = !matcher.is_empty();
+    if within {
+        text.open(format!("route {matcher}").trim_end());
     }
     let same = first.folded.bytes().zip(last.folded.bytes()).take_while(|(a, b)| a == b).count();
     let next = |pin: &Pin| pin.folded.as_bytes().get(same).copied();
@@ -95,14 +106,17 @@ fn maps(text: &mut Text, pins: &[Pin], name: &str, count: &mut usize) {
         // One that is the beginning of all others stands alone.
         let some = pins[0].folded.get(..=same).map_or_else(|| pins[0].folded.clone(), |some| format!("{some}*"));
         text.line(&format!("@{part} path {some}"));
-        text.open(&format!("route @{part}"));
-        maps(text, pins, name, count);
+        maps(text, pins, name, Some(&part), count);
+    }
+    if within {
         text.close();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     fn pins(names: impl IntoIterator<Item = String>) -> Vec<Pin> {
@@ -115,20 +129,16 @@ mod tests {
     /// The names of each map. What is asked of a path before its map is seen must be true of each.
     fn rendered(pins: &[Pin]) -> Vec<Vec<String>> {
         let mut text = Text::default();
-        maps(&mut text, pins, "name", &mut 0);
-        let (mut found, mut choices, mut open) = (Vec::<Vec<String>>::new(), Vec::new(), Vec::new());
+        maps(&mut text, pins, "name", None, &mut 0);
+        let (mut found, mut matchers, mut choices) = (Vec::<Vec<String>>::new(), BTreeMap::new(), Vec::new());
         for line in text.finish().lines().map(str::trim) {
             match line.split(' ').collect::<Vec<_>>()[..] {
-                [kind @ ("map" | "route"), ..] => {
-                    open.push(kind.to_owned());
+                [kind @ ("map" | "route"), matcher, ..] => {
+                    choices.push(matchers.get(matcher).cloned().unwrap_or_else(|| "*".to_owned()));
                     found.extend((kind == "map").then(Vec::new));
                 }
-                [_, "path", choice] => choices.push(choice.to_owned()),
-                ["}"] => {
-                    if open.pop().unwrap() == "route" {
-                        choices.pop();
-                    }
-                }
+                [matcher, "path", choice] => drop(matchers.insert(matcher.to_owned(), choice.to_owned())),
+                ["}"] => drop(choices.pop()),
                 [path, "t/d"] => {
                     let folded = path.to_ascii_lowercase();
                     let seen = |choice: &String| match choice.strip_suffix('*') {

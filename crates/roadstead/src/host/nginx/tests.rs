@@ -60,3 +60,10 @@ fn where_to_listen() {
         assert!(listen(bad).is_err(), "{bad:?} was accepted");
     }
 }
+
+#[test]
+fn no_expression_tries_the_characters_of_a_name_again() {
+    let text = render(&site("/srv/registry"));
+    let [component, possessive] = COMPONENT;
+    assert!(text.contains(possessive) && !text.contains(component), "{text}");
+}

@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use roadstead_parts::{
-    BucketServer, Buckets, Emulator, Extent, Folder, Invocation, Kubo, Miniflare, Nginx, PlainServer, Port, R2Object,
-    WebServer, part,
+    Azurite, BucketServer, Buckets, Emulator, Extent, FakeGcs, Folder, Invocation, Kubo, Miniflare, Nginx, PlainServer,
+    Port, R2Object, WebServer, part,
 };
 
 use super::super::Says;
@@ -112,13 +112,6 @@ pub(super) const EMULATED: &[Deploy] = &[
     },
     Deploy { name: "r2", by: "Miniflare", but: None, says: Says::Tags, start: r2 },
     Deploy {
-        name: "s3",
-        by: "versitygw, nginx in front for the bucket's name",
-        but: None,
-        says: Says::Nothing,
-        start: s3,
-    },
-    Deploy {
         name: "github-pages",
         by: "`python3 -m http.server`",
         but: Some("nobody says media types; with `--flavour schema1` podman, skopeo and Docker 20.10 pull"),
@@ -151,14 +144,37 @@ pub(super) const EMULATED: &[Deploy] = &[
     },
 ];
 
+/// Buckets, in servers that speak their vendors' APIs and take a while to install.
+pub(super) const BUCKETS: &[Deploy] = &[
+    Deploy {
+        name: "s3",
+        by: "versitygw, nginx in front for the bucket's name",
+        but: None,
+        says: Says::Nothing,
+        start: s3,
+    },
+    Deploy {
+        name: "gcs",
+        by: "fake-gcs-server, nginx in front for the bucket's name",
+        but: None,
+        says: Says::Nothing,
+        start: gcs,
+    },
+    Deploy {
+        name: "azure-blob",
+        by: "Azurite, nginx in front for the container's name; a container, since Azurite has no web sites",
+        but: None,
+        says: Says::Nothing,
+        start: azure_blob,
+    },
+];
+
 /// Hosts that aren't started here, and why.
 pub(super) const NOT_HERE: &[(&str, &str)] = &[
     ("vercel", "nothing runs its configuration without its vendor"),
     ("amplify", "nothing runs its configuration without its vendor"),
     ("render", "nothing runs its configuration without its vendor"),
     ("cloudfront", "nothing runs it without its vendor; crates/roadstead/tests/site/cloudfront.rs runs its functions"),
-    ("gcs", "settings for a service; crates/roadstead/tests/site/hosted/scripts.rs reads them"),
-    ("azure-blob", "uploads to a service; crates/roadstead/tests/site/hosted/scripts.rs runs that with a stand-in"),
     ("compose", SHELL),
     ("kubernetes", SHELL),
     ("systemd", SHELL),
@@ -235,6 +251,25 @@ fn s3(place: &Place) -> Deployed {
     ran.unwrap_or_else(|failure| panic!("{failure}"));
     let nginx = behind_a_name(&format!("{}/images", buckets.url()));
     Deployed::new(nginx.authority(), (buckets, nginx))
+}
+
+/// What `publish` makes of the tree in a bucket that anybody may read. Nothing enforces what the script of `config gcs` sets.
+fn gcs(place: &Place) -> Deployed {
+    let server = FakeGcs::start(&["images"]);
+    Ran::of(place.command(&["publish", "gs://images"]).env("STORAGE_EMULATOR_HOST", server.url())).ok();
+    let nginx = behind_a_name(&format!("{}/images", server.url()));
+    Deployed::new(nginx.authority(), (server, nginx))
+}
+
+/// The same in a container, behind the proxy of the host's page.
+fn azure_blob(place: &Place) -> Deployed {
+    let azurite = Azurite::start(&[]);
+    azurite.create_public("images");
+    let mut publish = place.command(&["publish", "az://images"]);
+    publish.env("AZURE_STORAGE_SERVICE_ENDPOINT", azurite.url()).env("AZURE_STORAGE_ACCOUNT", Azurite::ACCOUNT);
+    Ran::of(publish.env("AZURE_STORAGE_KEY", Azurite::KEY)).ok();
+    let nginx = behind_a_name(&format!("{}/images", azurite.url()));
+    Deployed::new(nginx.authority(), (azurite, nginx))
 }
 
 /// What the tree is as the objects of a bucket, behind the Worker of `config r2`.
