@@ -122,6 +122,16 @@ fn bucket(error: &BucketError) -> Option<String> {
                     .to_owned(),
             );
         }
+        BucketError::Http(error) if error.is_tls() => {
+            return Some("--ca-bundle FILE names the authority of a service with a certificate of its own".to_owned());
+        }
+        BucketError::Http(error) if error.is_unreachable() => {
+            return Some(
+                "look whether the service is there, and whether --endpoint-url (or AWS_ENDPOINT_URL), the region and the bucket's \
+                 name are right"
+                    .to_owned(),
+            );
+        }
         BucketError::Refused { status, code, region, action, .. } => (status.as_u16(), code.as_str(), region, action),
         _ => return None,
     };
