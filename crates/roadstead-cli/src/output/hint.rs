@@ -97,6 +97,8 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         return Some("`roadstead verify` says what else is lost".to_owned());
     }
     match error.downcast_ref::<TreeError>()? {
+        // It has the words of its cause, and stands in its place.
+        TreeError::Store(error) => specific(error),
         TreeError::Absent(_) => {
             Some("make one with `roadstead add IMAGE`, or name another one with --tree DIR".to_owned())
         }

@@ -3,8 +3,12 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
+use roadstead::http::{Client as HttpClient, ClientOptions};
+use roadstead::store::BucketStore;
+use roadstead::store::bucket::{BucketOptions, Keys};
 use roadstead::testing::{Image, ImageBuilder, IndexBuilder, Layer, MemorySource, noise};
 use roadstead_parts::{
     BucketServer, Buckets, Client, Crane, Folder, Invocation, Isolation, Port, Served, Skopeo, wait_until,
@@ -43,6 +47,18 @@ impl Scene {
 
     pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
         Ran::of(&mut self.command(arguments))
+    }
+
+    /// The bucket as the library has it.
+    pub(crate) fn store(&self) -> BucketStore {
+        let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
+        let options = BucketOptions {
+            endpoint: Some(self.buckets.url()),
+            credentials: Some(Arc::new(keys)),
+            ..BucketOptions::default()
+        };
+        let client = HttpClient::new(ClientOptions::default()).unwrap();
+        BucketStore::open(BUCKET.parse().unwrap(), client, options).unwrap()
     }
 
     /// `serve` over the bucket.

@@ -4,12 +4,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use roadstead::http::{Client, ClientOptions};
 use roadstead::oci::Algorithm;
-use roadstead::store::bucket::{BucketOptions, Keys};
-use roadstead::store::{BucketStore, Condition, Headers, Store as _};
+use roadstead::store::{Condition, Headers, Store as _};
 use roadstead::testing::{ImageBuilder, Layer, Reply, Seen, noise};
 use roadstead_parts::{BucketServer, Buckets, Invocation, Nginx, Port, clients, part};
 
@@ -203,14 +200,7 @@ fn parts_that_were_sent_are_not_sent_again() {
 
 /// Writes an object again, with another time to live.
 fn caught_for_a_day(scene: &Scene, name: &str) {
-    let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
-    let options = BucketOptions {
-        endpoint: Some(scene.buckets.url()),
-        credentials: Some(Arc::new(keys)),
-        ..BucketOptions::default()
-    };
-    let store = BucketStore::open(BUCKET.parse().unwrap(), Client::new(ClientOptions::default()).unwrap(), options);
-    let (store, key) = (store.unwrap(), name.parse().unwrap());
+    let (store, key) = (scene.store(), name.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let object = store.get(&key, None).await.unwrap().unwrap();
@@ -306,7 +296,7 @@ fn a_site_and_its_blobs_elsewhere_in_one_run() {
 fn a_site_and_its_blobs_in_a_public_bucket() {
     let scene = scene();
     let site = ["publish", "site:site", "--host", "netlify", "--blobs-at", "s3://images"];
-    let folder = scene.place.path().join("site");
+    let folder = scene.place.path().join("site/public");
     let closed = scene.run(&site);
     assert_eq!(closed.code(), 5, "{closed}");
     let url = format!("{}/images", scene.buckets.url());

@@ -1,9 +1,9 @@
 //! Publishing and removing beside others: they change the tree meanwhile, don't let go, or take somebody for dead.
 
-use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use roadstead::store::{Condition, Headers, Store as _};
 use roadstead::testing::{ImageBuilder, Layer, Seen, noise};
 use roadstead_parts::BucketServer;
 
@@ -24,10 +24,10 @@ fn through(scene: &Scene, faulty: &Faulty, arguments: &[&str]) -> Ran {
 fn a_writer_who_stays_keeps_removers_out_and_is_named() {
     let scene = scene();
     scene.run(&["publish", BUCKET]).ok();
-    let sign = ".roadstead/writers/0123456789abcdef";
-    let file = scene.buckets.folder("images").join("tree").join(sign);
-    fs::create_dir_all(file.parent().unwrap()).unwrap();
-    fs::write(&file, r#"{"repositories":["app"],"fenced":true,"turn":0}"#).unwrap();
+    let (store, sign) = (scene.store(), ".roadstead/writers/0123456789abcdef".parse().unwrap());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let said = r#"{"repositories":["app"],"fenced":true,"turn":0}"#;
+    let _ = runtime.block_on(store.put(&sign, said.into(), &Headers::default(), Condition::Always)).unwrap();
     scene.run(&["remove", "-q", "app:1"]).ok();
     // All wait at the same time.
     let commands: [&[&str]; 3] = [
@@ -52,7 +52,7 @@ fn a_writer_who_stays_keeps_removers_out_and_is_named() {
 
     // Others may write meanwhile, and whoever vouches for being alone may remove.
     scene.run(&["publish", BUCKET, "--repository", "org/tool"]).ok();
-    fs::remove_file(file).unwrap();
+    assert!(runtime.block_on(store.delete(&sign)).unwrap());
     scene.run(&["publish", BUCKET, "--delete", "--repository", "app"]).ok();
     let listed = scene.run(&["--tree", BUCKET, "list", "--flat"]).ok();
     assert_eq!(listed.text(), "org/tool:1\n");
