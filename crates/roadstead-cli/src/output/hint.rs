@@ -93,8 +93,10 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         Some(StoreError::Fenced { .. }) => return Some("run it again: what has come is not sent twice".to_owned()),
         _ => {}
     }
-    if let Some(PublishError::Incomplete { .. }) = error.downcast_ref() {
-        return Some("`roadstead verify` says what else is lost".to_owned());
+    match error.downcast_ref() {
+        Some(PublishError::Tree(error)) => return specific(error),
+        Some(PublishError::Incomplete { .. }) => return Some("`roadstead verify` says what else is lost".to_owned()),
+        _ => {}
     }
     match error.downcast_ref::<TreeError>()? {
         // It has the words of its cause, and stands in its place.
