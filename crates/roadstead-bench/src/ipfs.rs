@@ -18,7 +18,7 @@ impl Scale {
     /// How many layers of how many bytes get names.
     const fn named(self) -> (usize, usize) {
         match self {
-            Self::Full => (20, 50 << 20),
+            Self::Full => (60, 83 << 20),
             Self::Tiny => (2, 1 << 20),
         }
     }

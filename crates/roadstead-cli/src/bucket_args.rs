@@ -12,11 +12,12 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::bail;
-use clap::ValueEnum;
 use clap::builder::{OsStringValueParser, TypedValueParser};
-use roadstead::http::{Client, ClientOptions, RetryPolicy, Roots, TlsOptions};
+use clap::{ValueEnum, value_parser};
+use roadstead::http::{Client, ClientOptions, RetryPolicy, Roots, Timeouts, TlsOptions};
 use roadstead::store::BucketStore;
 use roadstead::store::bucket::{Addressing, AzureOptions, BucketOptions, BucketUrl, Cloud, CredentialSource};
 
@@ -122,6 +123,14 @@ pub(crate) struct BucketArgs {
     #[arg(long, global = true, value_name = "requester", value_parser = ["requester"], num_args = 0..=1, require_equals = true, default_missing_value = "requester", hide_short_help = true)]
     request_payer: Option<String>,
 
+    /// Seconds within which a connection has to stand
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 30, value_parser = value_parser!(u16).range(1..), hide_short_help = true)]
+    cli_connect_timeout: u16,
+
+    /// Seconds within which an answer has to begin, and to go on
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 120, value_parser = value_parser!(u16).range(1..), hide_short_help = true)]
+    cli_read_timeout: u16,
+
     /// Nothing else writes to the bucket meanwhile: needed to remove anything, and where a service knows no conditional writes
     #[arg(long, global = true, hide_short_help = true)]
     exclusive: bool,
@@ -145,12 +154,6 @@ impl BucketArgs {
         Ok(BucketStore::open(at.clone(), client, options)?)
     }
 
-    /// A bucket that a tree may come to be in.
-    pub(crate) async fn create(&self, at: &BucketUrl) -> anyhow::Result<BucketStore> {
-        let (client, options) = self.resolve(&Environment::of_this_process(), at)?;
-        Ok(BucketStore::create(at.clone(), client, options).await?)
-    }
-
     fn resolve(&self, environment: &Environment, at: &BucketUrl) -> anyhow::Result<(Client, BucketOptions)> {
         let variable =
             |names: &[&str]| names.iter().find_map(|name| environment.text(name)).filter(|text| !text.is_empty());
@@ -162,7 +165,10 @@ impl BucketArgs {
         };
         let tls = TlsOptions { roots, ..TlsOptions::default() };
         let retry = RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() };
-        let client = ClientOptions { tls, retry, proxies: environment.proxies(), ..ClientOptions::default() };
+        let [connect, answer] =
+            [self.cli_connect_timeout, self.cli_read_timeout].map(|seconds| Duration::from_secs(seconds.into()));
+        let timeouts = Timeouts { connect, answer, stall: answer.min(Timeouts::default().stall) };
+        let client = ClientOptions { tls, retry, timeouts, proxies: environment.proxies(), ..ClientOptions::default() };
         let client = Client::new(client)?;
         if at.cloud() == Cloud::Azure {
             if self.region.is_some() || self.profile.is_some() || self.request_payer.is_some() {

@@ -56,7 +56,7 @@ pub(crate) async fn create_tree(at: &TreePlace, buckets: &BucketArgs, no_sync: b
             let store = LocalStore::create(folder)?;
             Arc::new(if no_sync { store.without_sync() } else { store })
         }
-        TreePlace::Bucket(at) => Arc::new(buckets.create(at).await?),
+        TreePlace::Bucket(at) => Arc::new(buckets.open(at)?),
     };
     Ok(Tree::create(store).await?)
 }

@@ -7,6 +7,7 @@ use roadstead::publish::PublishError;
 use roadstead::publish::ipfs::{IpfsError, KuboError};
 use roadstead::server::AccessError;
 use roadstead::store::StoreError;
+use roadstead::store::bucket::BucketError;
 use roadstead::tree::TreeError;
 
 /// What the process exits with.
@@ -98,7 +99,16 @@ pub(crate) fn code(error: &anyhow::Error) -> Code {
     };
     // Registries and engines refuse what is sent to them as they refuse to hand something out.
     let remote = |cause: &(dyn std::error::Error + 'static)| cause.is::<HttpError>() || cause.is::<SourceError>();
-    error.chain().skip(at).filter(|cause| remote(*cause)).find_map(specific).unwrap_or(UNWRITABLE)
+    let mut causes = error.chain().skip(at);
+    causes.find_map(|cause| if remote(cause) { specific(cause) } else { unanswered(cause) }).unwrap_or(UNWRITABLE)
+}
+
+/// The code for a bucket that gives no answer.
+fn unanswered(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
+    match error.downcast_ref()? {
+        BucketError::Http(error) if error.is_unreachable() || error.is_tls() => Some(UNREACHABLE),
+        _ => None,
+    }
 }
 
 /// Whether an error says that something can't be written.
@@ -147,7 +157,8 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
         return Some(*code);
     }
     if error.is::<StoreError>() {
-        return Some(UNWRITABLE);
+        let causes = std::iter::successors(error.source(), |cause| cause.source());
+        return Some(causes.into_iter().find_map(unanswered).unwrap_or(UNWRITABLE));
     }
     if let Some(error) = error.downcast_ref::<AccessError>() {
         return match error {
@@ -196,7 +207,8 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<Code> {
         | TreeError::DamagedList { .. }
         | TreeError::Private { .. }
         | TreeError::Incomplete { .. } => Some(INVALID),
-        TreeError::Store(_) | TreeError::Busy { .. } => Some(UNWRITABLE),
+        TreeError::Store(error) => specific(error),
+        TreeError::Busy { .. } => Some(UNWRITABLE),
         _ => None,
     }
 }

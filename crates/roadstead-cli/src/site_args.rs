@@ -1,9 +1,13 @@
 //! What a site is to be, on the command line.
 
+use std::ffi::OsString;
+
+use crate::bucket_args::{BucketArgs, TreePlace};
 use crate::exit;
 use crate::output::Output;
 use roadstead::oci::Repository;
-use roadstead::site::{Elsewhere, Raised, Site, Survey};
+use roadstead::site::{Elsewhere, Raised, Site};
+use roadstead::store::bucket::BucketUrl;
 use roadstead::tree::{Private, Tree};
 
 /// What becomes of private repositories where a tree is shown.
@@ -116,9 +120,11 @@ pub(crate) fn note_if_empty(site: &Site, output: &Output) {
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Options for hosts of plain files")]
 pub(crate) struct SiteArgs {
-    /// Send clients elsewhere for blobs: the base URL of another tree or bucket, or a pattern with {name} and {digest} or {hex}
-    #[arg(long, value_name = "URL", value_parser = Elsewhere::blobs)]
-    pub(crate) blobs_at: Option<Elsewhere>,
+    /// Send clients elsewhere for blobs: the base URL of another tree or bucket, or a pattern with {name} and {digest} or {hex}.
+    /// s3://BUCKET[/PREFIX], az:// and gs:// are what everybody may read of a bucket, at the URLs that the service itself gives it;
+    /// `publish` first sends the blobs there
+    #[arg(long, value_name = "URL", value_parser = BlobsAt::read)]
+    pub(crate) blobs_at: Option<BlobsAt>,
 
     /// Send clients elsewhere for manifests, likewise, with {reference} for a tag or digest
     #[arg(long, value_name = "URL", value_parser = Elsewhere::manifests)]
@@ -146,8 +152,34 @@ impl SiteArgs {
     }
 
     /// A site of what a tree holds.
-    pub(crate) fn site(self, survey: Survey, name_prefix: Option<Repository>) -> Site {
-        let Self { blobs_at, manifests_at, limits } = self;
-        Site { name_prefix, survey, blobs_at, manifests_at, raised: limits, ..Site::default() }
+    ///
+    /// # Errors
+    ///
+    /// If it isn't known at which URL a bucket is.
+    pub(crate) fn site(self, bucket: &BucketArgs) -> anyhow::Result<Site> {
+        let Self { blobs_at, manifests_at, limits: raised } = self;
+        let blobs_at = match blobs_at {
+            None => None,
+            Some(BlobsAt::Url(place)) => Some(place),
+            Some(BlobsAt::Bucket(place)) => Some(Elsewhere::blobs(&bucket.open(&place)?.url())?),
+        };
+        Ok(Site { blobs_at, manifests_at, raised, ..Site::default() })
+    }
+}
+
+/// Where blobs are.
+#[derive(Debug, Clone)]
+pub(crate) enum BlobsAt {
+    Url(Elsewhere),
+    Bucket(BucketUrl),
+}
+
+impl BlobsAt {
+    fn read(typed: &str) -> anyhow::Result<Self> {
+        match TreePlace::try_from(OsString::from(typed)) {
+            Ok(TreePlace::Bucket(place)) => Ok(Self::Bucket(place)),
+            Err(problem) if !typed.starts_with("http") => anyhow::bail!("{problem}"),
+            _ => Ok(Self::Url(Elsewhere::blobs(typed)?)),
+        }
     }
 }

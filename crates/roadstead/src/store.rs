@@ -94,6 +94,9 @@ pub enum Condition {
     Unchanged(Version),
 }
 
+/// How many small objects are put at once.
+const PUT_AT_ONCE: usize = 64;
+
 /// A small object to be [put](Store::put_all).
 #[derive(Debug, Clone)]
 pub struct Small {
@@ -266,21 +269,31 @@ pub trait Store: Send + Sync {
         condition: Condition,
     ) -> Result<Written, StoreError>;
 
-    /// Writes small objects, each whole, in this order, after everything that was visible before is durable. Does nothing
-    /// if there are none. Whatever fails, those before it may be written.
+    /// Writes small objects, each whole, the last one behind all others, after everything that was visible before is durable.
+    /// Does nothing if there are none. Whatever fails, others may be written, but not the last one without all of them.
     ///
     /// # Errors
     ///
     /// If the store can't be written.
-    async fn put_all(&self, objects: Vec<Small>) -> Result<Vec<Written>, StoreError> {
-        if !objects.is_empty() {
-            self.sync().await?;
-        }
-        let mut written = Vec::with_capacity(objects.len());
-        for Small { key, bytes, headers, condition } in objects {
-            written.push(self.put(&key, bytes, &headers, condition).await?);
-        }
+    async fn put_all(&self, mut objects: Vec<Small>) -> Result<Vec<Written>, StoreError> {
+        let Some(last) = objects.pop() else { return Ok(Vec::new()) };
+        self.sync().await?;
+        let put =
+            |Small { key, bytes, headers, condition }| async move { self.put(&key, bytes, &headers, condition).await };
+        // None is dropped on its way because another one failed.
+        let written: Vec<_> = stream::iter(objects).map(put).buffered(PUT_AT_ONCE).collect().await;
+        let mut written: Vec<Written> = written.into_iter().collect::<Result<_, _>>()?;
+        written.push(put(last).await?);
         Ok(written)
+    }
+
+    /// Deletes what may be under a key, where it doesn't matter whether something was.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    async fn discard(&self, key: &Key) -> Result<(), StoreError> {
+        self.delete(key).await.map(drop)
     }
 
     /// Begins an object whose key need not be known yet. `hasher` goes over every byte written: a fresh one, or the state
@@ -456,8 +469,12 @@ pub trait Store: Send + Sync {
     }
 
     /// Whether [leases](Self::lease) end: whether the store itself refuses what comes too late, as far as is known.
-    fn is_fenced(&self) -> bool {
-        false
+    ///
+    /// # Errors
+    ///
+    /// If what proves who asks can't be had.
+    async fn is_fenced(&self) -> Result<bool, StoreError> {
+        Ok(false)
     }
 
     /// Puts a small object that says who is at work, and gives the store as that worker may use it: see [`Lease`]. `None` if the

@@ -91,9 +91,9 @@ pub(crate) const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// Tags, lists and referrers change; a minute keeps a cache in front useful and its staleness bearable.
 pub(crate) const SHORTLY: &str = "public, max-age=60";
 
-/// From which size on it is worth a request to say that a repository of a bucket holds a blob: what is smaller is sent in less
-/// than the requests take that it needs to find it and to have it copied.
-pub(crate) const WORTH_A_HINT: u64 = 1 << 20;
+/// From which size on it is worth a request to say that a repository of a bucket holds a blob: whatever fits into one request is
+/// sent in fewer than it takes to note it, to find it and to have it copied.
+pub(crate) const WORTH_A_HINT: u64 = (8 << 20) + 1;
 
 /// The headers of a list.
 fn derived() -> Headers {

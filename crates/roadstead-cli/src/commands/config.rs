@@ -110,9 +110,10 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         } else {
             Survey::of_manifests(&tree, &without).await?
         };
-        let site = args.site.site(survey, args.name_prefix);
+        let site = args.site.site(&global.bucket)?;
+        let site = Site { form, cors: args.cors, name_prefix: args.name_prefix, survey, ..site };
         crate::site_args::note_if_empty(&site, output);
-        Site { form, cors: args.cors, ..site }
+        site
     } else {
         let serves = host.group() == host::Group::Shell && shell.around == Around::Serve;
         if shell.users.is_some() && args.private.authenticated {
@@ -141,10 +142,10 @@ pub(crate) async fn run(args: Config, global: &Global, output: &Output) -> anyho
         let root = root(args.server_root, host, global)?;
         let listen = args.listen.unwrap_or_else(|| LISTEN.to_owned());
         let (name_prefix, cors) = (args.name_prefix, args.cors);
-        let SiteArgs { blobs_at, manifests_at, limits: raised } = args.site;
+        let elsewhere = args.site.site(&global.bucket)?;
         let survey = if args.pinned { Survey::of(&super::open(global).await?).await? } else { Survey::default() };
-        let site = Site { root, root_is_literal, listen, form, name_prefix, cors, shell, ..Site::default() };
-        Site { blobs_at, manifests_at, raised, pinned: args.pinned, survey, ..site }
+        let site = Site { root, root_is_literal, listen, form, name_prefix, cors, shell, ..elsewhere };
+        Site { pinned: args.pinned, survey, ..site }
     };
     let files = host.render(&site)?;
     match args.output {

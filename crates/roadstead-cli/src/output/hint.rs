@@ -93,10 +93,14 @@ fn specific(error: &(dyn std::error::Error + 'static)) -> Option<String> {
         Some(StoreError::Fenced { .. }) => return Some("run it again: what has come is not sent twice".to_owned()),
         _ => {}
     }
-    if let Some(PublishError::Incomplete { .. }) = error.downcast_ref() {
-        return Some("`roadstead verify` says what else is lost".to_owned());
+    match error.downcast_ref() {
+        Some(PublishError::Tree(error)) => return specific(error),
+        Some(PublishError::Incomplete { .. }) => return Some("`roadstead verify` says what else is lost".to_owned()),
+        _ => {}
     }
     match error.downcast_ref::<TreeError>()? {
+        // It has the words of its cause, and stands in its place.
+        TreeError::Store(error) => specific(error),
         TreeError::Absent(_) => {
             Some("make one with `roadstead add IMAGE`, or name another one with --tree DIR".to_owned())
         }
@@ -119,6 +123,16 @@ fn bucket(error: &BucketError) -> Option<String> {
                 "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or name a profile with --profile, for az:// set \
                  AZURE_STORAGE_KEY or log in with `az login`, for gs:// set GOOGLE_APPLICATION_CREDENTIALS or log in with \
                  `gcloud auth application-default login`, or ask a public bucket with --no-sign-request"
+                    .to_owned(),
+            );
+        }
+        BucketError::Http(error) if error.is_tls() => {
+            return Some("--ca-bundle FILE names the authority of a service with a certificate of its own".to_owned());
+        }
+        BucketError::Http(error) if error.is_unreachable() => {
+            return Some(
+                "look whether the service is there, and whether --endpoint-url (or AWS_ENDPOINT_URL), the region and the bucket's \
+                 name are right"
                     .to_owned(),
             );
         }

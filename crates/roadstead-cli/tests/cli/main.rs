@@ -20,6 +20,7 @@ mod on_disk;
 mod planted;
 mod published;
 mod published_badly;
+mod published_beside;
 mod pushed;
 mod quickstart;
 mod sessions;

@@ -1,14 +1,12 @@
 //! Publishing where something is in the way: what is said of it, and what is left.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use roadstead::http::{Client, ClientOptions};
 use roadstead::oci::Algorithm;
-use roadstead::store::bucket::{BucketOptions, Keys};
-use roadstead::store::{BucketStore, Condition, Headers, Store as _};
+use roadstead::store::{Condition, Headers, Store as _};
 use roadstead::testing::{ImageBuilder, Layer, Reply, Seen, noise};
 use roadstead_parts::{BucketServer, Buckets, Invocation, Nginx, Port, clients, part};
 
@@ -24,6 +22,27 @@ fn scene() -> Scene {
 fn through(scene: &Scene, faulty: &Faulty, arguments: &[&str]) -> Ran {
     let mut command: Command = scene.command(&[&["publish", BUCKET], arguments].concat());
     Ran::of(command.env("AWS_ENDPOINT_URL", faulty.url()))
+}
+
+/// Nobody listens, there is no such host, and somebody listens who never says a word.
+#[test]
+fn a_service_that_is_not_there_is_not_waited_for() {
+    let scene = scene();
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    for (endpoint, words) in [
+        (format!("http://{}", Port::free().address()), "can't be reached"),
+        ("http://no-such-host.invalid".to_owned(), "can't be reached"),
+        (format!("http://{}", mute.local_addr().unwrap()), "nothing came for 1 s"),
+    ] {
+        for command in [&["publish", BUCKET][..], &["publish", BUCKET, "--dry-run"], &["--tree", BUCKET, "list"]] {
+            let mut command = scene.command(&[command, &["--cli-read-timeout", "1"]].concat());
+            let ran = Ran::of(command.env("AWS_ENDPOINT_URL", &endpoint));
+            assert_eq!(ran.code(), 6, "{endpoint}: {ran}");
+            assert!(ran.stderr.contains(&endpoint) && ran.stderr.contains(words), "{endpoint}: {ran}");
+            assert!(ran.stderr.contains("hint: look whether the service is there"), "{endpoint}: {ran}");
+        }
+    }
+    scene.run(&["publish", BUCKET]).ok();
 }
 
 /// What is refused, with which words it is said, and what it costs.
@@ -181,14 +200,7 @@ fn parts_that_were_sent_are_not_sent_again() {
 
 /// Writes an object again, with another time to live.
 fn caught_for_a_day(scene: &Scene, name: &str) {
-    let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
-    let options = BucketOptions {
-        endpoint: Some(scene.buckets.url()),
-        credentials: Some(Arc::new(keys)),
-        ..BucketOptions::default()
-    };
-    let store = BucketStore::open(BUCKET.parse().unwrap(), Client::new(ClientOptions::default()).unwrap(), options);
-    let (store, key) = (store.unwrap(), name.parse().unwrap());
+    let (store, key) = (scene.store(), name.parse().unwrap());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let object = store.get(&key, None).await.unwrap().unwrap();
@@ -277,6 +289,37 @@ fn a_site_and_its_blobs_elsewhere_in_one_run() {
     assert!(public.join("v2/app/manifests/1").is_file() && !public.join("v2/app/blobs").exists());
     let refused = scene.run(&["publish", BUCKET, "--blobs-to", BUCKET]);
     assert_eq!(refused.code(), 2, "{refused}");
+}
+
+/// The same with nothing but the bucket's name, if everybody may read what is in it.
+#[test]
+fn a_site_and_its_blobs_in_a_public_bucket() {
+    let scene = scene();
+    let site = ["publish", "site:site", "--host", "netlify", "--blobs-at", "s3://images"];
+    let folder = scene.place.path().join("site/public");
+    let closed = scene.run(&site);
+    assert_eq!(closed.code(), 5, "{closed}");
+    let url = format!("{}/images", scene.buckets.url());
+    assert!(closed.stderr.contains(&format!("can't pull from {url}: let everybody read")), "{closed}");
+    assert!(closed.stderr.contains("--blobs-at URL --blobs-to s3://images"), "{closed}");
+    assert!(!folder.exists(), "the site must not name what nobody may read");
+    open_to_all(&scene);
+    let ran = scene.run(&site).ok();
+    assert!(!folder.join("v2/app/blobs").exists() && folder.join("v2/app/manifests/1").is_file(), "{ran}");
+    let redirects = fs::read_to_string(folder.join("_redirects")).unwrap();
+    assert!(redirects.contains(&format!("{url}/v2/app/blobs/")), "{redirects}");
+    scene.run(&["diff", "registry", "s3://images"]).ok();
+
+    for (option, value) in [("--blobs-to", "mirror"), ("--name-prefix", "mirror")] {
+        let refused = scene.run(&[&site[..], &[option, value]].concat());
+        assert_eq!(refused.code(), 2, "{refused}");
+        assert!(refused.stderr.contains(&format!("{option} doesn't go with --blobs-at s3://images")), "{refused}");
+    }
+    // Cloudflare's redirects lead to https:// alone, and nothing is sent before that is said.
+    let calls = scene.buckets.calls().len();
+    let plain = scene.run(&["publish", "site:other", "--host", "cloudflare-pages", "--blobs-at", "s3://images"]);
+    assert_ne!(plain.code(), 0, "{plain}");
+    assert_eq!(scene.buckets.calls().len(), calls, "{plain}");
 }
 
 /// Lets anybody read below `v2/`, and list, which makes what is missing missing.

@@ -24,7 +24,7 @@ use crate::oci::Registry;
 pub struct Timeouts {
     /// Until a connection stands, TLS included.
     pub connect: Duration,
-    /// Until an answer begins.
+    /// Until an answer begins; a body that is sent has a second more for each 16 KiB.
     pub answer: Duration,
     /// Between two pieces of a body.
     pub stall: Duration,

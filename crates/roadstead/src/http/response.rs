@@ -1,5 +1,7 @@
 //! One request and its answer, redirects followed.
 
+use std::time::Duration;
+
 use ::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION};
 use ::http::{HeaderMap, Method, StatusCode};
 use bytes::{Bytes, BytesMut};
@@ -12,6 +14,9 @@ use super::redirect::{self, MAX_REDIRECTS};
 use super::retry;
 use super::shown::ShownUrl;
 use super::transport::Purpose;
+
+/// How many bytes a second a line sends at least: less than that is none.
+const SLOWEST: u64 = 16 << 10;
 
 /// Where a hop of a request may lead.
 type Check<'a> = &'a (dyn Fn(&Url) -> Result<(), String> + Send + Sync);
@@ -66,7 +71,7 @@ impl Exchange<'_> {
             if let Some(body) = &self.body {
                 request = request.body(body.clone());
             }
-            let limit = shared.options.timeouts.answer;
+            let limit = self.patience(shared.options.timeouts.answer);
             let answer = match tokio::time::timeout(limit, request.send()).await {
                 Ok(Ok(answer)) => answer,
                 Ok(Err(error)) => {
@@ -97,6 +102,12 @@ impl Exchange<'_> {
         }
     }
 
+    /// How long an answer may take: what a line needs to send the body that is slow and alive, and then `answer`.
+    fn patience(&self, answer: Duration) -> Duration {
+        let length = self.body.as_ref().map_or(0, Bytes::len) as u64;
+        answer + Duration::from_secs(length / SLOWEST)
+    }
+
     /// Sends it with a body that is still being made. No redirect is followed, and no time limit watches the body.
     pub(crate) async fn send_body(&self, shared: &Shared, body: reqwest::Body) -> Result<Response, HttpError> {
         let client = shared.transport.client(&self.url, self.purpose, &shared.options)?;
@@ -120,7 +131,7 @@ impl Exchange<'_> {
 }
 
 /// A pause before the next attempt.
-pub(crate) struct Wait(std::time::Duration);
+pub(crate) struct Wait(Duration);
 
 impl Wait {
     /// The pause that an outcome calls for, if it calls for one.
@@ -160,7 +171,7 @@ pub struct Response {
     answer: reqwest::Response,
     url: Url,
     at_home: bool,
-    shared_stall: std::time::Duration,
+    shared_stall: Duration,
 }
 
 impl Response {
@@ -286,5 +297,20 @@ impl Response {
     /// An error about this answer.
     pub fn invalid(&self, problem: impl Into<String>) -> HttpError {
         HttpError::Invalid { url: self.shown(), problem: problem.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_body_has_time_on_a_slow_line() {
+        let url: Url = "http://127.0.0.1".parse().unwrap();
+        let mut exchange = Exchange::new(Method::PUT, url);
+        let answer = Duration::from_secs(60);
+        assert_eq!(exchange.patience(answer), answer);
+        exchange.body = Some(vec![0; 8 << 20].into());
+        assert_eq!(exchange.patience(answer), answer + Duration::from_secs(512));
     }
 }

@@ -303,7 +303,7 @@ impl Plan {
     #[must_use]
     pub fn requests(&self) -> Requests {
         let mut sum = Requests::default();
-        let hints = |size: u64| u64::from(size >= WORTH_A_HINT);
+        let hint = |size: u64| u64::from(size >= WORTH_A_HINT);
         let mut add = |writes: u64, reads: u64, lists: u64, deletes: u64| {
             sum.writes += writes;
             sum.reads += reads;
@@ -314,22 +314,23 @@ impl Plan {
             let steps = || works.iter().flat_map(|work| &work.steps);
             for step in steps() {
                 match step {
-                    Step::PutBlob { size, .. } if *size <= PART => add(1 + hints(*size), 0, 0, 0),
-                    Step::PutBlob { size, .. } => add(2 + hints(*size) + size.div_ceil(PART), 0, 0, 0),
-                    Step::CopyBlob { size, .. } => add(1 + hints(*size), 1, 0, 0),
-                    Step::LeaveOut { children, .. } if children.is_empty() => add(0, 1, 0, 1),
+                    Step::PutBlob { size, .. } if *size <= PART => add(1, 0, 0, 0),
+                    Step::PutBlob { size, .. } => add(2 + hint(*size) + size.div_ceil(PART), 0, 1, 0),
+                    Step::CopyBlob { size, .. } => add(1 + hint(*size), 1, 0, 0),
+                    Step::LeaveOut { children, .. } if children.is_empty() => add(0, 0, 0, 1),
                     Step::LeaveOut { .. } => add(1, 1, 0, 0),
                     Step::PutManifest { .. } | Step::Tag { .. } => add(1, 0, 0, 0),
                     Step::Referrers { .. } => add(3, 5, 0, 0),
                     Step::TagsList { names } => add(1, 1, names.div_ceil(KEYS_IN_A_LIST).max(1), 0),
                     Step::Catalog => {}
-                    Step::DeleteTag { .. } | Step::DeleteManifest { .. } => add(0, 1, 0, 1),
-                    Step::DeleteBlob { .. } => add(0, 2, 0, 2),
+                    Step::DeleteTag { .. } => add(0, 0, 0, 1),
+                    Step::DeleteManifest { .. } => add(0, 0, 0, 2),
+                    Step::DeleteBlob { .. } => add(0, 1, 0, 2),
                 }
             }
             if self.announced && works.iter().any(Work::adds) {
                 // The announcement, a look at the gate, and that it is over.
-                add(1, 2, 0, 1);
+                add(1, 1, 0, 1);
             }
             let writes = u64::from(steps().any(|step| matches!(step, Step::Catalog)));
             let reads = u64::from(steps().any(|step| matches!(step, Step::Catalog | Step::TagsList { .. })));

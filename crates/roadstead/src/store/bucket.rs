@@ -6,6 +6,7 @@
 //! sign     Amazon's signature of a request
 //! xml      what Amazon's answers mean
 //! azure    Azure's signatures and documents, and where it is unlike the others
+//! bounded  signatures of Azure's that end
 //! google   Google's documents, and where it is unlike the others
 //! client   calls: signed, repeated, their faults understood
 //! listing  lists, a page of a thousand names at a time
@@ -38,6 +39,7 @@
 //! Google sign no bodies, and compare their MD5 instead.
 
 mod azure;
+mod bounded;
 mod client;
 mod copy;
 mod error;
@@ -231,13 +233,14 @@ impl BucketStore {
         }
         let service = if is_azure {
             let account = options.azure.account.or_else(|| base.account().map(str::to_owned)).unwrap_or_default();
-            Service::Azure { account, credentials: options.azure.credentials }
+            let (container, bounds) = (at.bucket().to_owned(), bounded::Bounds::new());
+            Service::Azure { account, container, credentials: options.azure.credentials, bounds }
         } else if is_google {
             Service::Google { bucket: at.bucket().to_owned(), credentials: options.google, storage_class }
         } else {
             Service::S3 { region, credentials: options.credentials, requester_pays: options.requester_pays }
         };
-        let calls = Calls { client, base, service };
+        let calls = Calls { client, base, service, answers: AtomicBool::new(false) };
         let (alone, locks) = (options.alone, TaskLocks::default());
         let (copy_limit, vouches_for_nothing, conditional) =
             (COPY_LIMIT, AtomicBool::new(false), AtomicBool::new(false));
@@ -259,15 +262,37 @@ impl BucketStore {
         Ok(store)
     }
 
+    /// The URL below which the service hands objects out under their keys, to those who may read them.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let prefix = self.0.at.prefix().map(Key::as_str);
+        self.0.calls.base.url(prefix, &[]).to_string().trim_end_matches('/').to_owned()
+    }
+
+    /// Deletes an object. Returns `false` where the service says that there was none.
+    async fn delete_now(&self, key: &Key) -> Result<bool, StoreError> {
+        let object = self.0.at.object(key);
+        match self
+            .0
+            .calls
+            .send(&Call::new(Method::DELETE, Some(&object), "s3:DeleteObject").dated(self.1.as_ref()))
+            .await
+        {
+            Ok(_) => Ok(true),
+            Err(failed) if is_absent(&failed) => Ok(false),
+            Err(failed) => Err(self.failed("deleting", key.as_str(), failed.error)),
+        }
+    }
+
     /// Tries whether conditions are obeyed.
     async fn probe(&self) -> Result<(), StoreError> {
         let key = self.private(&format!("probe/{:016x}", fastrand::u64(..)))?;
         let headers = Headers::default();
         let put = |text, condition| self.put(&key, Bytes::from_static(text), &headers, condition);
         let first = put(b"1", Condition::Absent).await?;
-        let second = put(b"2", Condition::Absent).await?;
-        let third = put(b"3", Condition::Unchanged(Version(self.0.calls.service.no_version().into()))).await?;
-        self.delete(&key).await?;
+        let unknown = Condition::Unchanged(Version(self.0.calls.service.no_version().into()));
+        let (second, third) = futures::try_join!(put(b"2", Condition::Absent), put(b"3", unknown))?;
+        self.delete_now(&key).await?;
         match (first, second, third) {
             (Written::Done, Written::Refused, Written::Refused) => {
                 self.0.conditional.store(true, Ordering::SeqCst);
@@ -299,7 +324,9 @@ impl BucketStore {
         if is_collision(&error) {
             return StoreError::Collision { what };
         }
-        if self.1.is_some() && matches!(&error, BucketError::Refused { code, .. } if code == lease::TOO_OLD) {
+        if self.1.is_some()
+            && matches!(&error, BucketError::Refused { code, .. } if self.0.calls.service.is_too_late(code))
+        {
             return StoreError::Late { what };
         }
         StoreError::Io { operation, what, source: error.into() }
@@ -452,20 +479,11 @@ impl Store for BucketStore {
 
     async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
         // The answer to a deletion doesn't tell.
-        if self.head(key).await?.is_none() {
-            return Ok(false);
-        }
-        let object = self.0.at.object(key);
-        match self
-            .0
-            .calls
-            .send(&Call::new(Method::DELETE, Some(&object), "s3:DeleteObject").dated(self.1.as_ref()))
-            .await
-        {
-            Ok(_) => Ok(true),
-            Err(failed) if is_absent(&failed) => Ok(false),
-            Err(failed) => Err(self.failed("deleting", key.as_str(), failed.error)),
-        }
+        Ok(self.head(key).await?.is_some() && self.delete_now(key).await?)
+    }
+
+    async fn discard(&self, key: &Key) -> Result<(), StoreError> {
+        self.delete_now(key).await.map(drop)
     }
 
     fn list(&self, prefix: &Key) -> BoxStream<'_, Result<Listed, StoreError>> {
@@ -484,8 +502,9 @@ impl Store for BucketStore {
         if self.0.alone { Reach::Everybody } else { Reach::Process }
     }
 
-    fn is_fenced(&self) -> bool {
-        !self.0.alone && self.0.calls.service.refuses_late()
+    async fn is_fenced(&self) -> Result<bool, StoreError> {
+        let fenced = !self.0.alone && self.0.calls.refuses_late().await.map_err(|e| self.failed("reading", "", e))?;
+        Ok(fenced)
     }
 
     async fn lease(&self, key: &Key, bytes: Bytes, when: Condition) -> Result<Option<Lease>, StoreError> {

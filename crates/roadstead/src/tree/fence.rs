@@ -114,12 +114,12 @@ async fn reopen(store: &dyn Store, mut format: Format, when: Condition) -> Resul
 
 /// Takes an announcement back. Whoever may not delete says that it is about nothing.
 async fn silence(store: &dyn Store, key: &Key) -> Result<(), StoreError> {
-    match store.delete(key).await {
+    match store.discard(key).await {
         Err(error) if error.is_permission_denied() => {
             let nothing = json(&Announcement::default());
             store.put(key, nothing, &Headers::default(), Condition::Always).await.map(drop)
         }
-        deleted => deleted.map(drop),
+        deleted => deleted,
     }
 }
 
@@ -136,7 +136,7 @@ async fn writers(store: &dyn Store, repository: Option<&Repository>, now: System
         let said: Option<Announcement> = serde_json::from_slice(&bytes).ok();
         if let Some(said) = &said {
             if said.repositories.is_empty() {
-                store.delete(&key).await?;
+                store.discard(&key).await?;
                 continue;
             }
             if repository.is_some_and(|repository| !said.repositories.iter().any(|name| name == repository.as_str())) {
@@ -151,7 +151,7 @@ async fn writers(store: &dyn Store, repository: Option<&Repository>, now: System
         // Who renews it at this moment lives, and changes it first or finds it changed.
         let void = json(&Announcement::default());
         match store.put(&key, void, &Headers::default(), when).await? {
-            Written::Done => drop(store.delete(&key).await?),
+            Written::Done => store.discard(&key).await?,
             Written::Refused => alive.push(key),
         }
     }

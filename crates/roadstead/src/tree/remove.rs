@@ -174,7 +174,7 @@ impl Tree {
             let others = self.holders().try_filter(|other| future::ready(other != repository)).boxed();
             self.retain_unnamed(others, &mut contents).await?;
             for content in contents.values() {
-                self.0.store.delete(content).await?;
+                self.0.store.discard(content).await?;
             }
         }
         Ok(())
@@ -268,7 +268,7 @@ impl Tree {
             self.retain_unnamed(stream::iter(others).map(Ok).boxed(), &mut contents).await?;
             for content in contents.values() {
                 bytes += self.0.store.head(content).await?.map_or(0, |entry| entry.size);
-                self.0.store.delete(content).await?;
+                self.0.store.discard(content).await?;
             }
         }
         Ok(bytes)
@@ -291,7 +291,7 @@ impl Tree {
         }
         self.write_list(repository, &tags).await?;
         store.sync().await?;
-        store.delete(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
+        store.discard(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
         Ok(store.sync().await?)
     }
 
@@ -389,7 +389,7 @@ impl Tree {
             store.sync().await?;
         }
         for tag in &doomed.tags {
-            store.delete(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
+            store.discard(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
         }
         if !doomed.tags.is_empty() {
             store.sync().await?;
@@ -414,8 +414,8 @@ impl Tree {
         }
         for level in levels.values() {
             for Node { pointer, needs } in level {
-                store.delete(&keys::manifest(repository, &pointer.digest.into())).await?;
-                store.delete(&keys::left_out(repository, &pointer.digest)).await?;
+                store.discard(&keys::manifest(repository, &pointer.digest.into())).await?;
+                store.discard(&keys::left_out(repository, &pointer.digest)).await?;
                 match store.naming() {
                     Naming::Links => released.manifest(pointer),
                     Naming::Copies => released.bytes += needs.as_ref().map_or(0, |needs| needs.size),
@@ -431,7 +431,7 @@ impl Tree {
                     if let Listed::Object(key) = name
                         && key.name().parse::<Reference>().is_ok()
                     {
-                        store.delete(&key).await?;
+                        store.discard(&key).await?;
                     }
                 }
             }
@@ -456,10 +456,10 @@ impl Tree {
                 }
                 Naming::Copies => {
                     released.bytes += store.head(&name).await?.map_or(0, |entry| entry.size);
-                    store.delete(&keys::hint(repository, digest)).await?;
+                    store.discard(&keys::hint(repository, digest)).await?;
                 }
             }
-            store.delete(&name).await?;
+            store.discard(&name).await?;
         }
         if !blobs.is_empty() {
             store.sync().await?;

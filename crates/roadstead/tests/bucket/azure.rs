@@ -6,12 +6,13 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use roadstead::oci::Algorithm;
 use roadstead::store::bucket::{AzureKey, AzureOptions, BucketOptions};
-use roadstead::store::{Aim, BucketStore, Condition, Headers, Key, Store, Written};
+use roadstead::store::{Aim, BucketStore, Condition, Headers, Key, Store, StoreError, Written};
 use roadstead::testing::contract::store::{self, Subject, bytes_of};
 use roadstead::testing::{FaultServer, Reply, Seen, noise};
 use roadstead_parts::Azurite;
 
 use crate::contract::{is_a_sink, large_objects};
+use crate::fences::nothing_is_lost;
 use crate::published::sums_tell;
 use crate::support::{clients_pull, impatient, objects, open};
 
@@ -136,17 +137,105 @@ async fn clients_pull_from_a_container_that_anybody_may_read() {
     assert!(written.is_err(), "anybody may write");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+async fn azurite_refuses_what_is_late() {
+    let azurite = Azurite::start(&["shared"]);
+    let store = owned(&azurite, "az://shared/leases");
+    assert!(store.is_fenced().await.unwrap());
+    store.try_lease().await.unwrap();
+    // Whoever was handed a signature has no other one that ends before.
+    let signed = open("az://shared/leases", options(&azurite, AzureKey::Signature(Azurite::SIGNATURE.into())));
+    assert!(!signed.is_fenced().await.unwrap());
+    let refused = signed.try_lease().await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unfenced { .. }), "{refused}");
+
+    let (key, mine): (Key, Key) = ("lease".parse().unwrap(), "v2/mine".parse().unwrap());
+    let lease = store.lease(&key, "me".into(), Condition::Absent).await.unwrap().unwrap();
+    let put = async |text: &'static str| {
+        lease.store.put(&mine, text.into(), &Headers::default(), Condition::Always).await.unwrap()
+    };
+    assert_eq!((put("one").await, put("two").await), (Written::Done, Written::Done));
+    assert!(lease.store.link(&"v2/copy".parse().unwrap(), &mine, &Headers::default()).await.unwrap());
+    assert!(lease.store.delete(&mine).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[ignore = "needs the parts of `scripts/parts --all`"]
+async fn nothing_is_lost_beside_a_removal_in_azurite() {
+    let azurite = Azurite::start(&["shared"]);
+    nothing_is_lost(|run| owned(&azurite, &format!("az://shared/{run}")), 24).await;
+}
+
 /// A store in a container of a service that answers as it is told.
 fn told(server: &FaultServer) -> BucketStore {
-    let options = BucketOptions {
-        endpoint: Some(server.url("")),
-        azure: AzureOptions {
-            account: Some("acct".to_owned()),
-            credentials: Some(Arc::new(AzureKey::Account("aw==".into()))),
-        },
-        ..BucketOptions::default()
-    };
+    told_by(server, AzureKey::Account("aw==".into()))
+}
+
+fn told_by(server: &FaultServer, key: AzureKey) -> BucketStore {
+    let azure = AzureOptions { account: Some("acct".to_owned()), credentials: Some(Arc::new(key)) };
+    let options = BucketOptions { endpoint: Some(server.url("")), azure, ..BucketOptions::default() };
     BucketStore::open("az://images".parse().unwrap(), impatient(), options).unwrap()
+}
+
+/// What a service says that has put an object.
+fn written() -> Reply {
+    Reply::status(201).header("etag", "\"1\"").header("date", "Thu, 26 Nov 2026 13:00:00 GMT")
+}
+
+/// A key to sign with, as the service gives it to whoever has a token.
+const DELEGATION: &str = "\u{feff}<?xml version=\"1.0\" encoding=\"utf-8\"?><UserDelegationKey><SignedOid>me</SignedOid>\
+    <SignedTid>us</SignedTid><SignedStart>2026-11-26T12:00:00Z</SignedStart><SignedExpiry>2026-11-27T12:00:00Z</SignedExpiry>\
+    <SignedService>b</SignedService><SignedVersion>2021-12-02</SignedVersion><Value>YQ==</Value></UserDelegationKey>";
+
+#[tokio::test]
+async fn what_is_done_under_a_lease_ends_with_it() {
+    let (key, mine): (Key, Key) = ("lease".parse().unwrap(), "v2/mine".parse().unwrap());
+    for proof in [AzureKey::Account("aw==".into()), AzureKey::Token("token".into())] {
+        let server = FaultServer::start(|seen: &Seen| match (seen.method.as_str(), seen.path()) {
+            ("POST", "/") => Reply::ok(DELEGATION),
+            ("DELETE", _) => Reply::status(403).header("x-ms-error-code", "AuthenticationFailed"),
+            ("HEAD", _) => written().header("content-length", "1"),
+            _ => written(),
+        })
+        .await;
+        let store = told_by(&server, proof.clone());
+        assert!(store.is_fenced().await.unwrap());
+        let lease = store.lease(&key, "me".into(), Condition::Absent).await.unwrap().unwrap();
+        let put = lease.store.put(&mine, "mine".into(), &Headers::default(), Condition::Always).await;
+        assert_eq!(put.unwrap(), Written::Done);
+        let late = lease.store.delete(&mine).await.unwrap_err();
+        assert!(matches!(late, StoreError::Late { .. }), "{late}");
+        for seen in server.requests() {
+            let ends = seen.target.contains("se=2026-11-26T13%3A15%3A00Z");
+            let is_mine = seen.path() == "/images/v2/mine" && seen.method != "HEAD";
+            assert_eq!((ends, seen.headers.contains_key("authorization")), (is_mine, !is_mine), "{seen:?}");
+            let delegated = matches!(proof, AzureKey::Token(_)) && is_mine;
+            assert_eq!(seen.target.contains("skoid=me&"), delegated, "{seen:?}");
+        }
+        let asked = server.requests().iter().filter(|seen| seen.method == "POST").count();
+        assert_eq!(asked, usize::from(matches!(proof, AzureKey::Token(_))), "a key lasts for all");
+    }
+}
+
+/// Whoever may not have a key to sign with goes on without: then nobody takes them for dead.
+#[tokio::test]
+async fn a_token_without_the_right_to_sign_is_enough_to_write() {
+    let server = FaultServer::start(|seen: &Seen| match seen.method.as_str() {
+        "POST" => Reply::status(403).header("x-ms-error-code", "AuthorizationPermissionMismatch"),
+        _ => written(),
+    })
+    .await;
+    let store = told_by(&server, AzureKey::Token("token".into()));
+    assert!(!store.is_fenced().await.unwrap() && !store.is_fenced().await.unwrap());
+    let lease = store.lease(&"lease".parse().unwrap(), "me".into(), Condition::Absent).await.unwrap().unwrap();
+    let mine = "v2/mine".parse().unwrap();
+    let put = lease.store.put(&mine, "mine".into(), &Headers::default(), Condition::Always).await.unwrap();
+    assert_eq!(put, Written::Done);
+    let lines = server.lines();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("POST")).count(), 1, "{lines:?}");
+    let refused = store.try_lease().await.unwrap_err();
+    assert!(matches!(refused, StoreError::Unfenced { .. }), "{refused}");
 }
 
 #[tokio::test]

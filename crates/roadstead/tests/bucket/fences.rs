@@ -36,8 +36,8 @@ async fn add(tree: &Tree, tag: &str, image: &Image) {
     to.finish().await.unwrap();
 }
 
-async fn tree(buckets: &Buckets, run: usize) -> Tree {
-    Tree::create(Arc::new(open(&format!("s3://shared/{run}"), options(&buckets.url())))).await.unwrap()
+async fn tree(store: BucketStore) -> Tree {
+    Tree::create(Arc::new(store)).await.unwrap()
 }
 
 /// Publishes as the command does: again, if something was removed meanwhile.
@@ -86,20 +86,19 @@ async fn pull(store: &dyn Store, stop: &AtomicBool) -> usize {
     pulled
 }
 
-/// Two publish while somebody removes what both of them rely on, and somebody pulls.
-async fn nothing_is_lost(server: BucketServer, runs: usize) {
-    let buckets = server.start(&["shared"]);
+/// Two publish while somebody removes what both of them rely on, and somebody pulls; in each run in another place.
+pub(crate) async fn nothing_is_lost(place: impl Fn(usize) -> BucketStore, runs: usize) {
     let mut pulled = 0;
     for run in 0..runs {
-        let first = tree(&buckets, run).await;
+        let first = tree(place(run)).await;
         add(&first, "old", &image("old")).await;
         // One needs no more than another tag, the other a layer.
         let publishers = [("again", "old"), ("new", "new")].map(|(tag, text)| {
-            let buckets = &buckets;
+            let to = place(run);
             async move {
                 let from = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
                 add(&from, tag, &image(text)).await;
-                publish(&from, &tree(buckets, run).await).await;
+                publish(&from, &tree(to).await).await;
             }
         });
         let removal = async {
@@ -107,11 +106,11 @@ async fn nothing_is_lost(server: BucketServer, runs: usize) {
             for _ in 0..run * 7 % 160 {
                 tokio::task::yield_now().await;
             }
-            let tree = tree(&buckets, run).await;
+            let tree = tree(place(run)).await;
             tree.remove(&app(), Some(&"old".parse().unwrap())).await.unwrap();
         };
         let stop = AtomicBool::new(false);
-        let store = open(&format!("s3://shared/{run}"), options(&buckets.url()));
+        let store = place(run);
         let work = async {
             futures::join!(join_all(publishers), removal);
             stop.store(true, Ordering::SeqCst);
@@ -127,7 +126,7 @@ async fn nothing_is_lost(server: BucketServer, runs: usize) {
         assert!(names.is_empty(), "run {run}: {names:?}");
         pull_once(&store).await;
     }
-    assert!(pulled > runs, "{server:?}: nobody saw what happened");
+    assert!(pulled > runs, "nobody saw what happened");
 }
 
 /// Everything that the tags need, and nothing else.
@@ -138,21 +137,30 @@ async fn pull_once(store: &dyn Store) {
     assert_eq!(blobs, needed);
 }
 
+/// Places in a bucket.
+fn places(buckets: &Buckets) -> impl Fn(usize) -> BucketStore {
+    let url = buckets.url();
+    move |run| open(&format!("s3://shared/{run}"), options(&url))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn nothing_is_lost_beside_a_removal_in_versitygw() {
-    nothing_is_lost(BucketServer::Versitygw, 24).await;
+    let buckets = BucketServer::Versitygw.start(&["shared"]);
+    nothing_is_lost(places(&buckets), 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "takes minutes"]
 async fn nothing_is_lost_beside_hundreds_of_removals_in_versitygw() {
-    nothing_is_lost(BucketServer::Versitygw, 300).await;
+    let buckets = BucketServer::Versitygw.start(&["shared"]);
+    nothing_is_lost(places(&buckets), 300).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 #[ignore = "needs the parts of `scripts/parts --all`"]
 async fn nothing_is_lost_beside_a_removal_in_minio() {
-    nothing_is_lost(BucketServer::Minio, 24).await;
+    let buckets = BucketServer::Minio.start(&["shared"]);
+    nothing_is_lost(places(&buckets), 24).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

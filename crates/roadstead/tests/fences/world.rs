@@ -284,8 +284,8 @@ impl Store for Client {
         Reach::Process
     }
 
-    fn is_fenced(&self) -> bool {
-        true
+    async fn is_fenced(&self) -> Result<bool, StoreError> {
+        Ok(true)
     }
 
     async fn lease(&self, key: &Key, bytes: Bytes, when: Condition) -> Result<Option<Lease>, StoreError> {

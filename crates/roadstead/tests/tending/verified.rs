@@ -234,7 +234,7 @@ async fn lists_that_lie_are_made_again() {
         repair(&scene, &findings).await;
         if !scene.links() {
             // Of what is small nobody says who has it.
-            let layer = Layer::new().file("noise", noise(1, 2 << 20), 0o644);
+            let layer = Layer::new().file("noise", noise(1, 9 << 20), 0o644);
             let large = ImageBuilder::new().layer(layer).build();
             scene.add("large:1", &large).await;
             let blob = large.manifest.layers()[0].digest;

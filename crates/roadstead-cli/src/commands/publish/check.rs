@@ -8,7 +8,7 @@ use roadstead::http::{BaseUrl, Clock, SystemClock};
 use roadstead::image::{RepositorySource, Source as _, SourceError};
 use roadstead::medium::registry::RegistrySource;
 use roadstead::oci::{Descriptor, Digest, Repository, Tag};
-use roadstead::tree::Tree;
+use roadstead::tree::{Private, Tree};
 
 use crate::registry_args::RegistryArgs;
 
@@ -42,6 +42,23 @@ pub(super) async fn pull(
             bail!("{url} says that {repository}:{tag} is {}, and {digest} was published", named.digest);
         }
         whole(&*from, repository, *digest, tree).await?;
+    }
+    Ok(())
+}
+
+/// Pulls one image of those that the tree has, if it has a tag.
+pub(super) async fn pull_any(
+    url: &BaseUrl,
+    without: &Private,
+    tree: &Tree,
+    registry: &RegistryArgs,
+) -> anyhow::Result<()> {
+    let mut repositories = tree.repositories();
+    while let Some(repository) = repositories.try_next().await? {
+        let shown = !without.contains(&repository);
+        if let Some((tag, named)) = tree.tags(&repository).await?.pop_first().filter(|_| shown) {
+            return pull(url, &[Expected { repository, tag, digest: named.digest }], tree, registry).await;
+        }
     }
     Ok(())
 }

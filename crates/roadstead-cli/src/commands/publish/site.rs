@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use roadstead::host;
 use roadstead::publish::{FolderOptions, PlainFolder, Published};
-use roadstead::site::{Form, Survey};
+use roadstead::site::{Form, Site, Survey};
 
-use super::Publish;
+use super::{Publish, check};
 use crate::args::{Global, Printed};
+use crate::bucket_args::TreePlace;
 use crate::exit;
 use crate::output::{Output, size};
+use crate::site_args::BlobsAt;
 
 /// Makes `to` hold what the tree holds, with the configuration of a host.
 pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Output) -> anyhow::Result<()> {
@@ -21,16 +24,38 @@ pub(super) async fn write(args: Publish, to: &Path, global: &Global, output: &Ou
     };
     let tree = crate::commands::open(global).await?;
     let without = args.private.check(&tree, host.name()).await?;
-    if let Some(place) = &args.blobs_to {
-        // What the site leads to is there before the site.
-        super::tree::send(&args, place, &tree, &without, global, output).await?;
-    }
-    let mut site = args.site.site(Survey::without(&tree, &without).await?, args.name_prefix);
+    let bucket = match &args.site.blobs_at {
+        Some(BlobsAt::Bucket(bucket)) => Some(bucket.clone()),
+        _ => None,
+    };
+    let survey = Survey::without(&tree, &without).await?;
+    let name_prefix = args.name_prefix.clone();
+    let mut site = Site { name_prefix, survey, cors: args.cors, ..args.site.clone().site(&global.bucket)? };
     if args.edge {
         site.form = Form::Edge;
     }
-    site.cors = args.cors;
     crate::site_args::note_if_empty(&site, output);
+    // Whatever the host can't take is said before anything is sent.
+    host.render(&site)?;
+    // What the site leads to is there before the site.
+    if let Some(bucket) = bucket {
+        let given = [("--blobs-to", args.blobs_to.is_some()), ("--name-prefix", args.name_prefix.is_some())];
+        if let Some((option, _)) = given.into_iter().find(|(_, given)| *given) {
+            return Err(exit::usage(format!("{option} doesn't go with --blobs-at {bucket}")));
+        }
+        let (url, place) = (global.bucket.open(&bucket)?.url(), TreePlace::Bucket(bucket));
+        super::tree::send(&args, &place, &tree, &without, global, output).await?;
+        let pulled = check::pull_any(&url.parse()?, &without, &tree, &args.registry).await;
+        pulled.with_context(|| {
+            format!(
+                "{place} has the blobs, but whoever has no keys can't pull from {url}: let everybody read what lies below \
+                 v2/, or say with --blobs-at URL --blobs-to {place} where they can"
+            )
+        })?;
+    }
+    if let Some(place) = &args.blobs_to {
+        super::tree::send(&args, place, &tree, &without, global, output).await?;
+    }
     let mut published = Published::default();
     for attempt in 1.. {
         // Whatever the host can't take is said before anything is written.

@@ -154,7 +154,10 @@ fn refuse(args: &Publish, plan: &Plan) -> anyhow::Result<()> {
 fn is_outdated(error: &PublishError) -> bool {
     let fenced = || {
         let causes = std::iter::successors(std::error::Error::source(error), |cause| cause.source());
-        causes.into_iter().any(|cause| matches!(cause.downcast_ref(), Some(StoreError::Fenced { .. })))
+        causes.into_iter().any(|cause| {
+            matches!(cause.downcast_ref(), Some(StoreError::Fenced { .. }))
+                || matches!(cause.downcast_ref(), Some(TreeError::Store(StoreError::Fenced { .. })))
+        })
     };
     matches!(
         error,

@@ -39,7 +39,7 @@ pub(super) const COPY_SOURCE: HeaderName = HeaderName::from_static("x-ms-copy-so
 pub(super) const CONTENT_MD5: HeaderName = HeaderName::from_static("content-md5");
 
 /// The version of the API that is spoken.
-const VERSION: &str = "2021-12-02";
+pub(super) const VERSION: &str = "2021-12-02";
 
 /// What proves to Azure who asks.
 #[derive(Clone, PartialEq, Eq)]

@@ -13,6 +13,7 @@ use super::service::Service;
 use super::xml::{self, Fault};
 use super::{BucketError, google};
 use crate::http::{Client, Exchange, HttpError, Response, Wait};
+use crate::store::LEASE;
 
 /// The most bytes of what a service says about an error.
 const MAX_FAULT: u64 = 64 << 10;
@@ -41,12 +42,29 @@ pub(super) struct Call<'a> {
     dated: Option<Dated>,
 }
 
-/// When calls are signed, if not when they are made: the service refuses what is too old by its clock.
+/// As of when calls are signed, if not when they are made: the service refuses what comes more than a lease later, by its clock.
 #[derive(Debug, Clone)]
 pub(super) struct Dated {
     pub(super) date: SystemTime,
     /// Becomes true when an answer doesn't come, so that nobody knows when the call will have been carried out.
     pub(super) unanswered: Arc<AtomicBool>,
+}
+
+/// A call that has no answer yet. If it is dropped, none will come, and nobody knows whether it is carried out.
+struct Unanswered<'a>(Option<&'a Dated>);
+
+impl Unanswered<'_> {
+    fn forget(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        if let Some(dated) = self.0 {
+            dated.unanswered.store(true, Ordering::SeqCst);
+        }
+    }
 }
 
 impl<'a> Call<'a> {
@@ -138,6 +156,8 @@ pub(super) struct Calls {
     pub(super) client: Client,
     pub(super) base: Base,
     pub(super) service: Service,
+    /// Whether the service has ever answered.
+    pub(super) answers: AtomicBool,
 }
 
 impl Calls {
@@ -149,11 +169,15 @@ impl Calls {
         let content = self.service.checksum(&call.body);
         loop {
             let exchange = self.prepare(call, &content).await?;
+            let unanswered = Unanswered(call.dated.as_ref());
             let outcome = exchange.send(self.client.shared()).await;
-            if let (Err(_), Some(dated)) = (&outcome, &call.dated) {
-                dated.unanswered.store(true, Ordering::SeqCst);
+            let answers = self.answers.fetch_or(outcome.is_ok(), Ordering::Relaxed);
+            // Where nothing ever came from, nothing will.
+            let is_mute = !answers && matches!(&outcome, Err((HttpError::Stalled { .. }, _)));
+            if outcome.is_ok() {
+                unanswered.forget();
             }
-            if let Some(wait) = Wait::after(&outcome, &mut failures, self.client.shared(), true) {
+            if !is_mute && let Some(wait) = Wait::after(&outcome, &mut failures, self.client.shared(), true) {
                 // A service that is overrun says so instead of working, and anything else may have come after the work.
                 doubtful |= !matches!(&outcome, Ok(response) if response.status() == StatusCode::TOO_MANY_REQUESTS);
                 wait.sleep(self.client.shared()).await;
@@ -225,7 +249,11 @@ impl Calls {
             Some(dated) => dated.date,
             None => self.client.shared().options.clock.wall(),
         };
-        self.service.sign(&mut exchange, content, now).await?;
+        let bound = match &call.dated {
+            Some(dated) => self.until(dated.date + LEASE).await?,
+            None => None,
+        };
+        self.service.sign(&mut exchange, content, now, bound).await?;
         Ok(exchange)
     }
 }

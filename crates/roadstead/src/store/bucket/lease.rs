@@ -1,7 +1,12 @@
 //! Leases: the service refuses what was signed too long ago, by its own clock, whatever became of whoever sent it.
 //!
 //! Signature Version 4 says when a request was signed, and services refuse one that says more than fifteen minutes ago. So what
-//! is done under a lease is signed as at the moment when the lease's object was written, which the service said itself.
+//! is done under a lease is signed as at the moment when the lease's object was written, which the service said itself. Azure is
+//! sent a signature that ends a lease after that moment ([bounded](super::bounded)).
+//!
+//! *Rejected:* conditions on the object that a call is about (`If-Match`, generations), which Google's could have: they keep a
+//! remover who wakes from deleting what somebody has written since, but not what somebody relies on since; and a writer who wakes
+//! from nothing, if the tag that it makes is new.
 //!
 //! Source: AWS, "Authenticating Requests (AWS Signature Version 4)", Request time stamp; error code `RequestTimeTooSkewed`.
 
@@ -17,9 +22,6 @@ use super::client::{Call, Dated};
 use super::{BucketError, BucketStore, Headers, Key, Lease, Store as _, StoreError, Version, Written};
 use crate::http::Response;
 use crate::store::{Condition, LEASE};
-
-/// How a service says that a request is too old.
-pub(super) const TOO_OLD: &str = "RequestTimeTooSkewed";
 
 /// By how much more than a lease what tries a service is too old.
 const BEYOND: Duration = Duration::from_mins(1);
@@ -67,14 +69,14 @@ pub(super) async fn take(
         }
     };
     let unanswered = Arc::default();
-    let holder = if store.is_fenced() { store.as_of(at, &unanswered) } else { store.undated() };
+    let holder = if store.is_fenced().await? { store.as_of(at, &unanswered) } else { store.undated() };
     Ok(Some(Lease { store: Arc::new(holder), version, at, unanswered }))
 }
 
 /// Tries whether the service refuses what is too old.
 pub(super) async fn probe(store: &BucketStore) -> Result<SystemTime, StoreError> {
     let unfenced = |how| StoreError::Unfenced { what: store.describe(), how };
-    if !store.is_fenced() {
+    if !store.is_fenced().await? {
         return Err(unfenced("is asked without a signature that could be too old"));
     }
     let key = store.private(&format!("probe/{:016x}", fastrand::u64(..)))?;

@@ -1,10 +1,14 @@
 //! Lists: of what comes next below a key, or of everything.
 
 use futures::stream::{self, BoxStream};
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use tokio::sync::mpsc;
 
 use super::super::{self as store, Md5};
 use super::{BucketError, BucketStore, Key, Listed, StoreError};
+
+/// How many pages wait to be looked at: some megabytes.
+const PAGES_AHEAD: usize = 4;
 
 /// A page of a list, whatever it was written in.
 #[derive(Debug, Default)]
@@ -42,7 +46,7 @@ pub(super) fn walk<'a>(store: &'a BucketStore, prefix: &Key) -> BoxStream<'a, Re
     let root = store.0.at.prefix().map(|root| format!("{root}/")).unwrap_or_default();
     let (of, index) = (prefix.clone(), prefix.index());
     let mut before = String::new();
-    let pages = pages(store, prefix, false).map_ok(move |page| {
+    let pages = pages_ahead(store.clone(), prefix.clone()).map_ok(move |page| {
         let mut found = Vec::new();
         for object in page.objects {
             if object.name <= before {
@@ -60,6 +64,25 @@ pub(super) fn walk<'a>(store: &'a BucketStore, prefix: &Key) -> BoxStream<'a, Re
         stream::iter(found)
     });
     pages.try_flatten().boxed()
+}
+
+/// The pages of a list of whole names, asked for while those in front of them are looked at: a page far away takes its time, and
+/// so does whatever names are compared with.
+fn pages_ahead(store: BucketStore, prefix: Key) -> impl Stream<Item = Result<Page, StoreError>> + Send {
+    let begin = async move {
+        let (sender, receiver) = mpsc::channel(PAGES_AHEAD);
+        // Ends when nobody reads any more.
+        tokio::spawn(async move {
+            let mut pages = pages(&store, &prefix, false);
+            while let Some(page) = pages.next().await {
+                if sender.send(page).await.is_err() {
+                    break;
+                }
+            }
+        });
+        stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) })
+    };
+    stream::once(begin).flatten()
 }
 
 /// The pages of a list: of the next component of each name, or of whole names.

@@ -8,10 +8,12 @@ use ::http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH
 use ::http::{HeaderName, HeaderValue, Method};
 
 use super::super::Md5;
+use super::bounded::Bounds;
 use super::client::Call;
 use super::listing::Page;
 use super::{
-    AzureCredentialSource, BucketError, Cloud, CredentialSource, GoogleCredentialSource, azure, google, sign, xml,
+    AzureCredentialSource, AzureKey, BucketError, Cloud, CredentialSource, GoogleCredentialSource, azure, google, sign,
+    xml,
 };
 use crate::http::Exchange;
 
@@ -19,7 +21,7 @@ use crate::http::Exchange;
 #[derive(Debug)]
 pub(super) enum Service {
     S3 { region: String, credentials: Option<Arc<dyn CredentialSource>>, requester_pays: bool },
-    Azure { account: String, credentials: Option<Arc<dyn AzureCredentialSource>> },
+    Azure { account: String, container: String, credentials: Option<Arc<dyn AzureCredentialSource>>, bounds: Bounds },
     Google { bucket: String, credentials: Option<Arc<dyn GoogleCredentialSource>>, storage_class: Option<String> },
 }
 
@@ -71,9 +73,13 @@ impl Service {
         }
     }
 
-    /// Whether a request says when it was signed, so that the service can refuse it when it comes too late.
-    pub(super) const fn refuses_late(&self) -> bool {
-        matches!(self, Self::S3 { credentials: Some(_), .. })
+    /// Whether that is how the service says that what it was sent has come too late.
+    pub(super) fn is_too_late(&self, code: &str) -> bool {
+        match self {
+            Self::S3 { .. } | Self::Google { .. } => code == "RequestTimeTooSkewed",
+            // The emulator's word is the other one.
+            Self::Azure { .. } => matches!(code, "AuthenticationFailed" | "AuthorizationFailure"),
+        }
     }
 
     /// A version that no object has.
@@ -102,12 +108,14 @@ impl Service {
         }
     }
 
-    /// Makes a request one that the service carries out. `checksum` is that of its body.
+    /// Makes a request one that the service carries out. `checksum` is that of its body; `bound` is what proves to Azure who asks,
+    /// if that has to end.
     pub(super) async fn sign(
         &self,
         exchange: &mut Exchange<'_>,
         checksum: &str,
         now: SystemTime,
+        bound: Option<AzureKey>,
     ) -> Result<(), BucketError> {
         let bad = |problem: String| BucketError::Credentials(problem.into());
         match self {
@@ -121,7 +129,7 @@ impl Service {
                 sign::sign(&exchange.method, &exchange.url, &mut exchange.headers, checksum, &keys, region, now)
                     .map_err(|_| bad("they have characters that no key has".to_owned()))
             }
-            Self::Azure { account, credentials } => {
+            Self::Azure { account, credentials, .. } => {
                 let length = exchange.body.as_ref().map_or(0, bytes::Bytes::len);
                 if length == 0 && exchange.body.is_some() {
                     // Azure insists on being told.
@@ -131,9 +139,9 @@ impl Service {
                 {
                     exchange.headers.insert(azure::CONTENT_MD5, checksum);
                 }
-                let key = match credentials {
-                    Some(source) => Some(source.key().await.map_err(BucketError::Credentials)?),
-                    None => None,
+                let key = match (bound, credentials) {
+                    (None, Some(source)) => Some(source.key().await.map_err(BucketError::Credentials)?),
+                    (bound, _) => bound,
                 };
                 let (method, proof) = (exchange.method.clone(), (account.as_str(), key.as_ref()));
                 azure::sign(&method, &mut exchange.url, &mut exchange.headers, length, proof, now)

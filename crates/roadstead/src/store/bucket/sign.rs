@@ -60,7 +60,7 @@ fn hmac(key: &[u8], text: &str) -> Vec<u8> {
 }
 
 /// `YYYYMMDDTHHMMSSZ`.
-fn timestamp(time: SystemTime) -> String {
+pub(super) fn timestamp(time: SystemTime) -> String {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
     let (days, second) = (seconds / 86_400, seconds % 86_400);
     // The civil calendar, in eras of 400 years that begin in March: then a leap day is the last of its year.

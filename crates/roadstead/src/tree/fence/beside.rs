@@ -124,7 +124,7 @@ impl Beside {
         let names: Vec<String> = repositories.iter().map(ToString::to_string).collect();
         loop {
             let (key, since) = (keys::writer(&super::word()), Instant::now());
-            let announcement = Announcement { repositories: names.clone(), fenced: base.is_fenced(), turn: 0 };
+            let announcement = Announcement { repositories: names.clone(), fenced: base.is_fenced().await?, turn: 0 };
             let Some(lease) = base.lease(&key, json(&announcement), Condition::Absent).await? else { continue };
             let (format, when) = super::read_gate(&**base).await?;
             let Some(removing) = format.removing.as_ref().filter(|by| names.contains(&by.repository)) else {
@@ -268,6 +268,13 @@ impl Store for Beside {
     async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
         match self.store(false).await?.delete(key).await {
             Err(StoreError::Late { .. }) => self.store(true).await?.delete(key).await,
+            other => other,
+        }
+    }
+
+    async fn discard(&self, key: &Key) -> Result<(), StoreError> {
+        match self.store(false).await?.discard(key).await {
+            Err(StoreError::Late { .. }) => self.store(true).await?.discard(key).await,
             other => other,
         }
     }

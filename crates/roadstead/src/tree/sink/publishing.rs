@@ -60,7 +60,7 @@ impl Publishing {
     pub(crate) async fn record(&self, index: &Digest, children: &BTreeSet<Digest>) -> Result<(), SinkError> {
         let (tree, key) = (&self.0.tree, keys::left_out(&self.0.repository, index));
         let recorded = if children.is_empty() {
-            tree.0.store.delete(&key).await.map(drop).map_err(TreeError::Store)
+            tree.0.store.discard(&key).await.map_err(TreeError::Store)
         } else {
             tree.put_left_out(&key, children).await
         };
