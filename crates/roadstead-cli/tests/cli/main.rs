@@ -22,6 +22,7 @@ mod published;
 mod published_badly;
 mod pushed;
 mod quickstart;
+mod secured;
 mod sessions;
 mod shells;
 mod side_by_side;

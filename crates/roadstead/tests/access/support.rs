@@ -69,22 +69,18 @@ impl Registry {
         let (tree, server) = runtime.block_on(async {
             let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
             let options = ServeOptions {
-                listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+                listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+                trusted_proxies: setup.proxies.iter().map(|net| net.parse().unwrap()).collect(),
                 push: Some(PushOptions { delete: true, ..setup.push }),
                 limits: setup.limits,
                 ..ServeOptions::default()
             };
-            let access = Access::new(AccessOptions {
-                state: state.clone(),
-                public_url: None,
-                trusted_proxies: setup.proxies.iter().map(|net| net.parse().unwrap()).collect(),
-                insecure_passwords: false,
-                client: setup.client,
-            });
+            let access =
+                Access::new(AccessOptions { state: state.clone(), insecure_passwords: false, client: setup.client });
             let origin = Origin::WholeTree(tree.clone());
             (tree, Server::bind_guarded(origin, options, Some(access.unwrap())).await.unwrap())
         });
-        let address = server.local_addr();
+        let address = server.local_addr().unwrap();
         runtime.spawn(server.run(std::future::pending()));
         Self { address, tree, state, runtime, _folder: folder }
     }
