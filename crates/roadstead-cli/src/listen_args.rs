@@ -12,13 +12,13 @@ use crate::exit;
 /// Where a server listens.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ListenArgs {
-    /// Where to listen: ADDRESS:PORT ([::]:PORT takes connections from everywhere), unix:PATH[,mode=660] for a Unix socket, or
-    /// `systemd` for the sockets that systemd passes; may be repeated
+    /// Where to listen: ADDRESS:PORT ([::]:PORT takes connections from everywhere), unix:PATH[,mode=660] for a Unix
+    /// socket, or `systemd` for the sockets that systemd passes; may be repeated
     #[arg(long, value_name = "PLACE", default_value = "127.0.0.1:5000")]
     listen: Vec<ListenPlace>,
 
-    /// File with the certificate to show (PEM, with those between it and its authority): speak TLS, except on Unix sockets. Read
-    /// again when it changes
+    /// File with the certificate to show (PEM, with those between it and its authority): speak TLS, except on Unix
+    /// sockets. Read again when it changes
     #[arg(long, value_name = "FILE", requires = "tls_key", help_heading = "Options for TLS")]
     tls_cert: Option<PathBuf>,
 
@@ -34,8 +34,8 @@ pub(crate) struct ListenArgs {
     #[arg(long, value_name = "URL", value_parser = public_url, help_heading = "Options behind proxies")]
     pub(crate) public_url: Option<String>,
 
-    /// A proxy whose word counts on who asks and whether by TLS (Forwarded, X-Forwarded-*): an address, a network such as
-    /// 10.0.0.0/8, or `unix` for whoever comes by a Unix socket; may be repeated
+    /// A proxy whose word counts on who asks and whether by TLS (Forwarded, X-Forwarded-*): an address, a network such
+    /// as 10.0.0.0/8, or `unix` for whoever comes by a Unix socket; may be repeated
     #[arg(long = "trust-proxy", value_name = "NETWORK", help_heading = "Options behind proxies")]
     pub(crate) trusted_proxies: Vec<Proxy>,
 }

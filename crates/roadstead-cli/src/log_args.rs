@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 #[derive(Debug, Clone, clap::Args)]
 #[command(next_help_heading = "Options for the access log")]
 pub(crate) struct LogArgs {
-    /// Append a line for each request to this file, or write it to the standard output (-). The file is opened anew on SIGHUP
+    /// Append a line for each request to this file, or write it to the standard output (-). The file is opened anew on
+    /// SIGHUP
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
 

@@ -74,8 +74,8 @@ impl Drop for CertsD {
     }
 }
 
-/// By the certificate of a private authority, with certificates of their own where they can show any; with and without a
-/// password.
+/// By the certificate of a private authority, with certificates of their own where they can show any; with and without
+/// a password.
 #[test]
 fn every_client_pulls_by_tls() {
     let _alone = alone_in_the_engines();
@@ -117,7 +117,7 @@ fn every_client_pulls_by_tls() {
 
     let skopeo = |from: &str, dir: &str, more: &[&str]| {
         let (from, to) = (format!("docker://{from}"), format!("dir:{}", into.join(dir).display()));
-        Skopeo.skopeo(&[&["copy", "--all", "--src-tls-verify=true"], more, &[&from, &to]].concat())
+        Skopeo.skopeo(&[&["copy", "--all", "--src-tls-verify=true"], more, &[from.as_str(), to.as_str()]].concat())
     };
     let trusting = ["--src-cert-dir", text(certificates.trusted())];
     let showing = ["--src-cert-dir", text(shows.path())];
@@ -213,8 +213,8 @@ fn what_does_not_go_together_is_refused() {
     }
 }
 
-/// What systemd does before it starts a service: it listens, puts the sockets where they are expected, says so, and becomes
-/// the service.
+/// What systemd does before it starts a service: it listens, puts the sockets where they are expected, says so, and
+/// becomes the service.
 const PARENT: &str = r#"
 import os, socket, sys
 tcp, unix, program = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -236,7 +236,7 @@ fn sockets_that_are_passed() {
     let parent = folder.write("parent.py", PARENT);
     let serve = Invocation::new(part::installed("python3"))
         .arg(parent)
-        .args([&tcp, text(&unix), env!("CARGO_BIN_EXE_roadstead"), "--tree"])
+        .args([tcp.as_str(), text(&unix), env!("CARGO_BIN_EXE_roadstead"), "--tree"])
         .arg(place.tree())
         .args(["serve", "--listen", "systemd", "--trust-proxy", "unix"]);
     let served = Served::start(&serve, Isolation::None, Folder::new(), || {
@@ -278,7 +278,7 @@ fn the_access_log_tells_who_and_no_secret() {
     };
     pull("secret/app:1", "ann:hunter2").unwrap();
     pull("app:1", "nobody:hunter3").expect_err("there is no such user");
-    let has = |user: Option<&str>, status: u16| {
+    let has = |user: Option<&'static str>, status: u16| {
         move |line: &serde_json::Value| line["user"].as_str() == user && line["status"] == status
     };
     assert!(wait_until(PATIENCE, || lines(&log).iter().any(has(None, 401))

@@ -1,8 +1,8 @@
 //! The access log: a line for each request, written when its answer is over.
 //!
-//! Requests hand their lines to a thread, and never wait for it: what a slow disk or a reader that stopped reading leaves unwritten
-//! beyond [`MAX_WAITING`] is counted and lost. No line has a secret in it: no header but two, no query but what is known to be
-//! harmless, and nothing of the path by which an upload can be gone on with.
+//! Requests hand their lines to a thread, and never wait for it: what a slow disk or a reader that stopped reading
+//! leaves unwritten beyond [`MAX_WAITING`] is counted and lost. No line has a secret in it: no header but two, no query
+//! but what is known to be harmless, and nothing of the path by which an upload can be gone on with.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -85,8 +85,8 @@ impl AccessLog {
         Self::start(Box::new(writer), None, format)
     }
 
-    /// Opens the file anew, once what waits is written: another program has moved the old one away. Without a file, nothing
-    /// happens.
+    /// Opens the file anew, once what waits is written: another program has moved the old one away. Without a file,
+    /// nothing happens.
     pub fn reopen(&self) {
         self.0.reopen.store(true, Ordering::SeqCst);
         let _ = self.0.lines.send(Message::Wake);

@@ -142,7 +142,8 @@ impl Drop for Made {
     }
 }
 
-/// Keeps others, who do the same, from looking at the sockets of a folder and replacing them, as far as the folder allows that.
+/// Keeps others, who do the same, from looking at the sockets of a folder and replacing them, as far as the folder
+/// allows that.
 fn turn(path: &Path) -> Option<File> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let folder = File::open(parent).ok()?;

@@ -37,6 +37,7 @@ pub(crate) struct Registry {
 pub(crate) struct Setup {
     pub(crate) grants: &'static str,
     pub(crate) proxies: Vec<&'static str>,
+    pub(crate) cors: bool,
     pub(crate) push: PushOptions,
     pub(crate) limits: Limits,
     pub(crate) client: Option<Client>,
@@ -73,6 +74,7 @@ impl Registry {
                 trusted_proxies: setup.proxies.iter().map(|net| net.parse().unwrap()).collect(),
                 push: Some(PushOptions { delete: true, ..setup.push }),
                 limits: setup.limits,
+                cors: setup.cors,
                 ..ServeOptions::default()
             };
             let access =
@@ -207,6 +209,12 @@ impl Answer {
     pub(crate) fn find(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         { lines }.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// How often a header stands in it.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        let names = self.head.lines().filter_map(|line| line.split_once(": "));
+        names.filter(|(known, _)| known.eq_ignore_ascii_case(name)).count()
     }
 
     #[track_caller]
