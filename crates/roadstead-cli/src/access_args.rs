@@ -1,4 +1,4 @@
-//! Who is let in by a server: where its users are, and what stands in front of it.
+//! Who is let in by a server: where its users are.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -94,15 +94,6 @@ fn lies_in(folder: &Path, tree: &Path) -> bool {
 pub(crate) struct AccessArgs {
     #[command(flatten)]
     pub(crate) state: StateArgs,
-
-    /// How clients reach this server, such as https://registry.example, where that isn't the name that they ask for
-    #[arg(long, value_name = "URL", value_parser = public_url)]
-    public_url: Option<String>,
-
-    /// A proxy whose word counts on who asks and whether by TLS (Forwarded, X-Forwarded-*): an address, or a network such as
-    /// 10.0.0.0/8; may be repeated
-    #[arg(long = "trust-proxy", value_name = "NETWORK", value_parser = network)]
-    trusted_proxies: Vec<ipnet::IpNet>,
 }
 
 impl AccessArgs {
@@ -123,54 +114,15 @@ impl AccessArgs {
         }
         let options = ClientOptions { retry: RETRY, timeouts: TIMEOUTS, ..ClientOptions::default() };
         let client = tls.client(options).context("issuers can't be asked")?;
-        let access = Access::new(AccessOptions {
-            state: state.clone(),
-            public_url: self.public_url.clone(),
-            trusted_proxies: self.trusted_proxies.clone(),
-            insecure_passwords: insecure,
-            client: Some(client),
-        })?;
+        let access =
+            Access::new(AccessOptions { state: state.clone(), insecure_passwords: insecure, client: Some(client) })?;
         Ok(Some((access, state)))
     }
-
-    /// Whether somebody in front was named who speaks TLS for us.
-    pub(crate) fn trusts_proxies(&self) -> bool {
-        !self.trusted_proxies.is_empty()
-    }
-}
-
-/// Scheme and authority of a URL.
-pub(crate) fn public_url(text: &str) -> Result<String, String> {
-    let bare = text.strip_suffix('/').unwrap_or(text);
-    let authority = bare.strip_prefix("https://").or_else(|| bare.strip_prefix("http://")).unwrap_or_default();
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    if authority.is_empty() || !authority.chars().all(plain) {
-        return Err("expected http(s)://HOST[:PORT], without a path".to_owned());
-    }
-    Ok(bare.to_owned())
-}
-
-/// A network, or an address as one of its own.
-pub(crate) fn network(text: &str) -> Result<ipnet::IpNet, String> {
-    let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-    text.parse().or_else(|_| address()).map_err(|_| "expected an address, or a network such as 10.0.0.0/8".to_owned())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn urls_and_networks() {
-        assert_eq!(public_url("https://r.example/").unwrap(), "https://r.example");
-        assert_eq!(public_url("http://[::1]:5000").unwrap(), "http://[::1]:5000");
-        for bad in ["", "r.example", "https://", "https://r/x", "https://u:p@r", "ftp://r", "https://r\""] {
-            assert!(public_url(bad).is_err(), "{bad:?} was accepted");
-        }
-        assert_eq!(network("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
-        assert_eq!(network("::1").unwrap().to_string(), "::1/128");
-        assert!(network("localhost").is_err());
-    }
 
     #[test]
     fn state_lies_outside() {

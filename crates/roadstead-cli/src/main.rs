@@ -11,6 +11,8 @@ mod commands;
 mod copy_args;
 mod environment;
 mod exit;
+mod listen_args;
+mod log_args;
 mod output;
 mod registry_args;
 mod site_args;

@@ -92,6 +92,26 @@ impl Certificates {
         own
     }
 
+    /// A folder as `certs.d` has them: the authority's certificate, and `client.cert` with `client.key`, which the authority has
+    /// issued for a client of this name.
+    pub fn for_client(&self, name: &str) -> Folder {
+        let folder = Folder::new();
+        std::fs::copy(self.authority(), folder.join("ca.crt")).expect("a file can be copied");
+        let issued = Invocation::new(part::installed("openssl"))
+            .args(["req", "-x509", "-days", "2", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-subj", &format!("/CN={name}"), "-CA"])
+            .arg(self.authority())
+            .arg("-CAkey")
+            .arg(self.server.join("ca.key"))
+            .arg("-keyout")
+            .arg(folder.join("client.key"))
+            .arg("-out")
+            .arg(folder.join("client.cert"))
+            .run();
+        issued.unwrap_or_else(|failure| panic!("{failure}"));
+        folder
+    }
+
     /// The authority's certificate.
     pub fn authority(&self) -> PathBuf {
         self.trusted.join("ca.crt")

@@ -7,18 +7,22 @@
 //!   manifest costs one `read`, one `readlink` and one `write`, and a blob goes from the page cache to another machine
 //!   by `sendfile`;
 //! - hyper (`general`) for everything else: HTTP/2, requests with content, and whatever a request has that the first
-//!   path doesn't know. The connection is handed over with the bytes that were read, and stays there.
+//!   path doesn't know. The connection is handed over with the bytes that were read, and stays there. What comes by TLS
+//!   (`tls`), where no byte goes out uncopied, or by a Unix socket (`listen`) is there from the beginning.
 //!
 //! So the code that is ours knows one narrow form of HTTP and refuses to guess about any other. Serving through hyper
 //! alone was the alternative; what it costs is in `ARCHITECTURE.md`.
 //!
 //! Pushes (`push`) come by the second transport, and only if [`ServeOptions::push`] lets them.
 
+mod access_log;
 mod auth;
 mod cache;
 mod files;
+mod front;
 mod general;
 mod http1;
+mod listen;
 mod lists;
 mod origin;
 mod pull;
@@ -26,27 +30,36 @@ mod push;
 mod range;
 mod rewind;
 mod status;
+mod tls;
 mod upstream;
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream};
+use bytes::BytesMut;
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
+pub use access_log::{AccessLog, LogFormat};
 #[cfg(feature = "testing")]
 pub use auth::feed;
 pub use auth::{Access, AccessError, AccessOptions, MAX_PASSWORD, Right, State, TOKEN_PATH, UserFile};
+pub use front::{NoProxy, Proxy};
+pub use listen::{Listen, Place};
 pub use origin::Origin;
 pub use pull::{Body, Headers, Pull, Request, Response};
 pub use push::PushOptions;
+pub use tls::{TlsError, TlsFiles};
 
-use self::auth::{Guard, Pace, Presented, Refusal};
+use self::auth::{Guard, Pace, Refusal};
+use self::front::{Front, Peer, Trust};
+use self::listen::{Listener, Stream};
 use self::push::Push;
+use self::tls::Tls;
 use crate::oci::{Algorithm, Repository};
 use crate::store::Reach;
 use crate::tree::TreeError;
@@ -105,10 +118,16 @@ pub enum Sendfile {
 }
 
 /// How to serve.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct ServeOptions {
-    /// Where to listen. `[::]` takes connections of both families, where the system says so.
-    pub listen: Vec<SocketAddr>,
+    /// Where to listen.
+    pub listen: Vec<Listen>,
+    /// Speaks TLS with whoever doesn't come by a Unix socket.
+    pub tls: Option<TlsFiles>,
+    /// How clients reach the server, scheme and authority without a slash at the end, where that isn't how they ask it.
+    pub public_url: Option<String>,
+    /// The proxies whose word on a request counts.
+    pub trusted_proxies: Vec<Proxy>,
     /// Put in front of every repository's name.
     pub name_prefix: Option<Repository>,
     /// Whether pages of other origins may read the answers: [`CORS`](crate::site::CORS).
@@ -119,6 +138,8 @@ pub struct ServeOptions {
     pub sendfile: Sendfile,
     /// What whoever reaches the server may push. `None` lets nobody.
     pub push: Option<PushOptions>,
+    /// Writes a line for each request.
+    pub access_log: Option<AccessLog>,
     /// Where `/healthz`, `/readyz` and `/metrics` are answered, to whoever reaches it. `None` answers nowhere.
     pub status: Option<SocketAddr>,
 }
@@ -126,12 +147,16 @@ pub struct ServeOptions {
 impl Default for ServeOptions {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5000))],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5000)).into()],
+            tls: None,
+            public_url: None,
+            trusted_proxies: Vec::new(),
             name_prefix: None,
             cors: false,
             limits: Limits::default(),
             sendfile: Sendfile::default(),
             push: None,
+            access_log: None,
             status: None,
         }
     }
@@ -141,11 +166,11 @@ impl Default for ServeOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// An address can't be listened on.
-    #[error("can't listen on {address}")]
+    /// A place can't be listened on.
+    #[error("can't listen on {place}")]
     Listen {
-        /// The address.
-        address: SocketAddr,
+        /// The place.
+        place: Place,
         /// Why.
         #[source]
         source: std::io::Error,
@@ -153,6 +178,9 @@ pub enum ServeError {
     /// No address was given.
     #[error("no address to listen on")]
     Nowhere,
+    /// TLS can't be spoken as it should be.
+    #[error("TLS can't be spoken")]
+    Tls(#[from] TlsError),
     /// Pushes into what has no locks, or into what isn't ours.
     #[error("{0} can't be pushed to: only a tree in a local directory has the locks that pushes need")]
     NoPushes(String),
@@ -163,11 +191,15 @@ pub enum ServeError {
 
 /// A server that listens, and answers as soon as it runs.
 pub struct Server {
-    listeners: Vec<(TcpListener, SocketAddr)>,
+    listeners: Vec<Listener>,
     status: Option<(TcpListener, SocketAddr)>,
     pull: Pull,
     push: Option<Push>,
     guard: Option<Guard>,
+    trust: Trust,
+    tls: Option<Tls>,
+    access_log: Option<AccessLog>,
+    cors: bool,
     limits: Limits,
     sendfile: Sendfile,
 }
@@ -193,7 +225,9 @@ impl Server {
         options: ServeOptions,
         access: Option<Access>,
     ) -> Result<Self, ServeError> {
-        let ServeOptions { listen, name_prefix, cors, limits, sendfile, push, status } = options;
+        let ServeOptions { listen, name_prefix, cors, limits, sendfile, push, access_log, status, .. } = options;
+        let trust = Trust { public_url: options.public_url, proxies: options.trusted_proxies };
+        let tls = options.tls.map(Tls::new).transpose()?;
         let origin = origin.into();
         let push = match (push, &origin) {
             (None, _) => None,
@@ -210,8 +244,8 @@ impl Server {
             (Some(_), Origin::Upstream(_)) => return Err(ServeError::NoPushes("another host".to_owned())),
         };
         let mut listeners = Vec::with_capacity(listen.len());
-        for address in listen {
-            listeners.push(bind(address).await?);
+        for place in listen {
+            listeners.push(Listener::bind(place).await?);
         }
         if listeners.is_empty() {
             return Err(ServeError::Nowhere);
@@ -226,18 +260,21 @@ impl Server {
             None => None,
         };
         let pull = Pull::new(origin, name_prefix, cors, limits.memory);
-        Ok(Self { listeners, status, pull, push, guard, limits, sendfile })
+        Ok(Self { listeners, status, pull, push, guard, trust, tls, access_log, cors, limits, sendfile })
     }
 
     /// Where it listens, with the ports that the system chose.
-    pub fn local_addrs(&self) -> impl Iterator<Item = SocketAddr> {
-        self.listeners.iter().map(|(_, address)| *address)
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.listeners.iter().map(|listener| &listener.place)
     }
 
-    /// The first address on which it listens.
+    /// The first address on which it listens; `None` if it listens at Unix sockets alone.
     #[must_use]
-    pub fn local_addr(&self) -> SocketAddr {
-        self.listeners[0].1
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.places().find_map(|place| match place {
+            Place::Tcp(address) => Some(*address),
+            Place::Unix(_) => None,
+        })
     }
 
     /// Where it tells of itself, if it does.
@@ -249,13 +286,15 @@ impl Server {
     /// Serves until `shutdown` is ready. Then no connection is taken, idle ones are closed, and running transfers may go
     /// on for [`Limits::stop_time`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let Self { listeners, status, pull, push, guard, limits, sendfile } = self;
+        let Self { listeners, status, pull, push, guard, trust, tls, access_log, cors, limits, sendfile } = self;
         let pace = limits.requests_per_client.map(Pace::per_second);
         let (stop, counts) = (Stop::default(), status::Counts::default());
-        let shared = Arc::new(Shared { pull, push, guard, pace, limits, sendfile, stop, counts });
+        let log = access_log.clone();
+        let shared = Shared { pull, push, guard, trust, tls, pace, access_log, cors, limits, sendfile, stop, counts };
+        let shared = Arc::new(shared);
         let slots = Arc::new(Semaphore::new(shared.limits.connections.clamp(1, Semaphore::MAX_PERMITS)));
         let mut acceptors = JoinSet::new();
-        for (listener, _) in listeners {
+        for listener in listeners {
             acceptors.spawn(accept(listener, Arc::clone(&shared), Arc::clone(&slots)));
         }
         // Dropped, and with it stopped, at the very end.
@@ -283,6 +322,10 @@ impl Server {
             tracing::warn!("stopped with transfers still running");
         }
         // What is left is cut off with the sets that hold it.
+        drop(acceptors);
+        if let Some(log) = log {
+            log.finish().await;
+        }
     }
 }
 
@@ -294,7 +337,11 @@ struct Shared {
     pull: Pull,
     push: Option<Push>,
     guard: Option<Guard>,
+    trust: Trust,
+    tls: Option<Tls>,
     pace: Option<Pace>,
+    access_log: Option<AccessLog>,
+    cors: bool,
     limits: Limits,
     sendfile: Sendfile,
     stop: Stop,
@@ -304,14 +351,25 @@ struct Shared {
 impl Shared {
     /// Whether anybody looks at what a request says of its client.
     const fn looks_at_clients(&self) -> bool {
-        self.guard.is_some() || self.pace.is_some()
+        self.guard.is_some() || self.pace.is_some() || self.access_log.is_some()
+    }
+
+    /// What an answer carries whatever it is.
+    fn complete(&self, mut response: Response) -> Response {
+        if self.cors {
+            pull::open_to_pages(&mut response);
+        }
+        response
     }
 
     /// Refuses a request of a client that has sent too many.
-    fn pace(&self, presented: &Presented<'_>, peer: IpAddr) -> Result<(), Refusal> {
+    fn pace(&self, front: &Front) -> Result<(), Refusal> {
         let Some(pace) = &self.pace else { return Ok(()) };
-        let client = self.guard.as_ref().map_or_else(|| peer.to_canonical(), |guard| guard.client(presented, peer));
-        if pace.take(client, Instant::now()) { Ok(()) } else { Err(Refusal::busy("too many requests came from there")) }
+        if pace.take(front.client, Instant::now()) {
+            Ok(())
+        } else {
+            Err(Refusal::busy("too many requests came from there"))
+        }
     }
 }
 
@@ -344,13 +402,13 @@ impl Stop {
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), ServeError> {
-    let failed = |source| ServeError::Listen { address, source };
+    let failed = |source| ServeError::Listen { place: Place::Tcp(address), source };
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let local = listener.local_addr().map_err(failed)?;
     Ok((listener, local))
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, slots: Arc<Semaphore>) {
+async fn accept(listener: Listener, shared: Arc<Shared>, slots: Arc<Semaphore>) {
     let mut connections = JoinSet::new();
     let mut stopping = pin!(shared.stop.wait());
     loop {
@@ -367,8 +425,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, slots: Arc<Semaphore
             Ok((stream, peer)) => {
                 let shared = Arc::clone(&shared);
                 connections.spawn(async move {
-                    if let Err(problem) = connection(stream, &shared).await {
-                        tracing::debug!(%peer, error = %problem, "connection lost");
+                    let address = peer.address;
+                    if let Err(problem) = connection(stream, peer, &shared).await {
+                        tracing::debug!(peer = %address, error = %problem, "connection lost");
                     }
                     drop(slot);
                 });
@@ -384,12 +443,25 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, slots: Arc<Semaphore
     while connections.join_next().await.is_some() {}
 }
 
-async fn connection(stream: TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
+async fn connection(stream: Stream, peer: Peer, shared: &Arc<Shared>) -> std::io::Result<()> {
+    let _open = shared.counts.connection();
+    let stream = match stream {
+        Stream::Tcp(stream) => stream,
+        // Whoever passes requests on from beside us.
+        Stream::Unix(stream) => return general::serve(stream, BytesMut::new(), peer, shared).await,
+    };
     // Answers are written whole: waiting for more to send with them only adds 40 ms to some.
     stream.set_nodelay(true)?;
-    let _open = shared.counts.connection();
-    match http1::serve(stream, shared).await? {
+    if let Some(tls) = &shared.tls {
+        let greeted = tokio::select! {
+            greeted = tls.greet(stream, &shared.limits) => greeted?,
+            () = shared.stop.wait() => None,
+        };
+        let Some(stream) = greeted else { return Ok(()) };
+        return general::serve(stream, BytesMut::new(), Peer { tls: true, ..peer }, shared).await;
+    }
+    match http1::serve(stream, peer.clone(), shared).await? {
         http1::Ended::Closed => Ok(()),
-        http1::Ended::HandedOver(stream, read) => general::serve(stream, read, shared).await,
+        http1::Ended::HandedOver(stream, read) => general::serve(stream, read, peer, shared).await,
     }
 }

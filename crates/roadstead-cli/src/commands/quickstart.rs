@@ -12,8 +12,8 @@ use roadstead::server::{ServeOptions, Server};
 use roadstead::store::{MemoryStore, Naming};
 use roadstead::tree::Tree;
 
-use super::serve;
 use crate::args::{Global, Printed};
+use crate::listen_args;
 use crate::output::Output;
 
 /// What the image is called.
@@ -26,7 +26,7 @@ const NAME: &str = "hello";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Quickstart {
     /// Where to listen, ADDRESS:PORT
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", value_parser = serve::address)]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", value_parser = listen_args::address)]
     listen: SocketAddr,
 
     /// Stop when the image was pulled and verified, instead of serving it
@@ -48,8 +48,9 @@ pub(crate) async fn run(args: Quickstart, global: &Global, output: &Output) -> a
     let shown = &global.tree;
     output.note(&format!("{NAME}:latest is in the tree at {shown}"));
 
-    let server = Server::bind(tree, ServeOptions { listen: vec![args.listen], ..ServeOptions::default() }).await?;
-    let address = server.local_addr();
+    let server =
+        Server::bind(tree, ServeOptions { listen: vec![args.listen.into()], ..ServeOptions::default() }).await?;
+    let address = server.local_addr().context("the server listens at an address")?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(server.run(async {
         // A sender that is gone stops the server as well.

@@ -1,17 +1,18 @@
 //! `roadstead serve`
 
 use std::net::SocketAddr;
-
 use std::time::Duration;
 
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::{MAX_BLOB_SIZE, Repository};
-use roadstead::server::{Limits, Origin, PushOptions, ServeOptions, Server, State};
+use roadstead::server::{Limits, Origin, Place, PushOptions, ServeOptions, Server, State};
 
 use crate::access_args::AccessArgs;
 use crate::args::Global;
 use crate::bucket_args::TreePlace;
 use crate::exit;
+use crate::listen_args::{ListenArgs, Listening, address};
+use crate::log_args::LogArgs;
 use crate::output::Output;
 use crate::registry_args::TlsArgs;
 use crate::site_args::PrivateArgs;
@@ -19,9 +20,8 @@ use crate::site_args::PrivateArgs;
 /// Answer pulls from the tree, or from what another host has
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
-    /// Where to listen, ADDRESS:PORT; [::]:PORT takes connections from everywhere
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5000", value_parser = address)]
-    listen: Vec<SocketAddr>,
+    #[command(flatten)]
+    listen: ListenArgs,
 
     /// Put this in front of every repository's name
     #[arg(long, value_name = "PREFIX")]
@@ -86,6 +86,9 @@ pub(crate) struct Serve {
     #[command(flatten)]
     access: AccessArgs,
 
+    #[command(flatten)]
+    log: LogArgs,
+
     #[command(flatten, next_help_heading = "Options for --upstream")]
     tls: TlsArgs,
 
@@ -103,7 +106,12 @@ const RETRY: RetryPolicy = RetryPolicy {
 
 impl Serve {
     /// What may be pushed, and whether that is safe.
-    fn pushing(&self, tree: &TreePlace, users: Option<&State>) -> anyhow::Result<Option<PushOptions>> {
+    fn pushing(
+        &self,
+        tree: &TreePlace,
+        users: Option<&State>,
+        listening: &Listening,
+    ) -> anyhow::Result<Option<PushOptions>> {
         if self.insecure_anywhere && !self.anonymous_push && users.is_none() {
             return Err(exit::usage("--insecure-anywhere is about --anonymous-push and users, and there is neither"));
         }
@@ -137,12 +145,13 @@ impl Serve {
             _ => {}
         }
         if users.is_none()
-            && let Some(address) = self.listen.iter().find(|address| !address.ip().to_canonical().is_loopback())
+            && let Some(address) = listening.far()
             && !self.insecure_anywhere
+            && !listening.knows_clients()
         {
             return Err(exit::usage(format!(
-                "--anonymous-push on {address} would let whoever reaches it replace every image: listen on 127.0.0.1, or add \
-                 --insecure-anywhere"
+                "--anonymous-push on {address} would let whoever reaches it replace every image: listen on 127.0.0.1, ask \
+                 for certificates with --tls-client-ca, or add --insecure-anywhere"
             )));
         }
         Ok(Some(PushOptions {
@@ -156,13 +165,13 @@ impl Serve {
     }
 
     /// Says by whom this server goes, and from where nobody can log in.
-    fn tell_of_users(&self, state: &State, output: &Output) {
+    fn tell_of_users(&self, state: &State, listening: &Listening, output: &Output) {
         output.note(&format!("who may do what is said by {}", state.folder().display()));
-        let far = self.listen.iter().any(|address| !address.ip().to_canonical().is_loopback());
-        if far && !self.insecure_anywhere && !self.access.trusts_proxies() {
+        let told = self.insecure_anywhere || listening.tls.is_some() || !self.listen.trusted_proxies.is_empty();
+        if listening.far().is_some() && !told {
             output.note(
-                "passwords are taken from this machine alone: this server speaks no TLS; put a proxy in front that does, and name \
-                 it with --trust-proxy",
+                "passwords are taken from this machine alone: this server speaks no TLS; give it a certificate with --tls-cert, or \
+                 put a proxy in front that speaks TLS, and name it with --trust-proxy",
             );
         }
     }
@@ -216,13 +225,6 @@ impl Serve {
     }
 }
 
-/// An address and a port. A host's name would be looked up, and what it means can change; `localhost` can't.
-pub(crate) fn address(text: &str) -> Result<SocketAddr, String> {
-    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
-    let numeric = numeric.as_deref().unwrap_or(text);
-    numeric.parse().map_err(|_| "expected ADDRESS:PORT, such as 0.0.0.0:5000 or [::]:5000".to_owned())
-}
-
 /// A connection and the file that it is sent take a descriptor each, and shells start programs with about a thousand.
 /// The limit is raised as far as the system lets an ordinary process do that; with fewer, connections have to wait.
 fn raise_descriptors() {
@@ -236,20 +238,27 @@ fn raise_descriptors() {
 /// Serves until the process is asked to stop. Signals are its own business: running transfers are finished first.
 pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow::Result<()> {
     raise_descriptors();
+    let listening = args.listen.open()?;
+    let log = args.log.open()?;
     let tree = args.upstream.is_none().then_some(&global.tree);
     let (access, state) = args.access.open(tree, &args.tls, args.insecure_anywhere)?.unzip();
-    let push = args.pushing(&global.tree, state.as_ref())?;
+    let push = args.pushing(&global.tree, state.as_ref(), &listening)?;
     let (origin, place) = args.origin(global, state.as_ref()).await?;
     if let Some(state) = &state {
-        args.tell_of_users(state, output);
+        args.tell_of_users(state, &listening, output);
     }
+    let scheme = if listening.tls.is_some() { "https" } else { "http" };
     let limits = Limits {
         connections: args.max_connections,
         requests_per_client: args.max_requests_per_client,
         ..Limits::default()
     };
     let options = ServeOptions {
-        listen: args.listen,
+        listen: listening.places,
+        tls: listening.tls,
+        public_url: args.listen.public_url,
+        trusted_proxies: args.listen.trusted_proxies,
+        access_log: log.clone(),
         name_prefix: args.name_prefix,
         cors: args.cors,
         limits,
@@ -258,17 +267,22 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         ..ServeOptions::default()
     };
     let server = Server::bind_guarded(origin, options, access).await?;
-    for address in server.local_addrs() {
-        output.note(&format!("serving {place} on http://{address}"));
+    for listens in server.places() {
+        match listens {
+            Place::Tcp(address) => output.note(&format!("serving {place} on {scheme}://{address}")),
+            Place::Unix(_) => output.note(&format!("serving {place} on {listens}")),
+        }
     }
     if let Some(address) = server.status_addr() {
         output.note(&format!("telling of itself on http://{address}/metrics"));
     }
-    server
-        .run(async {
-            crate::interrupted().await;
-            output.note("stopping, once running transfers are done");
-        })
-        .await;
+    let serving = server.run(async {
+        crate::interrupted().await;
+        output.note("stopping, once running transfers are done");
+    });
+    tokio::select! {
+        () = serving => {}
+        () = args.log.follow_hangups(log.as_ref()) => {}
+    }
     Ok(())
 }

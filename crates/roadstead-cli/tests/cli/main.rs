@@ -23,6 +23,7 @@ mod published_badly;
 mod published_beside;
 mod pushed;
 mod quickstart;
+mod secured;
 mod sessions;
 mod shells;
 mod side_by_side;

@@ -181,7 +181,7 @@ fn who_may_not_push() {
         expect![[r#"
         $ roadstead serve --push --anonymous-push --listen 0.0.0.0:5000
         --- stderr
-        error: --anonymous-push on 0.0.0.0:5000 would let whoever reaches it replace every image: listen on 127.0.0.1, or add --insecure-anywhere
+        error: --anonymous-push on 0.0.0.0:5000 would let whoever reaches it replace every image: listen on 127.0.0.1, ask for certificates with --tls-client-ca, or add --insecure-anywhere
         --- exit code 2
     "#]],
     );

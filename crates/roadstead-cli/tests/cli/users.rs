@@ -231,7 +231,7 @@ fn servers_with_users() {
         expect![[r#"
         $ roadstead serve --trust-proxy everybody
         --- stderr
-        error: invalid value 'everybody' for '--trust-proxy <NETWORK>': expected an address, or a network such as 10.0.0.0/8
+        error: invalid value 'everybody' for '--trust-proxy <NETWORK>': expected an address, a network such as 10.0.0.0/8, or unix
 
         For more information, try '--help'.
         --- exit code 2

@@ -11,7 +11,6 @@
 //! - `issuers`: others who may say who somebody is;
 //! - `tokens`, `scope`: what we sign, and what it is good for;
 //! - `endpoint`: where tokens are given out;
-//! - `front`: what proxies say of a request;
 //! - `pace`: how often a client may ask.
 //!
 //! Source: distribution's "Token Authentication Specification".
@@ -19,7 +18,6 @@
 mod endpoint;
 #[cfg(feature = "testing")]
 mod fed;
-mod front;
 mod grants;
 mod issuers;
 mod pace;
@@ -30,7 +28,6 @@ mod state;
 mod tokens;
 mod users;
 
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,13 +36,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::Method;
 use http::header::{CACHE_CONTROL, HeaderValue, VARY};
-use ipnet::IpNet;
 
 pub(super) use self::endpoint::MAX_FORM;
 #[cfg(feature = "testing")]
 pub use self::fed::feed;
-pub(super) use self::front::Presented;
-use self::front::{Front, Trust};
 pub use self::grants::Right;
 use self::grants::{Grants, Who};
 pub(super) use self::pace::{Pace, Running};
@@ -54,9 +48,11 @@ use self::scope::Scope;
 pub(super) use self::session::{Held, Session};
 pub use self::state::State;
 use self::state::Watched;
+pub(super) use self::state::{Stamp, stamp};
 use self::tokens::{Purpose, Subject, Tokens};
 use self::users::{Login, Users};
 pub use self::users::{MAX_PASSWORD, UserFile};
+use super::front::{Front, Presented};
 use super::pull::{Pull, Request, Response};
 use crate::http::{Client, Secret};
 use crate::oci::Repository;
@@ -108,10 +104,6 @@ pub enum AccessError {
 pub struct AccessOptions {
     /// Where users, grants and the key are.
     pub state: State,
-    /// How clients reach the server, scheme and authority without a slash at the end, where that isn't how they ask it.
-    pub public_url: Option<String>,
-    /// The proxies whose word on a request counts.
-    pub trusted_proxies: Vec<IpNet>,
     /// Whether passwords are taken that anybody on the network could have read.
     pub insecure_passwords: bool,
     /// Asks issuers for their keys. Without one, keys come from files alone.
@@ -166,7 +158,6 @@ pub(super) struct Guard(Arc<Inner>);
 
 struct Inner {
     access: Access,
-    trust: Trust,
     /// Whose list of private repositories counts.
     tree: Option<Tree>,
     name_prefix: Option<Repository>,
@@ -200,6 +191,14 @@ impl Caller {
         }
     }
 
+    /// Says for the log who it is.
+    fn note(&self, front: &Front) {
+        if self.subject != Subject::Anonymous {
+            // Nobody is two at once.
+            let _ = front.user.set(self.shown());
+        }
+    }
+
     /// The name, for people.
     fn shown(&self) -> String {
         match &self.subject {
@@ -212,10 +211,7 @@ impl Caller {
 
 impl Guard {
     pub(super) fn new(access: Access, tree: Option<Tree>, name_prefix: Option<Repository>) -> Self {
-        let AccessOptions { public_url, trusted_proxies, .. } = &access.options;
-        let trust = Trust { public_url: public_url.clone(), proxies: trusted_proxies.clone() };
         Self(Arc::new(Inner {
-            trust,
             access,
             tree,
             name_prefix,
@@ -226,16 +222,13 @@ impl Guard {
         }))
     }
 
-    /// The address that a request came from, as far as proxies are believed.
-    pub(super) fn client(&self, presented: &Presented<'_>, peer: IpAddr) -> IpAddr {
-        self.0.trust.front(peer, presented).client
-    }
-
     /// Finds out who asks.
-    pub(super) async fn session(&self, presented: &Presented<'_>, peer: IpAddr) -> Session {
-        let front = self.0.trust.front(peer, presented);
-        let caller = self.0.caller(presented, &front).await;
-        Session { guard: self.clone(), front, caller }
+    pub(super) async fn session(&self, presented: &Presented<'_>, front: &Front) -> Session {
+        let caller = self.0.caller(presented, front).await;
+        if let Ok(caller) = &caller {
+            caller.note(front);
+        }
+        Session { guard: self.clone(), front: front.clone(), caller }
     }
 
     /// The answer to what reads, or asks for a token.
@@ -244,10 +237,10 @@ impl Guard {
         pull: &Pull,
         request: &Request<'_>,
         presented: &Presented<'_>,
-        peer: IpAddr,
+        front: &Front,
     ) -> Response {
         if request.path == TOKEN_PATH && matches!(*request.method, Method::GET | Method::HEAD) {
-            return self.token(request.method, request.query, None, presented, peer).await;
+            return self.token(request.method, request.query, None, presented, front).await;
         }
         let is_read = matches!(*request.method, Method::GET | Method::HEAD);
         let path = Path::parse(request.path, self.0.name_prefix.as_ref());
@@ -256,7 +249,7 @@ impl Guard {
         if matches!(path, Path::Page(_) | Path::Missing(_)) {
             return pull.answer(request).await;
         }
-        let session = self.session(presented, peer).await;
+        let session = self.session(presented, front).await;
         let refused = |refusal: Refusal| refusal.response(request.method);
         match &path {
             Path::Page(_) | Path::Missing(_) => pull.answer(request).await,
@@ -404,8 +397,8 @@ impl Inner {
             return Ok(());
         }
         Err(Refusal::denied(
-            "no password is taken without TLS, since everybody on the way could read it: put a proxy with TLS in front, and \
-             name it with --trust-proxy",
+            "no password is taken without TLS, since everybody on the way could read it: ask by https, of \
+             a server with --tls-cert or a proxy that --trust-proxy names",
         ))
     }
 
@@ -490,7 +483,7 @@ fn challenge(front: &Front, scope: Option<&str>, error: Option<&str>) -> String 
 }
 
 /// An error and its causes.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |error| error.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

@@ -2,9 +2,10 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::IpAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -14,13 +15,15 @@ use http::header::{
 use http::{Method, StatusCode, Version};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, BodyStream, Empty, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::auth::{MAX_FORM, Presented, TOKEN_PATH};
+use super::access_log::Noted;
+use super::auth::{MAX_FORM, TOKEN_PATH};
+use super::front::{Front, Peer, Presented};
 use super::pull::{Body, Headers, Request, Response};
 use super::rewind::Rewind;
 use super::{MAX_HEAD, MAX_HEADERS, Shared, files, push};
@@ -32,7 +35,10 @@ type Content = UnsyncBoxBody<Bytes, io::Error>;
 const MAX_STREAMS: u32 = 100;
 
 /// Serves a connection of which `read` has been read.
-pub(super) async fn serve(stream: TcpStream, read: BytesMut, shared: &Arc<Shared>) -> io::Result<()> {
+pub(super) async fn serve<S>(stream: S, read: BytesMut, peer: Peer, shared: &Arc<Shared>) -> io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let limits = &shared.limits;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder
@@ -46,10 +52,10 @@ pub(super) async fn serve(stream: TcpStream, read: BytesMut, shared: &Arc<Shared
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
-    let peer = stream.peer_addr()?.ip();
+    let peer = Arc::new(peer);
     let io = TokioIo::new(Rewind::new(stream, read, limits.idle_time.max(limits.stall_time)));
     let for_service = Arc::clone(shared);
-    let service = service_fn(move |request| answer(request, peer, Arc::clone(&for_service)));
+    let service = service_fn(move |request| answer(request, Arc::clone(&peer), Arc::clone(&for_service)));
     let connection = builder.serve_connection(io, service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
@@ -64,9 +70,9 @@ pub(super) async fn serve(stream: TcpStream, read: BytesMut, shared: &Arc<Shared
 
 async fn answer(
     request: http::Request<Incoming>,
-    peer: IpAddr,
+    peer: Arc<Peer>,
     shared: Arc<Shared>,
-) -> Result<http::Response<Content>, Infallible> {
+) -> Result<http::Response<Told>, Infallible> {
     let (head, content) = request.into_parts();
     // A message of version 1.1 without one host, or with several, is refused (RFC 9112, section 3.2).
     let hosts = head.headers.get_all(HOST).iter().count();
@@ -80,15 +86,18 @@ async fn answer(
     presented.host = head.uri.authority().map(|authority| authority.as_str().as_bytes()).or(presented.host);
     let path = if unclear { "" } else { head.uri.path() };
     let request = Request { method: &head.method, path, query: head.uri.query(), headers };
-    let response = match shared.pace(&presented, peer) {
-        Ok(()) => respond(&request, &presented, peer, pushed(&head), content, &shared).await,
+    let (begun, front) = (Instant::now(), shared.trust.front(&peer, &presented));
+    let response = match shared.pace(&front) {
+        Ok(()) => respond(&request, &presented, &front, pushed(&head), content, &shared).await,
         Err(refusal) => refusal.response(&head.method),
     };
     let mut log = super::http1::Log::new(&request, &response);
     log.version = head.version;
     log.write(&shared.counts);
+    let log = shared.access_log.as_ref();
+    let noted = log.map(|log| log.note(&request, head.version, &presented, &front, begun, &response));
     let bad = response.status == BAD_REQUEST.status;
-    let mut response = convert(response);
+    let mut response = convert(shared.complete(response)).map(|content| Told { content, noted });
     // What has both lengths ends where Transfer-Encoding says, and the parser tells nobody of the other one. Whoever passed it on
     // may have gone by that, so the connection ends with it (RFC 9112, section 6.3).
     let in_chunks = head.headers.contains_key(TRANSFER_ENCODING);
@@ -102,7 +111,7 @@ async fn answer(
 async fn respond(
     request: &Request<'_>,
     presented: &Presented<'_>,
-    peer: IpAddr,
+    front: &Front,
     pushed: push::Request,
     content: Incoming,
     shared: &Shared,
@@ -110,12 +119,12 @@ async fn respond(
     let push = shared.push.as_ref().filter(|push| push.takes(request.method, request.path));
     match (&shared.guard, push) {
         (Some(guard), _) if request.path == TOKEN_PATH && request.method == Method::POST => match form(content).await {
-            Some(form) => guard.token(request.method, None, Some(&form), presented, peer).await,
+            Some(form) => guard.token(request.method, None, Some(&form), presented, front).await,
             None => shared.pull.answer(&Request { path: "", ..*request }).await,
         },
         (None, Some(push)) => push.answer(pushed, None, receive(content)).await,
         (Some(guard), Some(push)) => {
-            let session = guard.session(presented, peer).await;
+            let session = guard.session(presented, front).await;
             push.answer(pushed, Some(session), receive(content)).await
         }
         (guard, None) => {
@@ -123,7 +132,7 @@ async fn respond(
             drop(content);
             match guard {
                 None => shared.pull.answer(request).await,
-                Some(guard) => guard.pull(&shared.pull, request, presented, peer).await,
+                Some(guard) => guard.pull(&shared.pull, request, presented, front).await,
             }
         }
     }
@@ -169,6 +178,37 @@ fn convert(response: Response) -> http::Response<Content> {
     }
     debug_assert!(!map.contains_key(DATE) && status != StatusCode::CONTINUE, "the transport's own business");
     converted
+}
+
+/// An answer's content, and what is told of it once it is over.
+struct Told {
+    content: Content,
+    noted: Option<Noted>,
+}
+
+impl hyper::body::Body for Told {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
+        let frame = ready!(Pin::new(&mut self.content).poll_frame(cx));
+        if let Some(noted) = &mut self.noted {
+            match &frame {
+                Some(Ok(frame)) => noted.sent += frame.data_ref().map_or(0, Bytes::len) as u64,
+                Some(Err(_)) => {}
+                None => noted.ended = true,
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.content.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.content.size_hint()
+    }
 }
 
 fn content(body: Body) -> Content {

@@ -23,7 +23,7 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
-use super::auth::Presented;
+use super::front::{Peer, Presented};
 use super::pull::{Body, Headers, Request, Response};
 use super::status::Counts;
 use super::{MAX_HEAD, MAX_HEADERS, Sendfile, Shared, files};
@@ -47,16 +47,18 @@ const SMALL: usize = 32 << 10;
 const TOGETHER: usize = 64 << 10;
 
 /// Serves a connection for as long as its requests are of the form that this transport knows.
-pub(super) async fn serve(stream: TcpStream, shared: &Arc<Shared>) -> io::Result<Ended> {
+pub(super) async fn serve(stream: TcpStream, peer: Peer, shared: &Arc<Shared>) -> io::Result<Ended> {
     let stop = pin!(shared.stop.wait());
     let mut connection = Connection {
         stream,
+        peer,
         shared,
         stop,
         stopping: false,
         alarm: Alarm::new(shared.limits.head_time),
         read: BytesMut::with_capacity(4 << 10),
         out: Vec::with_capacity(4 << 10),
+        sent: 0,
     };
     loop {
         match connection.next().await? {
@@ -88,12 +90,15 @@ enum Head {
 
 struct Connection<'a, S> {
     stream: TcpStream,
+    peer: Peer,
     shared: &'a Arc<Shared>,
     stop: Pin<&'a mut S>,
     stopping: bool,
     alarm: Alarm,
     read: BytesMut,
     out: Vec<u8>,
+    /// How much of the last answer's content went out.
+    sent: u64,
 }
 
 impl<S: Future<Output = ()>> Connection<'_, S> {
@@ -135,25 +140,35 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                     }
                 }
                 let request = Request { method: &method, path, query, headers };
-                let response = if self.shared.looks_at_clients() {
-                    let peer = self.stream.peer_addr()?.ip();
-                    match (self.shared.pace(&presented, peer), &self.shared.guard) {
+                let shared = self.shared;
+                let (response, noted) = if shared.looks_at_clients() {
+                    let (begun, front) = (std::time::Instant::now(), shared.trust.front(&self.peer, &presented));
+                    let response = match (shared.pace(&front), &shared.guard) {
                         (Err(refusal), _) => refusal.response(&method),
-                        (Ok(()), Some(guard)) => guard.pull(&self.shared.pull, &request, &presented, peer).await,
-                        (Ok(()), None) => self.shared.pull.answer(&request).await,
-                    }
+                        (Ok(()), Some(guard)) => guard.pull(&shared.pull, &request, &presented, &front).await,
+                        (Ok(()), None) => shared.pull.answer(&request).await,
+                    };
+                    let log = shared.access_log.as_ref();
+                    let noted =
+                        log.map(|log| log.note(&request, Version::HTTP_11, &presented, &front, begun, &response));
+                    (response, noted)
                 } else {
-                    self.shared.pull.answer(&request).await
+                    (shared.pull.answer(&request).await, None)
                 };
-                Log::new(&request, &response).write(&self.shared.counts);
+                Log::new(&request, &response).write(&shared.counts);
                 let keep = keep && !self.stopping;
                 self.read.advance(length);
-                self.send(response, keep).await?;
+                let sent = self.send(shared.complete(response), keep).await;
+                if let Some(mut noted) = noted {
+                    noted.sent = self.sent;
+                    noted.ended = sent.is_ok();
+                }
+                sent?;
                 if keep {
                     return Ok(Next::Again);
                 }
                 self.flush().await?;
-                self.close().await;
+                close(&mut self.stream).await;
                 Ok(Next::Close)
             }
             Head::Partial => self.fill(false).await,
@@ -204,28 +219,14 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
     async fn refuse(&mut self, answer: &'static [u8]) -> io::Result<Next> {
         self.out.extend_from_slice(answer);
         self.flush().await?;
-        self.close().await;
+        close(&mut self.stream).await;
         Ok(Next::Close)
-    }
-
-    /// Ends the connection so that the client can read the last answer: closing while bytes of the client are unread
-    /// would reset it, and with that throw away what is on its way.
-    async fn close(&mut self) {
-        use tokio::io::AsyncWriteExt as _;
-        const LINGER: Duration = Duration::from_secs(2);
-        let drained = async {
-            self.stream.shutdown().await?;
-            let mut scrap = [0; 4 << 10];
-            while self.stream.read(&mut scrap).await? > 0 {}
-            io::Result::Ok(())
-        };
-        // Whatever comes of it, the connection is over.
-        let _ = tokio::time::timeout(LINGER, drained).await;
     }
 
     /// Writes an answer, or puts it behind those that are waiting.
     async fn send(&mut self, response: Response, keep: bool) -> io::Result<()> {
         let Response { status, headers, length, body } = response;
+        self.sent = 0;
         let out = &mut self.out;
         out.extend_from_slice(b"HTTP/1.1 ");
         out.extend_from_slice(status.as_str().as_bytes());
@@ -251,10 +252,14 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
         out.extend_from_slice(b"\r\n");
         match body {
             Body::Empty => {}
-            Body::Bytes(bytes) if bytes.len() <= SMALL => out.extend_from_slice(&bytes),
+            Body::Bytes(bytes) if bytes.len() <= SMALL => {
+                out.extend_from_slice(&bytes);
+                self.sent = bytes.len() as u64;
+            }
             Body::Bytes(bytes) => {
                 self.flush().await?;
                 self.write(&bytes).await?;
+                self.sent = bytes.len() as u64;
             }
             #[cfg(target_os = "linux")]
             Body::File { file, range } if self.sends_files() => self.send_file(&file, range).await?,
@@ -267,6 +272,7 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                         write!(self.out, "{:x}\r\n", bytes.len())?;
                         self.flush().await?;
                         self.write(&bytes).await?;
+                        self.sent += bytes.len() as u64;
                         self.out.extend_from_slice(b"\r\n");
                     }
                 }
@@ -282,6 +288,7 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                     };
                     let bytes = &bytes[..bytes.len().min(usize::try_from(rest).unwrap_or(usize::MAX))];
                     self.write(bytes).await?;
+                    self.sent += bytes.len() as u64;
                     rest -= bytes.len() as u64;
                 }
             }
@@ -331,8 +338,7 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
     /// Whether a blob goes out uncopied.
     #[cfg(target_os = "linux")]
     fn sends_files(&self) -> bool {
-        let beside = || self.stream.peer_addr().is_ok_and(|peer| peer.ip().to_canonical().is_loopback());
-        self.shared.sendfile == Sendfile::Everywhere || !beside()
+        self.shared.sendfile == Sendfile::Everywhere || !self.peer.address.is_loopback()
     }
 
     /// Hands a part of a file to the kernel, behind what is waiting.
@@ -369,7 +375,10 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
                 // The file has become shorter than what was promised: only the connection's end can say so.
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 // One task may not keep its thread for the whole of a large blob.
-                Ok(_) => tokio::task::consume_budget().await,
+                Ok(count) => {
+                    self.sent += count as u64;
+                    tokio::task::consume_budget().await;
+                }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
@@ -386,6 +395,7 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
             match files::lend(file, at, range.end, |bytes| self.stream.try_write(bytes))? {
                 Ok(written) => {
                     at += written as u64;
+                    self.sent += written as u64;
                     tokio::task::consume_budget().await;
                 }
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => self.writable().await?,
@@ -395,6 +405,21 @@ impl<S: Future<Output = ()>> Connection<'_, S> {
         }
         Ok(())
     }
+}
+
+/// Ends a connection so that the client can read the last answer: closing while bytes of the client are unread would reset it,
+/// and with that throw away what is on its way.
+pub(super) async fn close(stream: &mut TcpStream) {
+    use tokio::io::AsyncWriteExt as _;
+    const LINGER: Duration = Duration::from_secs(2);
+    let drained = async {
+        stream.shutdown().await?;
+        let mut scrap = [0; 4 << 10];
+        while stream.read(&mut scrap).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // Whatever comes of it, the connection is over.
+    let _ = tokio::time::timeout(LINGER, drained).await;
 }
 
 /// Whether a request asks for the state of an upload.

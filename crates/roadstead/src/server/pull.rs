@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use http::header::{ACCEPT_RANGES, CONTENT_RANGE, CONTENT_TYPE, HeaderName, HeaderValue, LINK};
+use http::header::{
+    ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_RANGE, CONTENT_TYPE, HeaderName,
+    HeaderValue, LINK,
+};
 use http::{Method, StatusCode};
 
 use super::lists::{self, Page};
@@ -284,6 +287,20 @@ impl Inner {
             }
         }
         Ok(Some(deliver(answer, facts, found, request)))
+    }
+}
+
+/// Lets pages of other origins read an answer that came by no rule: where a token is to be had, and what was wrong. Those that came
+/// by one say it already.
+pub(super) fn open_to_pages(response: &mut Response) {
+    if !response.headers.iter().any(|(name, _)| *name == ACCESS_CONTROL_ALLOW_ORIGIN) {
+        response.headers.extend([
+            (ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*")),
+            (
+                ACCESS_CONTROL_EXPOSE_HEADERS,
+                HeaderValue::from_static("Docker-Content-Digest, Location, Range, Retry-After, WWW-Authenticate"),
+            ),
+        ]);
     }
 }
 

@@ -2,26 +2,25 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 
 /// Gives `read` out first. Fails once no byte has moved in either direction for as long as was allowed: a client that
 /// takes nothing of its answer, or says nothing, is not waited for.
-pub(super) struct Rewind {
+pub(super) struct Rewind<S> {
     read: BytesMut,
-    stream: TcpStream,
+    stream: S,
     patience: Duration,
     moved: Instant,
     alarm: Pin<Box<Sleep>>,
 }
 
-impl Rewind {
-    pub(super) fn new(stream: TcpStream, read: BytesMut, patience: Duration) -> Self {
+impl<S> Rewind<S> {
+    pub(super) fn new(stream: S, read: BytesMut, patience: Duration) -> Self {
         Self { read, stream, patience, moved: Instant::now(), alarm: Box::pin(tokio::time::sleep(patience)) }
     }
 
@@ -39,7 +38,7 @@ impl Rewind {
     }
 }
 
-impl AsyncRead for Rewind {
+impl<S: AsyncRead + Unpin> AsyncRead for Rewind<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.read.is_empty() {
             let length = self.read.len().min(to.remaining());
@@ -57,7 +56,7 @@ impl AsyncRead for Rewind {
     }
 }
 
-impl AsyncWrite for Rewind {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewind<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match Pin::new(&mut self.stream).poll_write(cx, bytes) {
             Poll::Ready(outcome) => {
@@ -87,8 +86,11 @@ impl AsyncWrite for Rewind {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
-        Poll::Ready(Ok(()))
+        // Where TLS is spoken, what was written may still have to be sent.
+        match Pin::new(&mut self.stream).poll_flush(cx) {
+            Poll::Ready(outcome) => Poll::Ready(outcome),
+            Poll::Pending => self.check(cx),
+        }
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -80,6 +80,9 @@ fn metrics(shared: &Shared) -> Result<String, std::fmt::Error> {
     registry.register("requests", "Requests that were answered", counts.requests.clone());
     registry.register_with_unit("response", "Content of answers, as announced", Unit::Bytes, counts.bytes.clone());
     registry.register("connections", "Connections that are open", counts.connections.clone());
+    if let Some(log) = &shared.access_log {
+        registry.register("access_log_lost", "Lines of the access log that were lost", log.lost());
+    }
     if let Some(push) = &shared.push {
         let gauge = |value: usize| {
             let gauge = Gauge::<i64>::default();

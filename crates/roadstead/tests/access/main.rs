@@ -6,4 +6,5 @@ mod grants;
 mod issuers;
 mod limits;
 mod login;
+mod pages;
 mod support;

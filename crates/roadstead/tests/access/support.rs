@@ -37,6 +37,7 @@ pub(crate) struct Registry {
 pub(crate) struct Setup {
     pub(crate) grants: &'static str,
     pub(crate) proxies: Vec<&'static str>,
+    pub(crate) cors: bool,
     pub(crate) push: PushOptions,
     pub(crate) limits: Limits,
     pub(crate) client: Option<Client>,
@@ -69,22 +70,19 @@ impl Registry {
         let (tree, server) = runtime.block_on(async {
             let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.unwrap();
             let options = ServeOptions {
-                listen: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+                listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()],
+                trusted_proxies: setup.proxies.iter().map(|net| net.parse().unwrap()).collect(),
                 push: Some(PushOptions { delete: true, ..setup.push }),
                 limits: setup.limits,
+                cors: setup.cors,
                 ..ServeOptions::default()
             };
-            let access = Access::new(AccessOptions {
-                state: state.clone(),
-                public_url: None,
-                trusted_proxies: setup.proxies.iter().map(|net| net.parse().unwrap()).collect(),
-                insecure_passwords: false,
-                client: setup.client,
-            });
+            let access =
+                Access::new(AccessOptions { state: state.clone(), insecure_passwords: false, client: setup.client });
             let origin = Origin::WholeTree(tree.clone());
             (tree, Server::bind_guarded(origin, options, Some(access.unwrap())).await.unwrap())
         });
-        let address = server.local_addr();
+        let address = server.local_addr().unwrap();
         runtime.spawn(server.run(std::future::pending()));
         Self { address, tree, state, runtime, _folder: folder }
     }
@@ -211,6 +209,12 @@ impl Answer {
     pub(crate) fn find(&self, name: &str) -> Option<&str> {
         let lines = self.head.lines().filter_map(|line| line.split_once(": "));
         { lines }.find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// How often a header stands in it.
+    pub(crate) fn count(&self, name: &str) -> usize {
+        let names = self.head.lines().filter_map(|line| line.split_once(": "));
+        names.filter(|(known, _)| known.eq_ignore_ascii_case(name)).count()
     }
 
     #[track_caller]

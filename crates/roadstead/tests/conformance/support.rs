@@ -25,11 +25,11 @@ impl Registry {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let (tree, server) = runtime.block_on(async {
             let tree = Tree::create(store).await.unwrap();
-            let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
+            let listen = vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()];
             let options = ServeOptions { listen, push: Some(push), ..ServeOptions::default() };
             (tree.clone(), Server::bind(tree, options).await.unwrap())
         });
-        let address = server.local_addr();
+        let address = server.local_addr().unwrap();
         runtime.spawn(server.run(std::future::pending()));
         Self { name, address, tree, runtime, folder }
     }

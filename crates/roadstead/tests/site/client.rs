@@ -4,7 +4,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
+
+use roadstead::server::Place;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 /// Where a server listens.
 #[derive(Debug, Clone)]
@@ -12,6 +17,8 @@ pub(crate) enum Address {
     Tcp(SocketAddr),
     /// No port that another test could take in between.
     Unix(PathBuf),
+    /// By TLS, as whoever has this configuration.
+    Tls(SocketAddr, Arc<ClientConfig>),
 }
 
 /// How long a test waits for what must come.
@@ -21,12 +28,34 @@ pub(crate) trait Stream: Read + Write {}
 impl<T: Read + Write> Stream for T {}
 
 impl Address {
+    /// Where a server says that it listens.
+    pub(crate) fn of(place: &Place) -> Self {
+        match place {
+            Place::Tcp(address) => Self::Tcp(*address),
+            Place::Unix(path) => Self::Unix(path.clone().expect("a socket with a path")),
+        }
+    }
+
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        match self {
+            Self::Tcp(address) | Self::Tls(address, _) => *address,
+            Self::Unix(path) => panic!("{} is no port", path.display()),
+        }
+    }
+
     pub(crate) fn try_connect(&self) -> std::io::Result<Box<dyn Stream>> {
         match self {
             Self::Tcp(address) => {
                 let stream = TcpStream::connect(address)?;
                 stream.set_read_timeout(Some(PATIENCE))?;
                 Ok(Box::new(stream))
+            }
+            Self::Tls(address, config) => {
+                let stream = TcpStream::connect(address)?;
+                stream.set_read_timeout(Some(PATIENCE))?;
+                let name = ServerName::from(address.ip());
+                let connection = ClientConnection::new(Arc::clone(config), name).map_err(std::io::Error::other)?;
+                Ok(Box::new(StreamOwned::new(connection, stream)))
             }
             Self::Unix(path) => {
                 let stream = UnixStream::connect(path)?;

@@ -1,6 +1,7 @@
 //! A tree with something of everything, and servers over it.
 
 use std::fs::Permissions;
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
@@ -114,21 +115,32 @@ impl Fixture {
     }
 }
 
-/// Serves from an origin.
+/// Serves from an origin, at a free port.
 pub(crate) fn serve(runtime: &Runtime, origin: impl Into<Origin>, options: ServeOptions) -> Serving {
-    let options = ServeOptions { listen: vec![([127, 0, 0, 1], 0).into()], ..options };
+    let options = ServeOptions { listen: vec![SocketAddr::from(([127, 0, 0, 1], 0)).into()], ..options };
+    serve_there(runtime, origin, options)
+}
+
+/// The same where the options say.
+pub(crate) fn serve_there(runtime: &Runtime, origin: impl Into<Origin>, options: ServeOptions) -> Serving {
     let server = runtime.block_on(Server::bind(origin, options)).unwrap();
-    let address = Address::Tcp(server.local_addr());
+    let mut addresses: Vec<_> = server.places().map(Address::of).collect();
+    let status = server.status_addr().map(Address::Tcp);
+    let address = addresses.remove(0);
     let (stop, stopped) = oneshot::channel::<()>();
     let running = runtime.spawn(server.run(async {
         let _ = stopped.await;
     }));
-    Serving { address, stop, running }
+    Serving { address, others: addresses, status, stop, running }
 }
 
 /// A server that runs until this is dropped or stopped.
 pub(crate) struct Serving {
     pub(crate) address: Address,
+    /// Where else it listens.
+    pub(crate) others: Vec<Address>,
+    /// Where it tells of itself.
+    pub(crate) status: Option<Address>,
     pub(crate) stop: oneshot::Sender<()>,
     pub(crate) running: tokio::task::JoinHandle<()>,
 }

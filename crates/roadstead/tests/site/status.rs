@@ -1,6 +1,7 @@
 //! What the server tells of itself.
 
 use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
 
 use roadstead::server::{PushOptions, ServeOptions, Server};
 use tokio::sync::oneshot;
@@ -20,15 +21,15 @@ fn a_server_tells_of_itself_until_its_end() {
     let fixture = Fixture::new();
     let large = roadstead::testing::ImageBuilder::new().blob("application/octet-stream", vec![7; 32 << 20]).build();
     fixture.add("large", &["1"], &large);
-    let any = ([127, 0, 0, 1], 0).into();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
     let options = ServeOptions {
-        listen: vec![any],
+        listen: vec![any.into()],
         status: Some(any),
         push: Some(PushOptions::default()),
         ..ServeOptions::default()
     };
     let server = fixture.runtime.block_on(Server::bind(fixture.tree.clone(), options)).unwrap();
-    let (address, status) = (Address::Tcp(server.local_addr()), Address::Tcp(server.status_addr().unwrap()));
+    let (address, status) = (Address::Tcp(server.local_addr().unwrap()), Address::Tcp(server.status_addr().unwrap()));
     let (stop, stopped) = oneshot::channel::<()>();
     let running = fixture.runtime.spawn(server.run(async {
         let _ = stopped.await;
@@ -76,8 +77,8 @@ fn a_server_tells_of_itself_until_its_end() {
 #[test]
 fn a_tree_that_can_not_be_read_is_not_ready() {
     let fixture = Fixture::new();
-    let any = ([127, 0, 0, 1], 0).into();
-    let options = ServeOptions { listen: vec![any], status: Some(any), ..ServeOptions::default() };
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    let options = ServeOptions { listen: vec![any.into()], status: Some(any), ..ServeOptions::default() };
     let server = fixture.runtime.block_on(Server::bind(fixture.tree.clone(), options)).unwrap();
     let status = Address::Tcp(server.status_addr().unwrap());
     let running = fixture.runtime.spawn(server.run(std::future::pending()));

@@ -9,7 +9,8 @@ use roadstead::host::{Group, Host};
 use roadstead::server::Access;
 use roadstead::site::{Around, Shell, Users};
 
-use crate::access_args::{StateArgs, network, public_url};
+use crate::access_args::StateArgs;
+use crate::listen_args::public_url;
 use crate::bucket_args::TreePlace;
 use crate::exit;
 
@@ -42,8 +43,8 @@ pub(super) struct ShellArgs {
     public_url: Option<String>,
 
     /// A proxy whose word counts for `roadstead serve` with users, as its own option says; may be repeated
-    #[arg(long = "trust-proxy", value_name = "NETWORK", requires = "state", value_parser = network)]
-    trusted_proxies: Vec<ipnet::IpNet>,
+    #[arg(long = "trust-proxy", value_name = "NETWORK", requires = "state")]
+    trusted_proxies: Vec<roadstead::server::Proxy>,
 }
 
 fn around(name: &str) -> Around {

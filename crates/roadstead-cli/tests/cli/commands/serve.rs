@@ -51,7 +51,7 @@ fn an_address_that_is_taken_or_none() {
     scene.check(&["serve", "--listen", "nonsense"], expect![[r#"
         $ roadstead serve --listen nonsense
         --- stderr
-        error: invalid value 'nonsense' for '--listen <ADDRESS:PORT>': expected ADDRESS:PORT, such as 0.0.0.0:5000 or [::]:5000
+        error: invalid value 'nonsense' for '--listen <PLACE>': expected ADDRESS:PORT, such as 0.0.0.0:5000 or [::]:5000, unix:PATH or systemd
 
         For more information, try '--help'.
         --- exit code 2

@@ -2,17 +2,15 @@
 //!
 //! Source: distribution's "Token Authentication Specification" (GET) and "OAuth2 Token Authentication" (POST).
 
-use std::net::IpAddr;
-
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use url::form_urlencoded;
 
-use super::front::{Front, Presented};
 use super::refusal::{Refusal, json};
 use super::scope::{MAX_SCOPES, Scope};
 use super::tokens::{Purpose, Subject};
 use super::{Authorization, Caller, Guard, Inner, Right};
+use crate::server::front::{Front, Presented};
 use crate::server::pull::Response;
 
 /// The most bytes of a form: a token of another issuer, as a password, takes a few thousand.
@@ -37,12 +35,11 @@ impl Guard {
         query: Option<&str>,
         form: Option<&[u8]>,
         presented: &Presented<'_>,
-        peer: IpAddr,
+        front: &Front,
     ) -> Response {
-        let front = self.0.trust.front(peer, presented);
         let given = match form {
-            Some(form) => self.0.by_form(form, &front).await,
-            None => self.0.by_query(query, presented, &front).await,
+            Some(form) => self.0.by_form(form, front).await,
+            None => self.0.by_query(query, presented, front).await,
         };
         match given {
             Ok(body) => json(StatusCode::OK, body, method),
@@ -73,7 +70,7 @@ impl Inner {
             Some(Authorization::Basic { name, password }) => self.login(&name, &password, front, wrong).await?,
             Some(Authorization::Bearer(_)) => return Err(wrong()),
         };
-        self.give(asked, identity).await
+        self.give(front, asked, identity).await
     }
 
     async fn by_form(&self, form: &[u8], front: &Front) -> Result<String, Refusal> {
@@ -100,7 +97,7 @@ impl Inner {
         match (kind.as_deref(), name, password, login) {
             (Some("password"), Some(name), Some(password), _) => {
                 let identity = self.login(&name, &password.into(), front, wrong).await?;
-                self.give(asked, identity).await
+                self.give(front, asked, identity).await
             }
             (Some("refresh_token"), _, _, Some(token)) => {
                 self.insist_on_secrecy(front)?;
@@ -111,7 +108,7 @@ impl Inner {
                     refusal.detail = format!("the login isn't taken: {problem}; log in again");
                     refusal
                 })?;
-                self.give(asked, (who.who, None, None)).await
+                self.give(front, asked, (who.who, None, None)).await
             }
             _ => Err(Refusal::bad(
                 "a form needs grant_type=password with username and password, or refresh_token with one",
@@ -120,9 +117,10 @@ impl Inner {
     }
 
     /// Signs a token for as much of what was asked for as may be.
-    async fn give(&self, asked: Asked, identity: Identity) -> Result<String, Refusal> {
+    async fn give(&self, front: &Front, asked: Asked, identity: Identity) -> Result<String, Refusal> {
         let (subject, until, limits) = identity;
         let caller = Caller { subject, scopes: limits, spoke: true };
+        caller.note(front);
         let mut access = Vec::new();
         for scope in asked.scopes {
             access.extend(self.granted(&caller, scope).await);

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
-use super::front::{Presented, Trust};
 use super::grants::Grants;
 use super::issuers::{claimed_issuer, read_set};
 use super::scope::Scope;
 use super::tokens::{Purpose, Tokens};
 use super::users::Listed;
 use super::{Authorization, challenge};
+use crate::server::front::{Peer, Presented, Trust};
 
 /// Has these bytes read as everything that clients, proxies and issuers send, and as the files of a state folder.
 ///
@@ -25,7 +25,7 @@ pub fn feed(bytes: &[u8]) {
         presented.note(name, line[colon + 1..].trim_ascii());
     }
     for peer in [[127, 0, 0, 1], [192, 0, 2, 1]] {
-        let front = trust.front(IpAddr::V4(Ipv4Addr::from(peer)), &presented);
+        let front = trust.front(&Peer::by_tcp(IpAddr::V4(Ipv4Addr::from(peer))), &presented);
         let challenge = challenge(&front, None, None);
         assert_eq!(challenge.matches('"').count(), 4, "{challenge}");
         assert!(http::HeaderValue::try_from(&*challenge).is_ok(), "{challenge}");

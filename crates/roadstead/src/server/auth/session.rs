@@ -1,10 +1,10 @@
 //! A request's caller, before the guard.
 
-use super::front::Front;
 use super::scope::Scope;
 use super::tokens::Subject;
 use super::{Caller, Guard, Refusal, Right, STRIPES, challenge};
 use crate::oci::{Repository, Tag};
+use crate::server::front::Front;
 
 /// A request's caller, before the guard.
 #[derive(Clone)]

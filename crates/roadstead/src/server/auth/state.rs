@@ -147,9 +147,9 @@ pub(super) fn random(bytes: &mut [u8]) -> Result<(), AccessError> {
 }
 
 /// What tells one version of a file from the next; `None` if there is none.
-type Stamp = Option<(u64, u64, i64, i64, i64)>;
+pub(in super::super) type Stamp = Option<(u64, u64, i64, i64, i64)>;
 
-fn stamp(path: &Path) -> Stamp {
+pub(in super::super) fn stamp(path: &Path) -> Stamp {
     let found = fs::metadata(path).ok()?;
     // The time of the last change of status moves also when somebody sets that of the content back.
     Some((found.ino(), found.size(), found.mtime(), found.mtime_nsec(), found.ctime_nsec() ^ found.ctime()))

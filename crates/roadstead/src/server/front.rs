@@ -4,17 +4,82 @@
 //!
 //! Source: RFC 7239 (`Forwarded`), and the habit that came before it (`X-Forwarded-*`).
 
-use std::net::IpAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+use std::sync::OnceLock;
 
 use ipnet::IpNet;
 
-/// The headers of a request that are the guard's business.
+/// Who may say in a request how it came to them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Proxy {
+    /// Whoever connects from an address of this network.
+    Network(IpNet),
+    /// Whoever connects by a Unix socket.
+    Socket,
+}
+
+impl FromStr for Proxy {
+    type Err = NoProxy;
+
+    /// Reads an address, a network such as `10.0.0.0/8`, or `unix`.
+    fn from_str(text: &str) -> Result<Self, NoProxy> {
+        let address = || text.parse::<IpAddr>().map(IpNet::from);
+        match text {
+            "unix" => Ok(Self::Socket),
+            _ => text.parse().or_else(|_| address()).map(Self::Network).map_err(|_| NoProxy),
+        }
+    }
+}
+
+/// What was to be a [`Proxy`] is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoProxy;
+
+impl fmt::Display for NoProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("expected an address, a network such as 10.0.0.0/8, or unix")
+    }
+}
+
+impl std::error::Error for NoProxy {}
+
+/// Who is at the other end of a connection.
+#[derive(Debug, Clone)]
+pub(super) struct Peer {
+    /// Its address. Whoever comes by a Unix socket is on this machine, and has that of its loopback.
+    pub(super) address: IpAddr,
+    /// Whether it came by a Unix socket.
+    pub(super) socket: bool,
+    /// Whether it speaks TLS with us.
+    pub(super) tls: bool,
+}
+
+impl Peer {
+    pub(super) fn by_tcp(address: IpAddr) -> Self {
+        Self { address: address.to_canonical(), socket: false, tls: false }
+    }
+
+    pub(super) fn by_socket() -> Self {
+        Self { address: Ipv4Addr::LOCALHOST.into(), socket: true, tls: false }
+    }
+
+    /// Whether nobody on the way can read what it sends.
+    pub(super) fn is_private(&self) -> bool {
+        self.tls || self.address.is_loopback()
+    }
+}
+
+/// The headers of a request that say who sends it, and how it came.
 #[derive(Default, Clone, Copy)]
-pub(in super::super) struct Presented<'a> {
+pub(super) struct Presented<'a> {
     pub(super) authorization: Option<&'a [u8]>,
     /// More than one `Authorization`: nobody can say which one counts.
     pub(super) unclear: bool,
-    pub(in super::super) host: Option<&'a [u8]>,
+    pub(super) host: Option<&'a [u8]>,
+    pub(super) user_agent: Option<&'a [u8]>,
+    pub(super) referer: Option<&'a [u8]>,
     forwarded: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
     forwarded_proto: Option<&'a [u8]>,
@@ -24,10 +89,12 @@ pub(in super::super) struct Presented<'a> {
 impl<'a> Presented<'a> {
     /// Takes note of one of a request's header lines, if it counts. Of several lines the last one is that of whoever is
     /// nearest.
-    pub(in super::super) fn note(&mut self, name: &str, value: &'a [u8]) {
+    pub(super) fn note(&mut self, name: &str, value: &'a [u8]) {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         let field = match name.len() {
             4 if is("host") => &mut self.host,
+            7 if is("referer") => &mut self.referer,
+            10 if is("user-agent") => &mut self.user_agent,
             9 if is("forwarded") => &mut self.forwarded,
             13 if is("authorization") => {
                 self.unclear |= self.authorization.is_some();
@@ -51,21 +118,25 @@ pub(super) struct Front {
     pub(super) private: bool,
     /// How the client reaches us: scheme and authority.
     pub(super) base: String,
+    /// Who it is, once they have proved that.
+    pub(super) user: OnceLock<String>,
 }
 
 /// What is known about what stands in front.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Trust {
     pub(super) public_url: Option<String>,
-    pub(super) proxies: Vec<IpNet>,
+    pub(super) proxies: Vec<Proxy>,
 }
 
 impl Trust {
-    pub(super) fn front(&self, peer: IpAddr, presented: &Presented<'_>) -> Front {
-        let peer = peer.to_canonical();
+    pub(super) fn front(&self, peer: &Peer, presented: &Presented<'_>) -> Front {
         let host = text(presented.host).filter(|host| is_authority(host)).unwrap_or("localhost");
-        let mut front = Front { client: peer, private: peer.is_loopback(), base: format!("http://{host}") };
-        if self.trusts(peer) {
+        let scheme = if peer.tls { "https" } else { "http" };
+        let base = format!("{scheme}://{host}");
+        let (client, private) = (peer.address, peer.is_private());
+        let mut front = Front { client, private, base, user: OnceLock::new() };
+        if self.trusts_peer(peer) {
             let forwarded = text(presented.forwarded).and_then(|text| text.rsplit(',').next());
             let said = |key: &str| forwarded.and_then(|element| parameter(element, key));
             let schemes = || text(presented.forwarded_proto).into_iter().flat_map(|t| t.split(',')).map(str::trim);
@@ -76,8 +147,13 @@ impl Trust {
             let by_name =
                 text(presented.forwarded_host).and_then(|t| t.rsplit(',').next()).map(|t| t.trim().to_owned());
             let host = by_name.or_else(|| said("host")).filter(|host| is_authority(host));
-            let host = host.unwrap_or_else(|| front.base["http://".len()..].to_owned());
-            front.base = format!("{}://{host}", if front.private { "https" } else { "http" });
+            let host = host.as_deref().unwrap_or(&front.base[scheme.len() + "://".len()..]);
+            let asked_by = match (told, front.private) {
+                (true, true) => "https",
+                (true, false) => "http",
+                (false, _) => scheme,
+            };
+            front.base = format!("{asked_by}://{host}");
             let client = match presented.forwarded_for {
                 Some(_) => {
                     self.nearest(text(presented.forwarded_for).unwrap_or_default().split(',').map(str::to_owned))
@@ -89,8 +165,8 @@ impl Trust {
             };
             front.client = client.unwrap_or(front.client);
             // Who says nothing of how it was asked passes on what it got itself.
-            if !told && front.client == peer {
-                front.private = peer.is_loopback();
+            if !told && front.client == peer.address {
+                front.private = peer.is_private();
             }
         }
         if let Some(url) = &self.public_url {
@@ -99,8 +175,12 @@ impl Trust {
         front
     }
 
+    fn trusts_peer(&self, peer: &Peer) -> bool {
+        if peer.socket { self.proxies.contains(&Proxy::Socket) } else { self.trusts(peer.address) }
+    }
+
     fn trusts(&self, address: IpAddr) -> bool {
-        self.proxies.iter().any(|net| net.contains(&address))
+        self.proxies.iter().any(|proxy| matches!(proxy, Proxy::Network(network) if network.contains(&address)))
     }
 
     /// Of the addresses through which a request went, the last that is no proxy of ours.
@@ -148,7 +228,14 @@ mod tests {
         for (name, value) in lines {
             presented.note(name, value.as_bytes());
         }
-        let Front { client, private, base } = trust.front(peer.parse().unwrap(), &presented);
+        let peer = match peer {
+            "unix" => Peer::by_socket(),
+            peer => match peer.strip_prefix("tls ") {
+                Some(peer) => Peer { tls: true, ..Peer::by_tcp(peer.parse().unwrap()) },
+                None => Peer::by_tcp(peer.parse().unwrap()),
+            },
+        };
+        let Front { client, private, base, .. } = trust.front(&peer, &presented);
         (client.to_string(), private, base)
     }
 
@@ -166,6 +253,31 @@ mod tests {
         assert_eq!(seen("192.0.2.1"), ("192.0.2.1".into(), false, "http://r.example".into()));
         assert_eq!(seen("::ffff:127.0.0.1"), ("127.0.0.1".into(), true, "http://r.example".into()));
         assert_eq!(seen("10.1.2.3"), ("127.0.0.1".into(), true, "https://evil.example".into()));
+        assert_eq!(seen("tls 192.0.2.1"), ("192.0.2.1".into(), true, "https://r.example".into()));
+        assert_eq!(seen("unix"), ("127.0.0.1".into(), true, "http://r.example".into()));
+    }
+
+    #[test]
+    fn by_what_it_came_counts_where_a_proxy_says_nothing() {
+        let trust = |proxy: &str| Trust { public_url: None, proxies: vec![proxy.parse().unwrap()] };
+        let host = ("host", "r");
+        for (proxy, peer, lines, expected) in [
+            ("10.0.0.0/8", "tls 10.0.0.1", &[host][..], ("10.0.0.1", true, "https://r")),
+            ("10.0.0.0/8", "tls 10.0.0.1", &[host, ("x-forwarded-proto", "http")], ("10.0.0.1", false, "http://r")),
+            ("10.0.0.0/8", "tls 10.0.0.1", &[host, ("x-forwarded-for", "1.1.1.1")], ("1.1.1.1", false, "https://r")),
+            ("unix", "unix", &[host, ("x-forwarded-proto", "https")], ("127.0.0.1", true, "https://r")),
+            ("unix", "unix", &[host, ("x-forwarded-proto", "http")], ("127.0.0.1", false, "http://r")),
+            ("unix", "unix", &[host, ("x-forwarded-for", "1.1.1.1")], ("1.1.1.1", false, "http://r")),
+            // The loopback's addresses are others than a socket.
+            ("127.0.0.1", "unix", &[host, ("x-forwarded-for", "1.1.1.1")], ("127.0.0.1", true, "http://r")),
+            ("unix", "127.0.0.1", &[host, ("x-forwarded-for", "1.1.1.1")], ("127.0.0.1", true, "http://r")),
+        ] {
+            let (client, private, base) = expected;
+            let seen = front(&trust(proxy), peer, lines);
+            assert_eq!(seen, (client.to_owned(), private, base.to_owned()), "{proxy} {peer} {lines:?}");
+        }
+        assert_eq!("::1".parse(), Ok(Proxy::Network("::1/128".parse().unwrap())));
+        assert_eq!("localhost".parse::<Proxy>(), Err(NoProxy));
     }
 
     #[test]
