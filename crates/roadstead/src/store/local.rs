@@ -55,8 +55,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use super::{
-    Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Resumed, Session,
-    SessionId, Small, Store, StoreError, Upload, Version, Written,
+    Behind, Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Resumed,
+    Session, SessionId, Small, Store, StoreError, Upload, Version, Written,
 };
 
 use crate::oci::Hasher;
@@ -496,6 +496,16 @@ impl Store for LocalStore {
             if mode == passed { Ok(()) } else { fs::set_permissions(&folder, fs::Permissions::from_mode(passed)) }
         };
         open().map_err(|e| failed("opening to others", &folder, e))
+    }
+
+    fn fall_behind(&self) -> Result<Behind, StoreError> {
+        self.0.scratch.owe()?;
+        let store = self.0.clone();
+        Ok(Behind::new(move |paid| store.scratch.settle(paid)))
+    }
+
+    async fn casualties(&self) -> Result<Option<u64>, StoreError> {
+        self.0.scratch.casualties().map(Some)
     }
 
     async fn left_overs(&self, remove: bool) -> Result<LeftOvers, StoreError> {

@@ -121,7 +121,7 @@ impl Tree {
         for tag in tags {
             sink.tag_now(tag, &manifest.descriptor()).await?;
         }
-        self.finish_lists(repository).await?;
+        sink.finish_lists().await?;
         self.0.store.sync().await?;
         Ok(None)
     }
