@@ -505,7 +505,7 @@ impl Store for LocalStore {
     }
 
     async fn casualties(&self) -> Result<Option<u64>, StoreError> {
-        self.0.scratch.casualties().map(Some)
+        self.0.scratch.casualties()
     }
 
     async fn left_overs(&self, remove: bool) -> Result<LeftOvers, StoreError> {

@@ -360,6 +360,9 @@ impl TreeSink {
         let name = Reference::Tag(tag.clone());
         let headers = manifest_headers(&pointer.media_type, &pointer.digest, &name);
         let name = keys::manifest(&self.repository, &name);
+        if self.leads_to(&name, &pointer.at).await? {
+            return Ok(false);
+        }
         let behind = store.fall_behind()?;
         let changed = store.link(&name, &pointer.at, &headers).await?;
         self.given().push((tag.clone(), behind));

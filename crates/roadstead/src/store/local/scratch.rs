@@ -99,12 +99,13 @@ impl Scratch {
 
     /// How often somebody was found to have ended without a word, or to owe something for good.
     ///
-    /// The locks of the dead stay as long as anybody else lives, so that they are seen by all who live.
-    pub(super) fn casualties(&self) -> Result<u64, StoreError> {
+    /// The locks of the dead stay as long as anybody else lives, so that they are seen by all who live; `None` as long as this
+    /// process has nothing that says it does.
+    pub(super) fn casualties(&self) -> Result<Option<u64>, StoreError> {
         let tmp = self.private.join("tmp");
-        let own = self.own().as_ref().map(|own| own.lock.clone());
+        let Some(own) = self.own().as_ref().map(|own| own.lock.clone()) else { return Ok(None) };
         let mut fallen = self.fallen();
-        let others = others(&tmp, own.as_deref()).map_err(|e| failed("listing", &tmp, e))?;
+        let others = others(&tmp, Some(&own)).map_err(|e| failed("listing", &tmp, e))?;
         let mut known = HashMap::new();
         for other in others.iter().filter(|other| other.length >= BORN) {
             let (name, now) = (other.lock.file_name().unwrap_or_default(), (other.length, other.dead.is_some()));
@@ -117,7 +118,7 @@ impl Scratch {
             // Nobody else has to see them.
             others.iter().for_each(|dead| drop(dead.remove()));
         }
-        Ok(fallen.count)
+        Ok(Some(fallen.count))
     }
 
     /// A path that no one else uses, in the same file system as everything else.
@@ -315,8 +316,10 @@ mod tests {
             scratch.path().unwrap();
             scratch
         };
+        assert_eq!(Scratch::new(dir.path().to_owned()).casualties().unwrap(), None, "nobody would know of it");
         let (first, second) = (scratch(), scratch());
-        let seen = || (first.casualties().unwrap(), second.casualties().unwrap());
+        let casualties = |scratch: &Scratch| scratch.casualties().unwrap().unwrap();
+        let seen = || (casualties(&first), casualties(&second));
         assert_eq!(seen(), (0, 0));
         drop(scratch());
         assert_eq!(seen(), (0, 0), "whoever owes nothing is no casualty");
@@ -325,10 +328,10 @@ mod tests {
         owing.owe().unwrap();
         assert_eq!(seen(), (0, 0), "it lives");
         drop(owing);
-        assert_eq!(first.casualties().unwrap(), 1);
+        assert_eq!(casualties(&first), 1);
         let cleaning = scratch();
-        assert_eq!(first.casualties().unwrap(), 1, "nobody is seen twice");
-        assert_eq!(second.casualties().unwrap(), 1);
+        assert_eq!(casualties(&first), 1, "nobody is seen twice");
+        assert_eq!(casualties(&second), 1);
         drop(cleaning);
 
         let paying = scratch();
@@ -347,7 +350,7 @@ mod tests {
         assert_eq!(seen(), (2, 2));
 
         drop(second);
-        assert_eq!(first.casualties().unwrap(), 3);
+        assert_eq!(casualties(&first), 3);
         assert_eq!(fs::read_dir(dir.path().join("tmp")).unwrap().count(), 2, "its own folder and lock");
     }
 }
