@@ -67,7 +67,7 @@ impl Flusher {
         self.skip_syncs.store(true, Ordering::Relaxed);
     }
 
-    fn skips(&self) -> bool {
+    pub(super) fn skips(&self) -> bool {
         self.skip_syncs.load(Ordering::Relaxed)
     }
 
