@@ -432,6 +432,16 @@ pub trait Store: Send + Sync {
     /// If any of it can't be made durable.
     async fn sync(&self) -> Result<(), StoreError>;
 
+    /// Makes everything durable that was visible before it was called. Of uploads that still wait for their names it promises
+    /// nothing, so that it need not wait for those of others. Concurrent calls share the work.
+    ///
+    /// # Errors
+    ///
+    /// If any of it can't be made durable.
+    async fn sync_names(&self) -> Result<(), StoreError> {
+        self.sync().await
+    }
+
     /// Says that what is derived is about to lag behind what it is made from, until the value that this returns is told that it
     /// has [caught up](Behind::caught_up). However the process ends before, others learn of it by the
     /// [casualties](Self::casualties).

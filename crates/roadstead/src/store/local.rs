@@ -5,7 +5,7 @@
 //! Syncing every file by itself costs a journal commit each; an index of sixteen platforms has a hundred files. So a
 //! finished upload waits, written but without its name, for the next [`publish`](Store::publish), which makes the data of
 //! all that wait durable, then gives them their names; the next [`sync`](Store::sync) makes those and all other names
-//! durable. Concurrent calls share that work.
+//! durable. Concurrent calls share that work, whichever they wait for, and what is synced by itself is synced at the same time.
 //! Large uploads start it early, finished or not, so that the disk is busy while the network is. Small objects
 //! ([`Store::put_all`]) wait for one sync together, which is that of everything before them as well; one alone
 //! ([`Store::put`]) is synced by itself. Both before they get their names, since their promise is to be visible at once.
@@ -483,6 +483,10 @@ impl Store for LocalStore {
 
     async fn sync(&self) -> Result<(), StoreError> {
         flush::sync(self).await
+    }
+
+    async fn sync_names(&self) -> Result<(), StoreError> {
+        flush::sync_names(self).await
     }
 
     async fn reveal(&self, key: &Key) -> Result<(), StoreError> {

@@ -328,7 +328,7 @@ impl TreeSink {
             let change = Change::Add(referrers);
             self.tree.change_referrers(&self.repository, subject, change, &self.walked).await?;
         }
-        store.sync().await?;
+        store.sync_names().await?;
         for (key, children) in records {
             if children.is_empty() {
                 store.delete(&key).await?;
@@ -491,7 +491,7 @@ impl RepositorySink for TreeSink {
         let finish = async {
             self.commit_now().await?;
             self.finish_lists().await?;
-            self.tree.0.store.sync().await?;
+            self.tree.0.store.sync_names().await?;
             if self.own { self.tree.withdraw().await } else { Ok(()) }
         };
         finish.await.map_err(|e: TreeError| self.failed(e))

@@ -83,7 +83,7 @@ impl Tree {
         }
         sink.commit_now().await?;
         self.renew_blob(repository, digest).await?;
-        self.0.store.sync().await?;
+        self.0.store.sync_names().await?;
         Ok(true)
     }
 
@@ -122,7 +122,7 @@ impl Tree {
             sink.tag_now(tag, &manifest.descriptor()).await?;
         }
         sink.finish_lists().await?;
-        self.0.store.sync().await?;
+        self.0.store.sync_names().await?;
         Ok(None)
     }
 
