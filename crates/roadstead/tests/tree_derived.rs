@@ -149,7 +149,7 @@ async fn the_next_list_has_the_tags_of_the_dead() {
     }
     // Nothing is kept of the dead once nobody is left to see it.
     drop(servers);
-    add(&open(folder.path()).await, "app").await;
+    push(&open(folder.path()).await, "last").await;
     assert_eq!(fs::read_dir(folder.path().join(".roadstead/tmp")).unwrap().count(), 0);
 }
 
