@@ -12,6 +12,7 @@
 //! An object is visible whole or not at all, and replaced in one instant. What is deleted is gone for the next reader.
 //! A write that returned is visible at once, and durable after the next [`Store::sync`].
 
+mod behind;
 pub mod bucket;
 mod error;
 mod key;
@@ -32,6 +33,7 @@ use bytes::Bytes;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
+pub use behind::Behind;
 pub use bucket::BucketStore;
 pub use error::StoreError;
 pub use key::{Key, KeyError};
@@ -442,6 +444,38 @@ pub trait Store: Send + Sync {
     ///
     /// If any of it can't be made durable.
     async fn sync(&self) -> Result<(), StoreError>;
+
+    /// Makes everything durable that was visible before it was called. Of uploads that still wait for their names it promises
+    /// nothing, so that it need not wait for those of others. Concurrent calls share the work.
+    ///
+    /// # Errors
+    ///
+    /// If any of it can't be made durable.
+    async fn sync_names(&self) -> Result<(), StoreError> {
+        self.sync().await
+    }
+
+    /// Says that what is derived is about to lag behind what it is made from, until the value that this returns is told that it
+    /// has [caught up](Behind::caught_up). However the process ends before, others learn of it by the
+    /// [casualties](Self::casualties).
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be written.
+    fn fall_behind(&self) -> Result<Behind, StoreError> {
+        Ok(Behind::untold())
+    }
+
+    /// A number that is another one whenever somebody who [fell behind](Self::fall_behind) and never caught up has become known
+    /// since it was asked for last. It grows also for some who owed nothing. `None` if the store can't tell; whoever
+    /// relies on what is derived has to look at what it is made from then.
+    ///
+    /// # Errors
+    ///
+    /// If the store can't be read.
+    async fn casualties(&self) -> Result<Option<u64>, StoreError> {
+        Ok(None)
+    }
 
     /// What writers left that are dead, and no key names: temporary files, unfinished uploads, empty folders. Removes it if
     /// `remove` says so; what belongs to a writer that lives stays.

@@ -38,6 +38,7 @@ mod renew;
 mod shown;
 mod sink;
 mod source;
+mod splice;
 mod summary;
 mod unnamed;
 mod usage;
@@ -133,6 +134,7 @@ struct Inner {
     /// Blobs that this process has finished and whose names the store holds back until its next sync.
     unsynced: Arc<sink::Unsynced>,
     unlisted: Arc<sink::Unlisted>,
+    known: Arc<lists::Known>,
     /// Whom others see at work in the store, if somebody is.
     beside: Option<fence::Beside>,
     /// How often a removal had begun or ended when that was last looked at.
@@ -343,6 +345,7 @@ impl Tree {
             store,
             unsynced: Arc::default(),
             unlisted: Arc::default(),
+            known: Arc::default(),
             beside: None,
             removals: Arc::default(),
             fenced: OnceCell::new(),
@@ -352,11 +355,12 @@ impl Tree {
 
     /// The same tree, as somebody changes it whom others see at work.
     fn over(&self, beside: &fence::Beside) -> Self {
-        let Inner { unsynced, unlisted, removals, headers, .. } = &*self.0;
+        let Inner { unsynced, unlisted, known, removals, headers, .. } = &*self.0;
         Self(Arc::new(Inner {
             store: Arc::new(beside.clone()),
             unsynced: unsynced.clone(),
             unlisted: unlisted.clone(),
+            known: known.clone(),
             beside: Some(beside.clone()),
             removals: removals.clone(),
             fenced: OnceCell::new(),

@@ -18,8 +18,8 @@ use roadstead::image::{Copier, CopyOptions, Silent, Sink as _, Source as _};
 use roadstead::oci::{Algorithm, Digest, Hasher, Manifest, Reference, Repository, Tag};
 use roadstead::publish::{Plan, PlanOptions, TransferOptions};
 use roadstead::store::{
-    Condition, Entry, Headers, Key, LeftOvers, Listed, LocalStore, LockGuard, LockMode, MemoryStore, Naming, Object,
-    Store, StoreError, Upload, Written,
+    Behind, Condition, Entry, Headers, Key, LeftOvers, Listed, LocalStore, LockGuard, LockMode, MemoryStore, Naming,
+    Object, Store, StoreError, Upload, Written,
 };
 use roadstead::testing::{Format, Image, ImageBuilder, IndexBuilder, MemorySource};
 use roadstead::tree::{Finding, PruneOptions, Tree, VerifyOptions, Verifying};
@@ -147,6 +147,15 @@ impl Store for Watched {
         self.0.store.sync().await?;
         self.look("a sync").await;
         Ok(())
+    }
+
+    fn fall_behind(&self) -> Result<Behind, StoreError> {
+        self.begin()?;
+        self.0.store.fall_behind()
+    }
+
+    async fn casualties(&self) -> Result<Option<u64>, StoreError> {
+        self.0.store.casualties().await
     }
 
     async fn left_overs(&self, remove: bool) -> Result<LeftOvers, StoreError> {

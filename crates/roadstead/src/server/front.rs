@@ -33,6 +33,15 @@ impl FromStr for Proxy {
     }
 }
 
+impl fmt::Display for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Network(network) => network.fmt(f),
+            Self::Socket => f.write_str("unix"),
+        }
+    }
+}
+
 /// What was to be a [`Proxy`] is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NoProxy;

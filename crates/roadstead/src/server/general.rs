@@ -31,6 +31,10 @@ use crate::site::BAD_REQUEST;
 
 type Content = UnsyncBoxBody<Bytes, io::Error>;
 
+/// How much of content is read at once, by one that comes quickly: as much as is hashed and written at once. No head may be as
+/// long, but one that may not is read as far before it is refused.
+const READ: usize = 128 << 10;
+
 /// Streams of one HTTP/2 connection at a time. A pull has a few.
 const MAX_STREAMS: u32 = 100;
 
@@ -45,7 +49,7 @@ where
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(READ)
         .max_headers(MAX_HEADERS);
     builder
         .http2()
@@ -74,6 +78,9 @@ async fn answer(
     shared: Arc<Shared>,
 ) -> Result<http::Response<Told>, Infallible> {
     let (head, content) = request.into_parts();
+    if head.version < Version::HTTP_2 && length(&head) > MAX_HEAD {
+        return Ok(too_large());
+    }
     // A message of version 1.1 without one host, or with several, is refused (RFC 9112, section 3.2).
     let hosts = head.headers.get_all(HOST).iter().count();
     let unclear = hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11);
@@ -105,6 +112,19 @@ async fn answer(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     Ok(response)
+}
+
+/// How long a head is, about.
+fn length(head: &http::request::Parts) -> usize {
+    let lines = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    head.uri.path_and_query().map_or(0, |target| target.as_str().len()) + lines.sum::<usize>()
+}
+
+fn too_large() -> http::Response<Content> {
+    let mut response = http::Response::new(content(Body::Empty));
+    *response.status_mut() = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
 }
 
 /// The answer to a request, by whoever is there for such.

@@ -5,10 +5,10 @@
 //! Syncing every file by itself costs a journal commit each; an index of sixteen platforms has a hundred files. So a
 //! finished upload waits, written but without its name, for the next [`publish`](Store::publish), which makes the data of
 //! all that wait durable, then gives them their names; the next [`sync`](Store::sync) makes those and all other names
-//! durable. Concurrent calls share that work, and large uploads start it early, so that the disk is busy while the network
-//! is. Small objects ([`Store::put_all`]) wait for one sync together, which is that of everything before them as well; one
-//! alone ([`Store::put`]) is synced by itself. Both before they get their names, since their promise is to be visible at
-//! once.
+//! durable. Concurrent calls share that work, whichever they wait for, and what is synced by itself is synced at the same time.
+//! Large uploads start it early, finished or not, so that the disk is busy while the network is. Small objects
+//! ([`Store::put_all`]) wait for one sync together, which is that of everything before them as well; one alone
+//! ([`Store::put`]) is synced by itself. Both before they get their names, since their promise is to be visible at once.
 //!
 //! After a failed sync nobody knows what is on the disk, so the store refuses every further one until it is opened anew.
 //!
@@ -30,6 +30,7 @@
 //! they take a microsecond, and handing each to another thread would cost ten. Everything that moves or syncs data runs
 //! on the runtime's threads for blocking work.
 
+mod early;
 mod flush;
 mod left_overs;
 mod list;
@@ -55,8 +56,8 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use super::{
-    Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Resumed, Session,
-    SessionId, Small, Store, StoreError, Upload, Version, Written,
+    Behind, Body, Condition, Entry, Headers, Key, LeftOvers, Listed, LockGuard, LockMode, Naming, Object, Resumed,
+    Session, SessionId, Small, Store, StoreError, Upload, Version, Written,
 };
 
 use crate::oci::Hasher;
@@ -82,6 +83,7 @@ struct Inner {
     scratch: Scratch,
     flusher: Flusher,
     locks: Locks,
+    early: early::Early,
 }
 
 impl Drop for Inner {
@@ -181,7 +183,8 @@ impl LocalStore {
     fn at(root: PathBuf) -> Result<Self, StoreError> {
         let folder = File::open(&root).map_err(|e| failed("opening", &root, e))?;
         let scratch = Scratch::new(root.join(PRIVATE));
-        Ok(Self(Arc::new(Inner { root, folder, scratch, flusher: Flusher::default(), locks: Locks::default() })))
+        let (flusher, locks, early) = (Flusher::default(), Locks::default(), early::Early::default());
+        Ok(Self(Arc::new(Inner { root, folder, scratch, flusher, locks, early })))
     }
 
     /// This store without durability: for trees that can be made again, such as those of tests. A power cut may leave names
@@ -482,6 +485,10 @@ impl Store for LocalStore {
         flush::sync(self).await
     }
 
+    async fn sync_names(&self) -> Result<(), StoreError> {
+        flush::sync_names(self).await
+    }
+
     async fn reveal(&self, key: &Key) -> Result<(), StoreError> {
         let Some(folder) =
             self.path(key).parent().filter(|folder| *folder == self.0.root.join(PRIVATE)).map(Path::to_owned)
@@ -496,6 +503,16 @@ impl Store for LocalStore {
             if mode == passed { Ok(()) } else { fs::set_permissions(&folder, fs::Permissions::from_mode(passed)) }
         };
         open().map_err(|e| failed("opening to others", &folder, e))
+    }
+
+    fn fall_behind(&self) -> Result<Behind, StoreError> {
+        self.0.scratch.owe()?;
+        let store = self.0.clone();
+        Ok(Behind::new(move |paid| store.scratch.settle(paid)))
+    }
+
+    async fn casualties(&self) -> Result<Option<u64>, StoreError> {
+        self.0.scratch.casualties()
     }
 
     async fn left_overs(&self, remove: bool) -> Result<LeftOvers, StoreError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -12,8 +13,8 @@ use futures::stream::{self, BoxStream};
 
 use super::task_locks::TaskLocks;
 use super::{
-    Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Md5, Named, Naming, Object, Store, StoreError,
-    Upload, Version, Written,
+    Behind, Body, Condition, Entry, Headers, Key, Listed, LockGuard, LockMode, Md5, Named, Naming, Object, Store,
+    StoreError, Upload, Version, Written,
 };
 use crate::oci::{Algorithm, Digest, Hasher};
 
@@ -36,6 +37,7 @@ struct Inner {
     naming: Naming,
     contents: Mutex<Contents>,
     locks: TaskLocks,
+    casualties: AtomicU64,
 }
 
 /// A store whose objects live as long as it does. Clones share them.
@@ -50,7 +52,8 @@ impl MemoryStore {
     /// An empty store that behaves as a bucket or, with [`Naming::Links`], as a directory.
     #[must_use]
     pub fn new(naming: Naming) -> Self {
-        Self(Arc::new(Inner { naming, contents: Mutex::default(), locks: TaskLocks::default() }))
+        let (contents, locks, casualties) = (Mutex::default(), TaskLocks::default(), AtomicU64::default());
+        Self(Arc::new(Inner { naming, contents, locks, casualties }))
     }
 
     /// An object as this store keeps it: a directory has no place for headers.
@@ -232,6 +235,17 @@ impl Store for MemoryStore {
 
     async fn sync(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    fn fall_behind(&self) -> Result<Behind, StoreError> {
+        let store = self.clone();
+        Ok(Behind::new(move |paid| {
+            store.0.casualties.fetch_add(u64::from(!paid), Ordering::SeqCst);
+        }))
+    }
+
+    async fn casualties(&self) -> Result<Option<u64>, StoreError> {
+        Ok(Some(self.0.casualties.load(Ordering::SeqCst)))
     }
 
     async fn lock(&self, name: &str, mode: LockMode) -> Result<LockGuard, StoreError> {

@@ -1,33 +1,29 @@
 //! What is derived: lists of tags, the catalogue, lists of referrers. All can be made again from the names and bytes.
 
+mod catalog;
+mod known;
+mod tags;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use futures::stream;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use super::{Pointer, Tree, TreeError, derived, keys, manifest_headers};
+use super::{Pointer, Tree, TreeError, keys, manifest_headers};
 use crate::oci::{
     Algorithm, Digest, MAX_DESCRIPTORS, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag,
 };
-use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, Small, StoreError, Written};
+use crate::store::{Condition, Headers, Key, Listed, LockGuard, LockMode, Naming, Reach, StoreError, Written};
+
+pub(super) use catalog::{Catalog, empty_catalog};
+pub(super) use known::Known;
+pub(crate) use {catalog::list_of_repositories, tags::list_of_tags};
 
 /// The largest list that is read. A tag has 128 bytes at most; this is a million tags and more.
 pub(super) const MAX_LIST_SIZE: u64 = 256 << 20;
-
-#[derive(Serialize)]
-struct TagsList<'a> {
-    name: &'a Repository,
-    tags: BTreeSet<Tag>,
-}
-
-#[derive(Serialize, Deserialize)]
-pub(super) struct Catalog {
-    pub(super) repositories: Vec<String>,
-}
 
 /// An image index of referrers. Entries are kept as they stand, so that one written by a newer version survives.
 #[derive(Serialize, Deserialize)]
@@ -82,102 +78,6 @@ impl Tree {
         Ok(self.0.store.lock(&format!("lists-{stripe:02x}"), LockMode::Exclusive).await?)
     }
 
-    /// The tags of a repository, sorted, as its names say.
-    pub(super) async fn read_tags(&self, repository: &Repository) -> Result<BTreeSet<Tag>, TreeError> {
-        let mut tags = BTreeSet::new();
-        let folder = keys::folder(repository, keys::MANIFESTS);
-        let mut names = self.0.store.list(&folder);
-        while let Some(listed) = names.try_next().await? {
-            if let Listed::Object(key) = listed
-                && let Ok(tag) = key.name().parse::<Tag>()
-                && !tag.is_referrers_fallback()
-            {
-                tags.insert(tag);
-            }
-        }
-        Ok(tags)
-    }
-
-    /// Makes the lists of tags of repositories and the catalogue say what the names say. All are written together. Writes
-    /// nothing that is right already.
-    ///
-    /// Locks don't reach every writer of every store. So a list is looked at before the names are, and written on condition that
-    /// it is still the one that was seen: who gave a name later looks at the list later, and sees both.
-    pub(super) async fn write_lists(&self, repositories: &BTreeSet<Repository>) -> Result<(), TreeError> {
-        self.write_lists_of(repositories, None).await
-    }
-
-    /// Makes the list of tags of a repository say these, some of which may be about to go. Whoever calls is
-    /// [alone](Self::alone).
-    pub(super) async fn write_list(&self, repository: &Repository, tags: &BTreeSet<Tag>) -> Result<(), TreeError> {
-        self.write_lists_of(&BTreeSet::from([repository.clone()]), Some(tags)).await
-    }
-
-    async fn write_lists_of(
-        &self,
-        repositories: &BTreeSet<Repository>,
-        tags: Option<&BTreeSet<Tag>>,
-    ) -> Result<(), TreeError> {
-        let stripes: BTreeSet<u8> = repositories.iter().map(stripe).collect();
-        let mut locks = Vec::with_capacity(stripes.len());
-        for stripe in stripes {
-            locks.push(self.lock_stripe(stripe).await?);
-        }
-        let mut stale: Vec<&Repository> = repositories.iter().collect();
-        let mut rounds = 0;
-        loop {
-            let looked: Vec<_> = stale.into_iter().map(|repository| self.stale_list(repository, tags)).collect();
-            let looked: Vec<_> = stream::iter(looked).buffered(READ_AT_ONCE).try_collect().await?;
-            let (changed, lists): (Vec<_>, Vec<_>) = looked.into_iter().flatten().unzip();
-            stale = match self.change_catalog(repositories, true, lists, rounds > 0).await {
-                Ok(written) => { changed.into_iter().zip(written) }
-                    .filter_map(|(repository, written)| (written == Written::Refused).then_some(repository))
-                    .collect(),
-                // So many write that the service refuses most; what another one wrote may do for this one, too.
-                Err(TreeError::Store(error)) if error.is_throttled() && rounds < ROUNDS => {
-                    repositories.iter().collect()
-                }
-                Err(error) => return Err(error),
-            };
-            if stale.is_empty() {
-                return Ok(());
-            }
-            rounds += 1;
-        }
-    }
-
-    /// What has to be written so that the list of a repository's tags says what the names say, or these tags, if it doesn't.
-    async fn stale_list<'a>(
-        &self,
-        repository: &'a Repository,
-        tags: Option<&BTreeSet<Tag>>,
-    ) -> Result<Option<(&'a Repository, Small)>, TreeError> {
-        let key = keys::tags_list(repository);
-        let (held, condition) = self.read_list(&key).await?;
-        let tags = match tags {
-            Some(tags) => tags.clone(),
-            None => self.read_tags(repository).await?,
-        };
-        let bytes = tags_list(repository, tags)?;
-        let is_right = held.as_ref() == Some(&bytes);
-        Ok((!is_right).then(|| (repository, Small { key, bytes, headers: derived(), condition })))
-    }
-
-    /// Makes the lists of tags of repositories and the catalogue say what the names say, and waits until that is durable.
-    pub(crate) async fn bring_lists_up_to_date(&self, repositories: &BTreeSet<Repository>) -> Result<(), TreeError> {
-        if !repositories.is_empty() {
-            self.write_lists(repositories).await?;
-        }
-        Ok(self.0.store.sync().await?)
-    }
-
-    /// The repositories that the catalogue names; none if it can't be read.
-    pub(crate) async fn listed_repositories(&self) -> Result<BTreeSet<String>, TreeError> {
-        let (bytes, _) = self.read_list(&keys::catalog()).await?;
-        let catalog = bytes.and_then(|bytes| serde_json::from_slice::<Catalog>(&bytes).ok());
-        Ok(catalog.map(|catalog| catalog.repositories.into_iter().collect()).unwrap_or_default())
-    }
-
     /// What lies under the key of a list, and what has to hold for it to be replaced. One that is too large to be a list is as
     /// good as none.
     async fn read_list(&self, key: &Key) -> Result<(Option<Bytes>, Condition), TreeError> {
@@ -187,36 +87,6 @@ impl Tree {
             return Ok((None, condition));
         }
         Ok((Some(object.body.into_bytes(MAX_LIST_SIZE, key).await?), condition))
-    }
-
-    /// Whether the list of a repository's tags says what the names say.
-    pub(super) async fn tags_list_is_right(&self, repository: &Repository) -> Result<bool, TreeError> {
-        let bytes = tags_list(repository, self.read_tags(repository).await?)?;
-        self.holds(&keys::tags_list(repository), &bytes).await
-    }
-
-    /// Whether the catalogue names exactly these repositories.
-    pub(super) async fn catalog_is_right(&self, repositories: &BTreeSet<Repository>) -> Result<bool, TreeError> {
-        let key = keys::catalog();
-        let catalog = Catalog { repositories: repositories.iter().map(ToString::to_string).collect() };
-        self.holds(&key, &json(&key, &catalog)?).await
-    }
-
-    /// Makes the catalogue anew from the names.
-    pub(super) async fn rebuild_catalog(&self) -> Result<(), TreeError> {
-        let key = keys::catalog();
-        let _lock = self.0.store.lock("catalog", LockMode::Exclusive).await?;
-        loop {
-            let (held, condition) = self.read_list(&key).await?;
-            let names: BTreeSet<Repository> = self.repositories().try_collect().await?;
-            let catalog = Catalog { repositories: names.iter().map(ToString::to_string).collect() };
-            let bytes = json(&key, &catalog)?;
-            if held.as_ref() == Some(&bytes)
-                || self.0.store.put(&key, bytes, &derived(), condition).await? == Written::Done
-            {
-                return Ok(());
-            }
-        }
     }
 
     /// Whether the list of what refers to `subject`, and the fallback tag, say what the manifests say: `referrers`.
@@ -248,66 +118,6 @@ impl Tree {
             }
         }
         Ok(true)
-    }
-
-    /// Takes a repository's lists away.
-    pub(super) async fn delete_lists(&self, repository: &Repository) -> Result<(), TreeError> {
-        let _lock = self.lock_lists(repository).await?;
-        self.change_catalog(&BTreeSet::from([repository.clone()]), false, Vec::new(), false).await?;
-        self.0.store.delete(&keys::tags_list(repository)).await?;
-        Ok(())
-    }
-
-    /// Writes `lists`, and then the catalogue with or without some repositories. Returns what became of the former.
-    ///
-    /// Where others write it at the same time (`contended` if that is known), it gets what these are about to write as well: of
-    /// thirty that wait for their turn, one does it for all.
-    async fn change_catalog(
-        &self,
-        repositories: &BTreeSet<Repository>,
-        present: bool,
-        lists: Vec<Small>,
-        mut contended: bool,
-    ) -> Result<Vec<Written>, TreeError> {
-        let store = &self.0.store;
-        let key = keys::catalog();
-        let _lock = store.lock("catalog", LockMode::Exclusive).await?;
-        let (mut lists, mut became) = (lists, Vec::new());
-        loop {
-            let (held, condition) = self.read_list(&key).await?;
-            let catalog = held.and_then(|bytes| serde_json::from_slice::<Catalog>(&bytes).ok());
-            let catalog = catalog.filter(|catalog| catalog.repositories.is_sorted_by(|a, b| a < b));
-            // It is derived: what is missing or damaged is made again, and then written whatever it says.
-            let right = catalog.is_some();
-            let named: BTreeSet<String> = match catalog {
-                Some(catalog) => catalog.repositories.into_iter().collect(),
-                None => self.repositories().map_ok(|repository| repository.to_string()).try_collect().await?,
-            };
-            let mut names = named.clone();
-            for repository in repositories {
-                if present {
-                    names.insert(repository.to_string());
-                } else {
-                    names.remove(repository.as_str());
-                }
-            }
-            let unchanged = right && names == named;
-            if !unchanged && present && contended {
-                names.extend(self.listed_by_others().await?.iter().map(ToString::to_string));
-            }
-            if !unchanged {
-                let bytes = json(&key, &Catalog { repositories: names.into_iter().collect() })?;
-                lists.push(Small { key: key.clone(), bytes, headers: derived(), condition });
-            }
-            // The lists go with the first attempt; further ones are about the catalogue.
-            let mut written = store.put_all(std::mem::take(&mut lists)).await?;
-            let last = if unchanged { Some(Written::Done) } else { written.pop() };
-            became.append(&mut written);
-            if last == Some(Written::Done) {
-                return Ok(became);
-            }
-            contended = true;
-        }
     }
 
     /// Changes the list of what refers to `subject`, and the fallback tag with it. A list that is missing or damaged is made
@@ -541,33 +351,11 @@ fn stripe(repository: &Repository) -> u8 {
     Algorithm::Sha256.digest(repository.as_str().as_bytes()).as_bytes()[0]
 }
 
-/// The list of some tags.
-pub(crate) fn list_of_tags(name: &Repository, tags: BTreeSet<Tag>) -> Bytes {
-    serde_json::to_vec(&TagsList { name, tags }).expect("tags are strings").into()
-}
-
-/// The list of some repositories, whose names are sorted.
-pub(crate) fn list_of_repositories(repositories: Vec<String>) -> Bytes {
-    serde_json::to_vec(&Catalog { repositories }).expect("names are strings").into()
-}
-
 /// Where the answer to `GET /v2/` lies, and what it is.
 pub(super) fn pong(naming: Naming) -> (Key, Bytes) {
     // Services that keep objects in folders take nothing but emptiness for the content of one.
     let pong: &[u8] = if naming == Naming::Links { b"{}" } else { b"" };
     (keys::ping(naming), Bytes::from_static(pong))
-}
-
-/// Where the catalogue of an empty tree lies, and what it says.
-pub(super) fn empty_catalog() -> Result<(Key, Bytes), TreeError> {
-    let key = keys::catalog();
-    let bytes = json(&key, &Catalog { repositories: Vec::new() })?;
-    Ok((key, bytes))
-}
-
-/// What the list of a repository's tags has to say.
-fn tags_list(repository: &Repository, tags: BTreeSet<Tag>) -> Result<Bytes, TreeError> {
-    json(&keys::tags_list(repository), &TagsList { name: repository, tags })
 }
 
 fn json(key: &Key, list: &impl Serialize) -> Result<Bytes, TreeError> {

@@ -285,13 +285,19 @@ impl Tree {
 
     async fn delete_tag_now(&self, repository: &Repository, tag: &Tag) -> Result<(), TreeError> {
         let store = &self.0.store;
-        let mut tags = self.read_tags(repository).await?;
-        if !tags.remove(tag) {
-            return Err(TreeError::Unknown(display(repository, Some(&Reference::Tag(tag.clone())))));
+        let unlisted = self.unlist(repository, tag).await?;
+        if unlisted.is_none() {
+            let mut tags = self.read_tags(repository).await?;
+            if !tags.remove(tag) {
+                return Err(TreeError::Unknown(display(repository, Some(&Reference::Tag(tag.clone())))));
+            }
+            self.write_list(repository, &tags).await?;
         }
-        self.write_list(repository, &tags).await?;
         store.sync().await?;
         store.discard(&keys::manifest(repository, &Reference::Tag(tag.clone()))).await?;
+        if let Some(casualties) = unlisted {
+            self.note_list(repository, casualties).await?;
+        }
         Ok(store.sync().await?)
     }
 

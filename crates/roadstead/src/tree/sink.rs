@@ -2,6 +2,7 @@
 
 mod publishing;
 mod push;
+mod unlisted;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -18,6 +19,8 @@ use crate::store::{Aim, Condition, Headers, Key, Listed, LockGuard, Naming, Stor
 
 pub(crate) use publishing::Publishing;
 pub use push::Lack;
+use unlisted::Given;
+pub(super) use unlisted::Unlisted;
 
 /// The lock that keeps a sweep away from whoever relies on content that nothing names yet.
 pub(super) const WRITERS: &str = "writers";
@@ -90,55 +93,6 @@ impl Tree {
     }
 }
 
-/// Repositories whose lists wait to be written.
-///
-/// Whoever finishes one writes the lists of all that wait, and the catalogue once for them; the others wait for that.
-#[derive(Default)]
-pub(super) struct Unlisted {
-    waiting: Mutex<BTreeSet<Repository>>,
-    turn: tokio::sync::Mutex<()>,
-}
-
-impl Unlisted {
-    fn waiting(&self) -> MutexGuard<'_, BTreeSet<Repository>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Repositories whose lists are being written. They wait again if that fails, or nobody waits for it any more.
-struct Listing<'a> {
-    unlisted: &'a Unlisted,
-    repositories: BTreeSet<Repository>,
-}
-
-impl Drop for Listing<'_> {
-    fn drop(&mut self) {
-        self.unlisted.waiting().append(&mut self.repositories);
-    }
-}
-
-impl Tree {
-    /// Brings the lists of a repository up to date, together with those of all repositories that wait for it as well.
-    async fn finish_lists(&self, repository: &Repository) -> Result<(), TreeError> {
-        let unlisted = &self.0.unlisted;
-        unlisted.waiting().insert(repository.clone());
-        let _turn = unlisted.turn.lock().await;
-        let repositories = std::mem::take(&mut *unlisted.waiting());
-        let mut listing = Listing { unlisted, repositories };
-        if !listing.repositories.contains(repository) {
-            return Ok(());
-        }
-        let together = self.write_lists(&listing.repositories).await;
-        if together.is_err() && listing.repositories.len() > 1 {
-            // Each learns by itself which one can't be written.
-            listing.repositories.remove(repository);
-            return self.write_lists(&BTreeSet::from([repository.clone()])).await;
-        }
-        listing.repositories.clear();
-        together
-    }
-}
-
 /// What waits for its names, in a store with links; lists of referrers wait in every store, since many may come for one subject.
 #[derive(Default)]
 struct Queue {
@@ -195,6 +149,8 @@ struct TreeSink {
     tree: Tree,
     repository: Repository,
     queue: Mutex<Queue>,
+    /// The tags that it gave and no list names yet.
+    given: Mutex<Vec<Given>>,
     /// Whoever waits here finds its own names made by whoever was first.
     committing: tokio::sync::Mutex<()>,
     /// While this is open nothing is removed, and whoever adds a referrer lists it.
@@ -206,12 +162,17 @@ struct TreeSink {
 
 impl TreeSink {
     fn new(tree: Tree, repository: Repository, own: bool, writing: LockGuard) -> Self {
-        let (queue, committing, walked) = (Mutex::default(), tokio::sync::Mutex::default(), Walked::default());
-        Self { tree, repository, queue, committing, walked, own, _writing: writing }
+        let (queue, given) = (Mutex::default(), Mutex::default());
+        let (committing, walked) = (tokio::sync::Mutex::default(), Walked::default());
+        Self { tree, repository, queue, given, committing, walked, own, _writing: writing }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn given(&self) -> MutexGuard<'_, Vec<Given>> {
+        self.given.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn failed(&self, error: impl Into<TreeError>) -> SinkError {
@@ -367,7 +328,7 @@ impl TreeSink {
             let change = Change::Add(referrers);
             self.tree.change_referrers(&self.repository, subject, change, &self.walked).await?;
         }
-        store.sync().await?;
+        store.sync_names().await?;
         for (key, children) in records {
             if children.is_empty() {
                 store.delete(&key).await?;
@@ -383,6 +344,12 @@ impl TreeSink {
         Ok(())
     }
 
+    /// Brings the lists of the repository up to date.
+    async fn finish_lists(&self) -> Result<(), TreeError> {
+        let given = std::mem::take(&mut *self.given());
+        self.tree.finish_lists(&self.repository, given).await
+    }
+
     async fn tag_now(&self, tag: &Tag, manifest: &Descriptor) -> Result<bool, TreeError> {
         let store = &self.tree.0.store;
         self.commit_now().await?;
@@ -390,10 +357,16 @@ impl TreeSink {
         let Some(pointer) = self.tree.resolve(&self.repository, &by_digest).await? else {
             return Err(TreeError::Unknown(format!("{}@{by_digest}", self.repository)));
         };
-        let tag = Reference::Tag(tag.clone());
-        let headers = manifest_headers(&pointer.media_type, &pointer.digest, &tag);
-        let name = keys::manifest(&self.repository, &tag);
-        Ok(store.link(&name, &pointer.at, &headers).await?)
+        let name = Reference::Tag(tag.clone());
+        let headers = manifest_headers(&pointer.media_type, &pointer.digest, &name);
+        let name = keys::manifest(&self.repository, &name);
+        if self.leads_to(&name, &pointer.at).await? {
+            return Ok(false);
+        }
+        let behind = store.fall_behind()?;
+        let changed = store.link(&name, &pointer.at, &headers).await?;
+        self.given().push((tag.clone(), behind));
+        Ok(changed)
     }
 }
 
@@ -517,8 +490,8 @@ impl RepositorySink for TreeSink {
     async fn finish(&self) -> Result<(), SinkError> {
         let finish = async {
             self.commit_now().await?;
-            self.tree.finish_lists(&self.repository).await?;
-            self.tree.0.store.sync().await?;
+            self.finish_lists().await?;
+            self.tree.0.store.sync_names().await?;
             if self.own { self.tree.withdraw().await } else { Ok(()) }
         };
         finish.await.map_err(|e: TreeError| self.failed(e))

@@ -98,6 +98,13 @@ fn heads_have_a_limit() {
     for (lines, status) in [(fits, 200), (large, 431), (many, 431)] {
         let answer = exchange(&serving.address, &format!("GET /v2/ HTTP/1.1\r\nHost: a\r\n{lines}\r\n"));
         assert_eq!(answer.status, status, "{} bytes of headers", lines.len());
+        // By the other path, from the second request on.
+        let two = "GET /v2/ HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\nGET /v2/ HTTP/1.1\r\nHost: a\r\n";
+        let mut stream = serving.address.connect();
+        stream.write_all(format!("{two}{lines}\r\n").as_bytes()).unwrap();
+        for status in [200, status] {
+            assert_eq!(read(&mut *stream, false).unwrap().status, status, "{} bytes of headers", lines.len());
+        }
     }
 }
 

@@ -149,8 +149,9 @@ impl<'a> Transfer<'a> {
                 Err(error) => errors.push(error),
             }
         }
-        if let Err(error) = to.bring_lists_up_to_date(&listed).await {
-            errors.push(error.into());
+        match to.bring_lists_up_to_date(&listed).await {
+            Ok(()) => open.iter().for_each(|of| of.to.listed()),
+            Err(error) => errors.push(error.into()),
         }
         errors
     }

@@ -40,11 +40,13 @@ struct Batch {
 #[derive(Default)]
 struct State {
     batch: Batch,
-    /// Counts writes; what a flush covers is everything up to the number at which it took the batch.
+    /// Counts what is written: uploads that are finished, and names.
     written: u64,
-    /// Up to which number uploads have their names, and up to which everything is durable.
+    /// Up to which number uploads have their names, and up to which names are durable.
     named: u64,
-    flushed: u64,
+    durable: u64,
+    /// How many wait for names to be durable.
+    awaited: usize,
     /// Whether somebody will flush after [`LATEST`].
     scheduled: bool,
     broken: Option<String>,
@@ -67,7 +69,7 @@ impl Flusher {
         self.skip_syncs.store(true, Ordering::Relaxed);
     }
 
-    fn skips(&self) -> bool {
+    pub(super) fn skips(&self) -> bool {
         self.skip_syncs.load(Ordering::Relaxed)
     }
 
@@ -129,20 +131,41 @@ pub(super) fn push(store: &LocalStore, pending: Pending, bytes: u64) {
 
 /// Gives the uploads that were finished before their names.
 pub(super) async fn publish(store: &LocalStore) -> Result<(), StoreError> {
-    share(store, |state| state.named, |store| name_uploads(store)?.1.map_or(Ok(()), Err)).await
+    share(store, |state| state.named, false).await
 }
 
 /// Makes everything durable that was written before.
 pub(super) async fn sync(store: &LocalStore) -> Result<(), StoreError> {
-    share(store, |state| state.flushed, flush).await
+    if !store.0.flusher.state().batch.uploads.is_empty() {
+        publish(store).await?;
+    }
+    sync_names(store).await
 }
 
-/// Does `work`, unless somebody did it meanwhile for everything that was written before the call, as `done` says.
-async fn share(
-    store: &LocalStore,
-    done: fn(&State) -> u64,
-    work: fn(&Inner) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+/// Makes the names durable that were given before.
+pub(super) async fn sync_names(store: &LocalStore) -> Result<(), StoreError> {
+    let _awaiting = Awaiting::new(store);
+    share(store, |state| state.durable, true).await
+}
+
+/// Says as long as it lives that somebody waits for names to be durable.
+struct Awaiting<'a>(&'a LocalStore);
+
+impl<'a> Awaiting<'a> {
+    fn new(store: &'a LocalStore) -> Self {
+        store.0.flusher.state().awaited += 1;
+        Self(store)
+    }
+}
+
+impl Drop for Awaiting<'_> {
+    fn drop(&mut self) {
+        self.0.0.flusher.state().awaited -= 1;
+    }
+}
+
+/// Makes a [`round`], unless somebody did meanwhile for everything that was written before the call, as `done` says.
+async fn share(store: &LocalStore, done: fn(&State) -> u64, names: bool) -> Result<(), StoreError> {
     let flusher = &store.0.flusher;
     let mine = flusher.state().written;
     let turn = flusher.flushing.clone().lock_owned().await;
@@ -154,7 +177,7 @@ async fn share(
     // must not take a batch for done that is still on its way.
     blocking(move || {
         let _turn = turn;
-        work(&store.0)
+        round(&store.0, names, Written::Nothing)?.map_or(Ok(()), Err)
     })
     .await
 }
@@ -166,16 +189,9 @@ pub(super) async fn sync_with(store: &LocalStore, one: Option<File>) -> Result<(
     drop(store.0.flusher.whole(&store.0.root)?);
     let store = store.clone();
     blocking(move || {
-        let (_turn, store) = (turn, &store.0);
-        let folders = std::mem::take(&mut store.flusher.state().batch.folders);
-        let synced = match one {
-            Some(file) if folders.len() < SYNC_EACH_FOLDER => {
-                let synced = store.flusher.sync_file(&file).map_err(|e| failed("syncing", &store.root, e));
-                synced.and_then(|()| sync_folders(store, folders))
-            }
-            _ => sync_whole(store),
-        };
-        synced.map_err(|e| broken(store, e))
+        let _turn = turn;
+        // What can't be named was somebody else's.
+        round(&store.0, true, one.map_or(Written::Many, Written::One)).map(drop)
     })
     .await
 }
@@ -184,20 +200,36 @@ pub(super) async fn sync_with(store: &LocalStore, one: Option<File>) -> Result<(
 pub(super) fn close(store: &Inner) {
     if !store.flusher.state().batch.uploads.is_empty() && store.flusher.state().broken.is_none() {
         // Whoever relied on it would have synced.
-        let _ = flush(store);
+        let _ = round(store, false, Written::Nothing).and_then(|_| round(store, true, Written::Nothing));
     }
 }
 
-/// Makes the uploads that wait durable and names them. Returns what that covers, and what could not be named for good.
-fn name_uploads(store: &Inner) -> Result<(u64, Option<StoreError>), StoreError> {
-    let (mut uploads, covered) = {
+/// What was written beside uploads, and gets its name when it is durable.
+enum Written {
+    Nothing,
+    One(File),
+    /// Files that are closed.
+    Many,
+}
+
+/// Makes the bytes durable of the uploads that wait, and gives them their names, which the next round makes durable; with `names`,
+/// or where somebody waits for that, all names that were given before as well. So whoever waits for the one and whoever waits for
+/// the other are served together. Returns what could not be named for good.
+fn round(store: &Inner, names: bool, written: Written) -> Result<Option<StoreError>, StoreError> {
+    let (mut uploads, folders, covered) = {
         let mut state = store.flusher.state();
         state.scheduled = false;
         state.batch.bytes = 0;
-        (std::mem::take(&mut state.batch.uploads), state.written)
+        // One sync of everything covers the names, whether or not somebody asked for them.
+        let names = names || state.awaited > 0 || state.batch.uploads.len() > SYNC_EACH;
+        let folders = if names { Some(std::mem::take(&mut state.batch.folders)) } else { None };
+        (std::mem::take(&mut state.batch.uploads), folders, state.written)
     };
-    if let Err(e) = sync_files(store, &uploads) {
+    if let Err(e) = sync_batch(store, &uploads, folders.as_ref(), written) {
         return Err(broken(store, e));
+    }
+    if folders.is_some() {
+        store.flusher.state().durable = covered;
     }
     // Reversed, so that the last one is the next one.
     uploads.reverse();
@@ -216,18 +248,7 @@ fn name_uploads(store: &Inner) -> Result<(u64, Option<StoreError>), StoreError> 
         uploads.pop();
     }
     store.flusher.state().named = covered;
-    Ok((covered, collided))
-}
-
-fn flush(store: &Inner) -> Result<(), StoreError> {
-    let (covered, collided) = name_uploads(store)?;
-    // Naming the uploads may have made folders, which this flush covers as well.
-    let folders = std::mem::take(&mut store.flusher.state().batch.folders);
-    if let Err(e) = sync_folders(store, folders) {
-        return Err(broken(store, e));
-    }
-    store.flusher.state().flushed = covered;
-    collided.map_or(Ok(()), Err)
+    Ok(collided)
 }
 
 fn broken(store: &Inner, e: StoreError) -> StoreError {
@@ -245,32 +266,55 @@ fn sync_whole(store: &Inner) -> Result<(), StoreError> {
     rustix::fs::syncfs(&store.folder).map_err(|e| failed("syncing", &store.root, e.into()))
 }
 
-fn sync_files(store: &Inner, uploads: &[Pending]) -> Result<(), StoreError> {
+/// Syncs files and folders, each by itself and all at once, or, if there are many, the whole file system.
+fn sync_batch(
+    store: &Inner,
+    uploads: &[Pending],
+    folders: Option<&BTreeSet<PathBuf>>,
+    written: Written,
+) -> Result<(), StoreError> {
     if store.flusher.skips() {
         return Ok(());
     }
-    if uploads.len() > SYNC_EACH {
+    let one = match written {
+        Written::Many => return sync_whole(store),
+        Written::One(file) => Some(file),
+        Written::Nothing => None,
+    };
+    if uploads.len() > SYNC_EACH || folders.is_some_and(|folders| folders.len() > SYNC_EACH_FOLDER) {
         return sync_whole(store);
     }
-    for pending in uploads {
-        pending.file.sync_data().map_err(|e| failed("syncing", &pending.path, e))?;
-    }
-    Ok(())
+    let uploads = uploads.iter().map(|pending| Sync::File(&pending.file, &pending.path));
+    let one = one.iter().map(|file| Sync::File(file, &store.root));
+    let folders = folders.into_iter().flatten().map(|folder| Sync::Folder(folder));
+    let all: Vec<Sync<'_>> = uploads.chain(one).chain(folders).collect();
+    let Some((last, others)) = all.split_last() else { return Ok(()) };
+    // One after the other, each would wait for a commit of the journal; together they share one or two.
+    std::thread::scope(|scope| {
+        let others: Vec<_> = others.iter().map(|sync| scope.spawn(|| sync.run())).collect();
+        let last = last.run();
+        others
+            .into_iter()
+            .try_for_each(|other| other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))?;
+        last
+    })
 }
 
-fn sync_folders(store: &Inner, folders: BTreeSet<PathBuf>) -> Result<(), StoreError> {
-    if store.flusher.skips() {
-        return Ok(());
-    }
-    if folders.len() > SYNC_EACH_FOLDER {
-        return sync_whole(store);
-    }
-    for folder in folders {
-        match File::open(&folder).and_then(|folder| folder.sync_all()) {
-            // Somebody removed it, and its parent is in the batch of whoever did.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => other.map_err(|e| failed("syncing", &folder, e))?,
+/// Something to be synced by itself.
+enum Sync<'a> {
+    File(&'a File, &'a Path),
+    Folder(&'a Path),
+}
+
+impl Sync<'_> {
+    fn run(&self) -> Result<(), StoreError> {
+        match self {
+            Self::File(file, path) => file.sync_data().map_err(|e| failed("syncing", path, e)),
+            Self::Folder(folder) => match File::open(folder).and_then(|folder| folder.sync_all()) {
+                // Somebody removed it, and its parent is in the batch of whoever did.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other.map_err(|e| failed("syncing", folder, e)),
+            },
         }
     }
-    Ok(())
 }

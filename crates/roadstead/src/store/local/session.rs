@@ -135,7 +135,7 @@ pub(super) fn begin(
         return Err(failed(error));
     }
     let place = Place::Session(Kept { path, session, recorded: 0 });
-    Ok(go_on(store, Writer { file, hasher, written: 0, place }))
+    Ok(go_on(store, Writer::new(file, hasher, place)))
 }
 
 pub(super) fn resume(store: LocalStore, id: &SessionId, now: SystemTime) -> Result<Option<Resumed>, StoreError> {
@@ -157,7 +157,7 @@ pub(super) fn resume(store: LocalStore, id: &SessionId, now: SystemTime) -> Resu
     let (recorded, mut hasher) = if offset <= written { (offset, hasher) } else { (0, hasher.algorithm().hasher()) };
     read::hash_range(&reading, recorded..written, &mut hasher, |_| {}).map_err(failed)?;
     let place = Place::Session(Kept { path, session: session.clone(), recorded });
-    let upload = go_on(store, Writer { file, hasher, written, place });
+    let upload = go_on(store, Writer { written, ..Writer::new(file, hasher, place) });
     Ok(Some(Resumed { session, upload, offset: written }))
 }
 

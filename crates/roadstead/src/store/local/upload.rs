@@ -1,7 +1,7 @@
 //! Uploads: hashed and written on one thread while the network fills the next buffer on another.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -9,12 +9,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::task::JoinHandle;
 
+use super::early::WriteBack;
 use super::flush::Pending;
 use super::session::Kept;
 use super::{Headers, Key, LocalStore, StoreError, Upload, failed};
 use crate::oci::{Algorithm, Digest, Hasher};
 
-/// How many bytes go to the writing thread at once, or one piece if that is larger. Two such buffers are alive for each
+/// How many bytes go to the writing thread at once. Two such buffers are alive for each
 /// upload. Four times as much was a fifth slower on two processors, since what was received had left their caches before it was
 /// hashed; a queue of buffers was slower for the same reason, and hashing where the bytes come in kept the network waiting.
 const BUFFER: usize = 128 << 10;
@@ -56,20 +57,50 @@ pub(super) struct Writer {
     /// How many bytes the file has.
     pub(super) written: u64,
     pub(super) place: Place,
+    pub(super) early: WriteBack,
 }
 
 impl Writer {
+    pub(super) fn new(file: File, hasher: Hasher, place: Place) -> Self {
+        Self { file, hasher, written: 0, place, early: WriteBack::default() }
+    }
+
     fn write(&mut self, buffers: &[Bytes], store: &LocalStore) -> io::Result<()> {
         for bytes in buffers {
             self.hasher.update(bytes);
-            self.file.write_all(bytes)?;
-            self.written += bytes.len() as u64;
         }
+        self.written += write_together(&mut self.file, buffers)?;
+        self.early.go_on(store, self.place.path(), self.written);
         match &mut self.place {
             Place::Temporary(_) => Ok(()),
             Place::Session(kept) => kept.grown(store, &self.file, self.written, &self.hasher),
         }
     }
+}
+
+/// Writes all of several buffers, with as few calls as possible: what is written by one lies in memory in larger pieces, which
+/// cost less in all that is done with them later. Returns how many bytes these were.
+fn write_together(file: &mut File, buffers: &[Bytes]) -> io::Result<u64> {
+    let mut total = 0;
+    // The most that one call takes.
+    for buffers in buffers.chunks(1024) {
+        let mut slices: Vec<IoSlice<'_>> = buffers.iter().map(|bytes| IoSlice::new(bytes)).collect();
+        let mut rest = &mut slices[..];
+        // Empty ones at the beginning are no reason to write nothing.
+        IoSlice::advance_slices(&mut rest, 0);
+        while !rest.is_empty() {
+            match file.write_vectored(rest) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    total += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+    }
+    Ok(total)
 }
 
 enum State {
@@ -82,7 +113,8 @@ struct LocalUpload {
     store: LocalStore,
     state: State,
     buffers: Vec<Bytes>,
-    buffered: usize,
+    /// How many bytes there are to the next place in the file where a buffer ends.
+    room: usize,
 }
 
 pub(super) fn begin(store: LocalStore, hasher: Hasher) -> Result<Box<dyn Upload>, StoreError> {
@@ -94,12 +126,13 @@ pub(super) fn begin(store: LocalStore, hasher: Hasher) -> Result<Box<dyn Upload>
         .mode(0o444)
         .open(&temporary.0)
         .map_err(|e| failed("writing", &temporary.0, e))?;
-    Ok(go_on(store, Writer { file, hasher, written: 0, place: Place::Temporary(temporary) }))
+    Ok(go_on(store, Writer::new(file, hasher, Place::Temporary(temporary))))
 }
 
 /// An upload of which some may be written already.
 pub(super) fn go_on(store: LocalStore, writer: Writer) -> Box<dyn Upload> {
-    Box::new(LocalUpload { store, state: State::Idle(Box::new(writer)), buffers: Vec::new(), buffered: 0 })
+    let room = BUFFER - usize::try_from(writer.written % BUFFER as u64).unwrap_or_default();
+    Box::new(LocalUpload { store, state: State::Idle(Box::new(writer)), buffers: Vec::new(), room })
 }
 
 impl LocalUpload {
@@ -125,7 +158,9 @@ impl LocalUpload {
     async fn flush(&mut self) -> Result<(), StoreError> {
         let mut writer = self.writer().await?;
         let buffers = std::mem::take(&mut self.buffers);
-        self.buffered = 0;
+        if self.room == 0 {
+            self.room = BUFFER;
+        }
         let store = self.store.clone();
         self.state = State::Writing(tokio::task::spawn_blocking(move || {
             writer.write(&buffers, &store).map_err(|e| failed("writing to", &store.0.root, e))?;
@@ -137,10 +172,19 @@ impl LocalUpload {
 
 #[async_trait]
 impl Upload for LocalUpload {
-    async fn write(&mut self, bytes: Bytes) -> Result<(), StoreError> {
-        self.buffered += bytes.len();
-        self.buffers.push(bytes);
-        if self.buffered >= BUFFER || self.buffers.len() >= PIECES { self.flush().await } else { Ok(()) }
+    async fn write(&mut self, mut bytes: Bytes) -> Result<(), StoreError> {
+        loop {
+            // Cut where a buffer ends, so that writes begin at whole pages.
+            let piece = bytes.split_to(bytes.len().min(self.room));
+            self.room -= piece.len();
+            self.buffers.push(piece);
+            if self.room == 0 || self.buffers.len() >= PIECES {
+                self.flush().await?;
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+        }
     }
 
     async fn settle(&mut self) -> Result<(), StoreError> {

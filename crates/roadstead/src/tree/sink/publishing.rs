@@ -73,6 +73,11 @@ impl Publishing {
         self.0.queue().referrers.entry(*subject).or_default().append(named);
     }
 
+    /// Says that the repository's lists were brought up to date after the last tag.
+    pub(crate) fn listed(&self) {
+        std::mem::take(&mut *self.0.given()).into_iter().for_each(|(_, behind)| behind.caught_up());
+    }
+
     /// Names a manifest that is there by a tag; with `new` only if there is no such tag. Returns whether it did.
     pub(crate) async fn tag(&self, tag: &Tag, manifest: &Manifest, new: bool) -> Result<bool, SinkError> {
         let name = Reference::Tag(tag.clone());

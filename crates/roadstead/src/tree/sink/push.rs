@@ -83,7 +83,7 @@ impl Tree {
         }
         sink.commit_now().await?;
         self.renew_blob(repository, digest).await?;
-        self.0.store.sync().await?;
+        self.0.store.sync_names().await?;
         Ok(true)
     }
 
@@ -121,8 +121,8 @@ impl Tree {
         for tag in tags {
             sink.tag_now(tag, &manifest.descriptor()).await?;
         }
-        self.finish_lists(repository).await?;
-        self.0.store.sync().await?;
+        sink.finish_lists().await?;
+        self.0.store.sync_names().await?;
         Ok(None)
     }
 
