@@ -16,6 +16,8 @@
 
 mod auth;
 mod cache;
+#[cfg(feature = "testing")]
+mod fed;
 mod files;
 mod general;
 mod http1;
@@ -41,6 +43,8 @@ use tokio::task::JoinSet;
 #[cfg(feature = "testing")]
 pub use auth::feed;
 pub use auth::{Access, AccessError, AccessOptions, MAX_PASSWORD, Right, State, TOKEN_PATH, UserFile};
+#[cfg(feature = "testing")]
+pub use fed::feed_requests;
 pub use origin::Origin;
 pub use pull::{Body, Headers, Pull, Request, Response};
 pub use push::PushOptions;
