@@ -151,10 +151,7 @@ fn what_oras_pushes_and_attaches_is_found() {
     // To what is attached something may be attached.
     let of_note = attach(&format!("{}/artifact@{note}", registry.serve), "application/vnd.example.of-note");
     for authority in registry.authorities() {
-        let folder = Folder::new();
-        let into = folder.path().display().to_string();
-        let pulled = ["pull", "--plain-http", "--output", &into, &format!("{authority}/artifact:1")];
-        Oras.oras(&pulled).unwrap();
+        Oras.pull(&format!("{authority}/artifact:1")).unwrap();
         let found = Oras.oras(&["discover", "--plain-http", "--format=tree", &format!("{authority}/artifact:1")]);
         let found = found.unwrap().stdout;
         for expected in [&note, &of_note, "application/vnd.example.note", "application/vnd.example.of-note"] {

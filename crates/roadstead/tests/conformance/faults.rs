@@ -173,7 +173,10 @@ fn an_upload_that_is_cut() {
                         let what = format!("{}: {method}, {framing}, {cut}, {half}", registry.name);
                         let at = registry.ask("POST", UPLOADS, &[], b"").is(202).header("location").to_owned();
                         let mut stream = registry.connect();
-                        write!(stream, "{method} {at}{query} HTTP/1.1\r\nhost: a\r\n{framing}\r\n\r\n").unwrap();
+                        // One that is taken up late is then refused, rather than taken for more.
+                        let range = format!("content-range: 0-{}", CONTENT.len() - 1);
+                        let head = format!("{method} {at}{query} HTTP/1.1\r\nhost: a\r\n{range}\r\n{framing}\r\n\r\n");
+                        stream.write_all(head.as_bytes()).unwrap();
                         stream.write_all(&body.as_bytes()[..cut]).unwrap();
                         if half {
                             stream.shutdown(std::net::Shutdown::Write).unwrap();
