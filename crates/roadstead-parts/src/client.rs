@@ -42,6 +42,18 @@ pub trait Client: Send + Sync {
     }
 }
 
+/// A program that pushes images.
+pub trait Pusher: Client {
+    /// Pulls an image from one registry and pushes it to another. Programs that keep images then keep this one no more.
+    ///
+    /// What is pushed is the image for this platform where the program keeps no more of one.
+    ///
+    /// # Errors
+    ///
+    /// When the program fails.
+    fn push(&self, from: &str, to: &str) -> Result<(), Failure>;
+}
+
 /// A program that runs images as containers.
 pub trait Engine: Client {
     /// Runs an image that was pulled under this reference, with its own command, without a network, and returns its

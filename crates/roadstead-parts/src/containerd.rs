@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::cri::{self, Cri};
-use crate::{Client, Engine, Failure, Folder, Invocation, Isolation, Output, Pulled, Served, part};
+use crate::{Client, Engine, Failure, Folder, Invocation, Isolation, Output, Pulled, Pusher, Served, part};
 
 /// containerd, with the `ctr` program that talks to it.
 ///
@@ -134,6 +134,14 @@ impl Client for Containerd {
 
     fn engine(&self) -> Option<&dyn Engine> {
         Some(self)
+    }
+}
+
+impl Pusher for Containerd {
+    fn push(&self, from: &str, to: &str) -> Result<(), Failure> {
+        self.pull(from)?;
+        self.ctr(&["--namespace", &namespace(from), "images", "push", "--plain-http", to, from])?;
+        self.forget(from)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use crate::invocation;
-use crate::{Client, Engine, Failure, Folder, Invocation, Isolation, Output, Pulled, Served, part};
+use crate::{Client, Engine, Failure, Folder, Invocation, Isolation, Output, Pulled, Pusher, Served, part};
 
 /// A Docker engine of one's own, and the `docker` program that talks to it.
 ///
@@ -140,6 +140,16 @@ impl Client for Dockerd {
 
     fn engine(&self) -> Option<&dyn Engine> {
         Some(self)
+    }
+}
+
+impl Pusher for Dockerd {
+    fn push(&self, from: &str, to: &str) -> Result<(), Failure> {
+        self.docker(&["pull", from])?;
+        self.docker(&["tag", from, to])?;
+        self.docker(&["push", to])?;
+        self.forget(from)?;
+        self.forget(to)
     }
 }
 

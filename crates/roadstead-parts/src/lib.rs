@@ -13,8 +13,10 @@
 //!  PlainServer, Kubo                    hosts of files without headers
 //!  Emulator     what vendors give to try out what they host, and hosts of plain files themselves
 //!  Dockerd, Containerd, Cri, Podman     engines    ┐
-//!  Skopeo, Crane, Oras                  programs   ┴ each a Client; those that run containers are an Engine too
+//!  Buildah, Skopeo, Crane, Oras         programs   ┴ each a Client; those that run containers are an Engine too,
+//!                                                    those that push a Pusher
 //!  Cosign, Notation                     programs that sign and verify
+//!  Buildkit                             builds images
 //! ```
 //!
 //! A matrix is a loop over [`clients`]:
@@ -39,6 +41,7 @@
 
 mod azurite;
 mod buckets;
+mod buildkit;
 mod certificates;
 mod client;
 mod containerd;
@@ -64,8 +67,9 @@ use std::sync::LazyLock;
 
 pub use azurite::Azurite;
 pub use buckets::{BucketServer, Buckets};
+pub use buildkit::Buildkit;
 pub use certificates::Certificates;
-pub use client::{Client, Engine, Pulled};
+pub use client::{Client, Engine, Pulled, Pusher};
 pub use containerd::Containerd;
 pub use cri::Cri;
 pub use distribution::{Builder, Distribution, Generation};
@@ -77,7 +81,7 @@ pub use invocation::{Failure, Invocation, Output};
 pub use miniflare::{Miniflare, R2Object};
 pub use nginx::{Nginx, within_http};
 pub use plain::{Kubo, PlainServer};
-pub use podman::Podman;
+pub use podman::{Buildah, Podman};
 pub use port::Port;
 pub use served::{Isolation, Served};
 pub use tools::{Bundle, Cosign, Crane, Notation, Oras, Skopeo};
@@ -88,4 +92,10 @@ pub use web::{Extent, WebServer};
 pub fn clients() -> [&'static dyn Client; 7] {
     static CRI: LazyLock<Cri<'_>> = LazyLock::new(|| Containerd::shared().cri());
     [Dockerd::shared(), Containerd::shared(), &*CRI, Podman::shared(), &Skopeo, &Crane, &Oras]
+}
+
+/// Returns every client that pushes and that an ordinary test run has, the engines being those that all tests of this
+/// process share.
+pub fn pushers() -> [&'static dyn Pusher; 7] {
+    [Dockerd::shared(), Containerd::shared(), Podman::shared(), Buildah::shared(), &Skopeo, &Crane, &Oras]
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::{Client, Failure, Folder, Invocation, Output, Pulled, part};
+use crate::{Client, Failure, Folder, Invocation, Output, Pulled, Pusher, part};
 
 /// skopeo; a pull copies the image for this platform, as CRI-O and podman see it.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +73,12 @@ impl Client for Skopeo {
     }
 }
 
+impl Pusher for Skopeo {
+    fn push(&self, from: &str, to: &str) -> Result<(), Failure> {
+        self.copy(&format!("docker://{from}"), &format!("docker://{to}"))
+    }
+}
+
 impl Crane {
     /// Calls `crane` with these arguments.
     ///
@@ -99,6 +105,12 @@ impl Client for Crane {
 
     fn forget(&self, _reference: &str) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+impl Pusher for Crane {
+    fn push(&self, from: &str, to: &str) -> Result<(), Failure> {
+        self.crane(&["copy", "--insecure", from, to]).map(drop)
     }
 }
 
@@ -133,6 +145,12 @@ impl Client for Oras {
 
     fn forget(&self, _reference: &str) -> Result<(), Failure> {
         Ok(())
+    }
+}
+
+impl Pusher for Oras {
+    fn push(&self, from: &str, to: &str) -> Result<(), Failure> {
+        self.oras(&["copy", "--no-tty", "--from-plain-http", from, "--to-plain-http", to]).map(drop)
     }
 }
 

@@ -18,6 +18,8 @@
 mod access_log;
 mod auth;
 mod cache;
+#[cfg(feature = "testing")]
+mod fed;
 mod files;
 mod front;
 mod general;
@@ -48,6 +50,8 @@ pub use access_log::{AccessLog, LogFormat};
 #[cfg(feature = "testing")]
 pub use auth::feed;
 pub use auth::{Access, AccessError, AccessOptions, MAX_PASSWORD, Right, State, TOKEN_PATH, UserFile};
+#[cfg(feature = "testing")]
+pub use fed::feed_requests;
 pub use front::{NoProxy, Proxy};
 pub use listen::{Listen, Place};
 pub use origin::Origin;

@@ -1,5 +1,5 @@
-//! What becomes of pushes when the disk is full, can't be written, or forgets what was not synced; and of memory when a thousand
-//! clients are slow.
+//! What becomes of pushes when the disk is full, fails, can't be written, or forgets what was not synced, and when the
+//! clock leaps; and of memory when a thousand clients are slow.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use roadstead::oci::Algorithm;
 use roadstead::testing::{Image, ImageBuilder, noise};
-use roadstead_parts::{Crane, Nginx, Port, part, wait_until};
+use roadstead_parts::{Crane, Folder, Invocation, Isolation, Nginx, Port, Served, part, wait_until};
 
-use crate::support::{Place, peak_memory, push, request, wait};
+use crate::support::{Place, Ran, peak_memory, push, request, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -155,11 +155,131 @@ fn what_can_not_be_written_is_refused_at_the_start() {
     assert!(wait_until(LIMIT, || port.answers()), "a tree that can't be written can be served");
     reading.kill().unwrap();
     reading.wait().unwrap();
-    let refused = crate::support::Ran::of(&mut run(&["serve", "--push", "--anonymous-push", "--listen", &listen]));
+    let refused = Ran::of(&mut run(&["serve", "--push", "--anonymous-push", "--listen", &listen]));
     assert_ne!(refused.code(), 0, "{refused}");
     for said in ["registry", "Read-only file system"] {
         assert!(refused.stderr.contains(said), "{said:?} is not said\n{refused}");
     }
+}
+
+/// A disk that fails while the server runs: what it can't vouch for isn't acknowledged, the log says why, and pulls go
+/// on. Once it was started anew, over a disk that is well, everything that was acknowledged is there.
+#[test]
+fn a_disk_that_fails_refuses_pushes_with_the_cause_and_serves_on() {
+    let place = Place::new();
+    let port = Port::free();
+    let listen = port.address().to_string();
+    // Each from its tenth call on, as a disk that is gone does it.
+    let broken = "inject=fsync,fdatasync,syncfs:error=EIO:when=10+";
+    let server = Invocation::new(part::installed("strace"))
+        .args(["--follow-forks", "--output=/dev/null", "--trace=fsync,fdatasync,syncfs", "-e", broken])
+        .arg(env!("CARGO_BIN_EXE_roadstead"))
+        .arg("--tree")
+        .arg(place.tree())
+        .args(["serve", "--push", "--anonymous-push", "--listen", &listen]);
+    let server = Served::start(&server, Isolation::Namespaces, Folder::new(), || port.answers());
+    let (mut acknowledged, mut refused) = (Vec::new(), 0);
+    while refused < 3 {
+        let tag = (acknowledged.len() + refused).to_string();
+        match push(&listen, "app", &tag, &image(&tag)) {
+            Ok(()) if refused == 0 => acknowledged.push(tag),
+            Ok(()) => panic!("nobody knows what is on the disk, and {tag} is acknowledged"),
+            Err(error) => {
+                assert!(error.contains(": 500 "), "{error}");
+                refused += 1;
+            }
+        }
+        let log = server.log();
+        assert_eq!(log.matches("a push failed").count(), refused, "{log}");
+        assert_eq!(log.matches("Input/output error").count(), refused, "{log}");
+    }
+    assert!(acknowledged.len() > 1, "{acknowledged:?}");
+    for tag in &acknowledged {
+        request(&listen, "GET", &format!("/v2/app/manifests/{tag}"), "", b"").unwrap().expect(200).unwrap();
+    }
+    drop(server);
+    let (_well, authority) = place.serve_pushes();
+    push(&authority, "app", "after", &image("after")).unwrap();
+    place.run(&["verify"]).ok();
+    let listed = place.run(&["list", "--flat"]).ok();
+    for tag in acknowledged.iter().map(String::as_str).chain(["after"]) {
+        assert!(listed.text().lines().any(|line| line == format!("app:{tag}")), "{tag}: {listed}");
+    }
+}
+
+/// The time of day leaps ahead and back: tokens are asked for anew, and no upload of a living server is given up by it.
+#[test]
+fn a_clock_that_leaps_costs_a_token_and_no_upload() {
+    part::installed("faketime");
+    let library =
+        fs::read_dir("/usr/lib").unwrap().map(|entry| entry.unwrap().path().join("faketime/libfaketimeMT.so.1"));
+    let library = { library }.find(|path| path.is_file()).expect("the library of faketime");
+    let place = Place::new();
+    place.run_with_input(&["user", "add", "ann", "--password-stdin"], "hunter2\n").ok();
+    let (port, clock) = (Port::free(), Folder::new());
+    let authority = port.address().to_string();
+    let leap = |by: &str| {
+        clock.write("next", by);
+        fs::rename(clock.join("next"), clock.join("now")).unwrap();
+    };
+    leap("+0d");
+    let server = Invocation::new(env!("CARGO_BIN_EXE_roadstead")).arg("--tree").arg(place.tree()).args([
+        "serve",
+        "--push",
+        "--upload-ttl",
+        "60",
+        "--listen",
+        &authority,
+    ]);
+    let leaping = [
+        ("LD_PRELOAD", library),
+        ("FAKETIME_TIMESTAMP_FILE", clock.join("now")),
+        ("FAKETIME_NO_CACHE", "1".into()),
+        ("FAKETIME_DONT_FAKE_MONOTONIC", "1".into()),
+        ("NO_FAKE_STAT", "1".into()),
+    ];
+    let server = leaping.iter().fold(server, |server, (name, value)| server.env(name, value));
+    let _server = Served::start(&server, Isolation::None, Folder::new(), || port.answers());
+
+    let curl = |arguments: &[&str]| {
+        let curl = Invocation::new(part::installed("curl")).args(["-s", "-w", "\n%{http_code} %header{location}"]);
+        let stdout = curl.args(arguments).run().unwrap().stdout;
+        let (body, last) = stdout.rsplit_once('\n').unwrap();
+        let (status, location) = last.split_once(' ').unwrap();
+        (status.to_owned(), body.to_owned(), location.to_owned())
+    };
+    let url = |path: &str| format!("http://{authority}{path}");
+    let token = |form: &str| {
+        let (status, body, _) = curl(&["-d", form, &url("/v2/_token")]);
+        assert_eq!(status, "200", "{body}");
+        let json: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
+        (format!("Authorization: Bearer {}", text("token")), text("refresh_token"))
+    };
+    let scope = "scope=repository:app:pull,push";
+    let with_password = format!("grant_type=password&username=ann&password=hunter2&access_type=offline&{scope}");
+    let (mut bearer, login) = token(&with_password);
+    let login = format!("grant_type=refresh_token&refresh_token={login}&{scope}");
+    let (status, _, at) = curl(&["-X", "POST", "-H", &bearer, &url("/v2/app/blobs/uploads/")]);
+    assert_eq!(status, "202");
+    let mut content = String::new();
+    for by in ["+10m", "+40d", "-2d", "+0d"] {
+        leap(by);
+        // Whoever looks for what the dead left goes by that clock, too.
+        Ran::of(place.command(&["prune"]).envs(leaping.iter().cloned())).ok();
+        let patch = |bearer: &str| curl(&["-X", "PATCH", "-H", bearer, "--data-binary", by, &url(&at)]).0;
+        assert_eq!(patch(&bearer), "401", "{by}");
+        // Neither the login nor the password runs out by that.
+        (bearer, _) = token(&login);
+        assert_eq!(patch(&bearer), "202", "{by}");
+        content.push_str(by);
+    }
+    let put = url(&format!("{at}?digest={}", Algorithm::Sha256.digest(content.as_bytes())));
+    assert_eq!(curl(&["-X", "PUT", "-H", &bearer, &put]).0, "201");
+    assert_eq!(
+        curl(&["-H", &bearer, &url(&format!("/v2/app/blobs/{}", Algorithm::Sha256.digest(content.as_bytes())))]).1,
+        content
+    );
 }
 
 /// A thousand clients that have each sent a part of a layer and no more: what they take is bounded, and others are served.

@@ -448,7 +448,7 @@ fn helm_logs_in() {
 }
 
 #[test]
-fn no_log_has_a_password_or_a_token() {
+fn no_log_has_a_password_a_token_or_the_name_of_an_upload() {
     let place = Place::new();
     place.run(&["quickstart", "--check", "-q", "--listen", "127.0.0.1:0"]).ok();
     add(&place, "ann", "hunter2-right").ok();
@@ -466,7 +466,9 @@ fn no_log_has_a_password_or_a_token() {
     let given: serde_json::Value = serde_json::from_str(&curl(&["-d", form, &url("/v2/_token")])).unwrap();
     let (token, login) = (given["token"].as_str().unwrap(), given["refresh_token"].as_str().unwrap());
     let bearer = format!("Authorization: Bearer {token}");
-    curl(&["-X", "POST", "-H", &bearer, &url("/v2/app/blobs/uploads/")]);
+    let begun = curl(&["-w", "%header{location}", "-X", "POST", "-H", &bearer, &url("/v2/app/blobs/uploads/")]);
+    curl(&["-X", "PATCH", "-d", "x", "-H", &bearer, &url(&begun)]);
+    let upload = begun.rsplit('/').next().unwrap();
     curl(&["-H", &format!("{bearer}x"), &url("/v2/")]);
     curl(&["-H", &format!("Authorization: Basic {token}"), &url("/v2/")]);
     curl(&["-H", &bearer, "-H", &bearer, &url("/v2/")]);
@@ -477,8 +479,9 @@ fn no_log_has_a_password_or_a_token() {
     curl(&["-u", "hunter2-right:ann", &url("/v2/")]);
     let log = served.log();
     assert!(log.contains("/v2/_token") && log.contains("wrong name or password"), "{log}");
+    assert!(log.contains("/v2/app/blobs/uploads/REDACTED"), "{log}");
     let signature = token.rsplit('.').next().unwrap();
-    for secret in ["hunter2", token, signature, login, "$2y$"] {
+    for secret in ["hunter2", token, signature, login, "$2y$", upload] {
         assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
     }
 }

@@ -26,7 +26,7 @@ use tokio::time::{Instant, Sleep};
 use super::front::{Peer, Presented};
 use super::pull::{Body, Headers, Request, Response};
 use super::status::Counts;
-use super::{MAX_HEAD, MAX_HEADERS, Sendfile, Shared, files};
+use super::{MAX_HEAD, MAX_HEADERS, Sendfile, Shared, files, push};
 
 /// How a connection ended here.
 pub(super) enum Ended {
@@ -502,7 +502,8 @@ const BAD: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection
 const TOO_LARGE: &[u8] =
     b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
 
-/// A request and its answer, for the log. Without the query and without headers: either may carry secrets.
+/// A request and its answer, for the log. Without the query and without headers: either may carry secrets; nor with the
+/// name of an upload.
 pub(super) struct Log<'a> {
     method: &'a Method,
     path: &'a str,
@@ -526,7 +527,8 @@ impl<'a> Log<'a> {
     pub(super) fn write(&self, counts: &Counts) {
         let Self { method, path, version, status, length } = self;
         counts.request(method, *status, *length);
-        tracing::info!(target: "roadstead::access", %method, ?path, ?version, status, length);
+        let shown = || push::shown(path);
+        tracing::info!(target: "roadstead::access", %method, path = ?shown(), ?version, status, length);
     }
 }
 

@@ -22,6 +22,7 @@ use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
 use self::answer::{Problem, headers, success};
+pub(super) use self::uploads::shown;
 use self::uploads::{Now, Open, Uploads};
 use super::auth::{Right, Running, Session};
 use super::lists::{value, values};
@@ -144,21 +145,25 @@ impl Push {
 
     /// The answer to a request. What goes wrong on the way is an answer, too.
     pub(super) async fn answer(&self, request: Request, session: Option<Session>, content: Content) -> Response {
-        let push = self.clone();
+        let (push, path) = (self.clone(), request.path.clone());
         let task = tokio::spawn(async move {
             let mut content = content;
             let answered = push.0.answer(&request, session.as_ref(), &mut content).await;
             answered.unwrap_or_else(|problem| {
                 if let Some(error) = &problem.cause {
                     let cause: &(dyn std::error::Error + 'static) = &**error;
-                    tracing::error!(path = ?request.path, error = cause, "a push failed");
+                    tracing::error!(path = ?shown(&request.path), error = cause, "a push failed");
                 }
                 problem.response()
             })
         });
         match task.await {
             Ok(response) => response,
-            Err(error) => Problem::failed(error).response(),
+            Err(error) => {
+                let cause: &(dyn std::error::Error + 'static) = &error;
+                tracing::error!(path = ?shown(&path), error = cause, "a push failed");
+                Problem::failed(error).response()
+            }
         }
     }
 }

@@ -141,14 +141,91 @@ fn a_connection_that_is_cut() {
                     registry.get(path, &[]).is(404);
                 }
             }
-            let request = request.replacen("host: a", "host: a\r\nconnection: close", 1);
-            assert!(registry.raw(request.as_bytes()).starts_with("HTTP/1.1 201"), "{}", registry.name);
+            let closing = request.replacen("host: a", "host: a\r\nconnection: close", 1);
+            assert!(registry.raw(closing.as_bytes()).starts_with("HTTP/1.1 201"), "{}", registry.name);
             registry.get(path, &[]).is(200);
+            registry.delete(path);
+            // Cut behind its last byte, it is done all the same.
+            registry.connect().write_all(request.as_bytes()).unwrap();
+            registry.comes(path);
             if path == tagged {
-                registry.ask("DELETE", path, &[], b"").is(202);
+                registry.delete(path);
+                registry.delete(&format!("/v2/app/manifests/{}", Algorithm::Sha256.digest(manifest.as_bytes())));
             }
         }
     }
+}
+
+/// Wherever the requests of an upload are cut, it goes on from what the server says that it has.
+#[test]
+fn an_upload_that_is_cut() {
+    const CONTENT: &str = "content";
+    const IN_CHUNKS: &str = "3\r\ncon\r\n4\r\ntent\r\n0\r\n\r\n";
+    for registry in Registry::each() {
+        let digest = Algorithm::Sha256.digest(CONTENT.as_bytes());
+        let blob = format!("/v2/app/blobs/{digest}");
+        let length = format!("content-length: {}", CONTENT.len());
+        for (framing, body) in [(&*length, CONTENT), ("transfer-encoding: chunked", IN_CHUNKS)] {
+            for (method, query) in [("PATCH", String::new()), ("PUT", format!("?digest={digest}"))] {
+                for cut in 0..=body.len() {
+                    // Half a close, after which the server is known to have seen the cut, and a whole one.
+                    for half in [true, false] {
+                        let what = format!("{}: {method}, {framing}, {cut}, {half}", registry.name);
+                        let at = registry.ask("POST", UPLOADS, &[], b"").is(202).header("location").to_owned();
+                        let mut stream = registry.connect();
+                        // One that is taken up late is then refused, rather than taken for more.
+                        let range = format!("content-range: 0-{}", CONTENT.len() - 1);
+                        let head = format!("{method} {at}{query} HTTP/1.1\r\nhost: a\r\n{range}\r\n{framing}\r\n\r\n");
+                        stream.write_all(head.as_bytes()).unwrap();
+                        stream.write_all(&body.as_bytes()[..cut]).unwrap();
+                        if half {
+                            stream.shutdown(std::net::Shutdown::Write).unwrap();
+                            let _ = stream.read_to_end(&mut Vec::new());
+                        }
+                        drop(stream);
+                        if method == "PUT" && cut == body.len() {
+                            registry.comes(&blob);
+                            registry.get(&at, &[]).is(404);
+                        } else {
+                            go_on(&registry, &at, CONTENT, &what);
+                            registry.get(&blob, &[]).is(404);
+                            registry.ask("PUT", &format!("{at}?digest={digest}"), &[], b"").is(201);
+                        }
+                        assert_eq!(registry.get(&blob, &[]).is(200).body, CONTENT, "{what}");
+                        registry.delete(&blob);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Sends the rest of an upload, as clients do: from where the server says that it is, also if it says so by a refusal.
+fn go_on(registry: &Registry, at: &str, content: &str, what: &str) {
+    let mut range = registry.get(at, &[]).is(204).header("range").to_owned();
+    // What was on its way when the connection was cut may still arrive.
+    for _ in 0..100 {
+        // Of one byte and of none the specification says the same.
+        let offset = match range.as_str() {
+            "0-0" => 0,
+            range => range.strip_prefix("0-").and_then(|last| last.parse::<usize>().ok()).unwrap() + 1,
+        };
+        if offset == content.len() {
+            return;
+        }
+        assert!(offset < content.len(), "{what}: {range}");
+        for offset in [offset, 1] {
+            let chunk = format!("{offset}-{}", content.len() - 1);
+            let headers = [("content-range", &*chunk)];
+            let sent = registry.ask("PATCH", at, &headers, &content.as_bytes()[offset..]);
+            match sent.status {
+                202 => return,
+                416 => range = sent.header("range").to_owned(),
+                _ => panic!("{what}: {chunk}: {}", sent.status),
+            }
+        }
+    }
+    panic!("{what}: {range} again and again");
 }
 
 #[test]

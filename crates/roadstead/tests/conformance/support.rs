@@ -113,6 +113,18 @@ impl Registry {
         self.ask("GET", path, headers, b"")
     }
 
+    /// Takes away what lies under a path.
+    pub(crate) fn delete(&self, path: &str) {
+        self.ask("DELETE", path, &[], b"").is(202);
+    }
+
+    /// Waits until something lies under a path.
+    #[track_caller]
+    pub(crate) fn comes(&self, path: &str) {
+        let came = roadstead_parts::wait_until(Duration::from_secs(60), || self.get(path, &[]).status == 200);
+        assert!(came, "{}: {path} never comes", self.name);
+    }
+
     /// Pushes a blob, and returns its digest.
     pub(crate) fn blob(&self, repository: &str, bytes: &[u8]) -> Digest {
         let digest = Algorithm::Sha256.digest(bytes);

@@ -21,7 +21,7 @@ pub(super) const LIFETIME: u64 = 300;
 /// How long the token is good for by which others are got without the password.
 const LOGIN_LIFETIME: u64 = 365 * 24 * 60 * 60;
 
-/// How far a clock may be set back.
+/// How far a clock may be set back, or ahead, until tokens run out by it.
 const LEEWAY: u64 = 30;
 
 /// What a token is for.
@@ -94,7 +94,14 @@ impl Tokens {
         validation.leeway = LEEWAY;
         let read = jsonwebtoken::decode::<Claims>(token, &self.read, &validation);
         let claims = read.map_err(|error| reason(&error))?.claims;
-        if claims.purpose == purpose { Ok(claims) } else { Err("it is for something else") }
+        if claims.purpose != purpose {
+            return Err("it is for something else");
+        }
+        // The clock was set back: nobody knows how old it is, and another one is got without anybody being asked.
+        if purpose == Purpose::Access && claims.iat > now().saturating_add(LEEWAY) {
+            return Err("it is from the future");
+        }
+        Ok(claims)
     }
 }
 
@@ -120,6 +127,17 @@ mod tests {
         let (old, seconds) = tokens.sign(Purpose::Access, who, Vec::new(), Some(now() - 100)).unwrap();
         assert_eq!(seconds, 0);
         assert_eq!(tokens.read(&old, Purpose::Access).unwrap_err(), "it has run out");
+
+        let early = |purpose| {
+            let (token, _) = tokens.sign(purpose, Subject::Anonymous, Vec::new(), None).unwrap();
+            let mut claims = tokens.read(&token, purpose).unwrap();
+            (claims.iat, claims.exp) = (claims.iat + 3600, claims.exp + 3600);
+            jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &tokens.sign).unwrap()
+        };
+        let refused = tokens.read(&early(Purpose::Access), Purpose::Access).unwrap_err();
+        assert_eq!(refused, "it is from the future");
+        // A login would have to be made by a person.
+        tokens.read(&early(Purpose::Login), Purpose::Login).unwrap();
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! What is open here is a cache of what the store keeps: a server that finds an upload in neither has never had it, or it is
 //! over.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,6 +13,7 @@ use tokio::sync::OwnedMutexGuard;
 
 use super::answer::Problem;
 use crate::oci::{Algorithm, ErrorCode, Repository};
+use crate::site;
 use crate::store::{SessionId, Upload};
 use crate::tree::{Tree, TreeError};
 
@@ -226,6 +228,16 @@ pub(super) fn unknown(id: &str) -> Problem {
     Problem::new(ErrorCode::BlobUploadUnknown, format!("there is no upload {id:?}"))
 }
 
+/// A path as logs show it: without the identifier of an upload, by which whoever may push could go on with it.
+pub(in super::super) fn shown(path: &str) -> Cow<'_, str> {
+    const UPLOADS: &str = "/blobs/uploads/";
+    let decoded = site::decode(path).unwrap_or(Cow::Borrowed(path));
+    match decoded.rfind(UPLOADS).map(|at| at + UPLOADS.len()) {
+        Some(end) if end < decoded.len() => Cow::Owned(format!("{}REDACTED", &decoded[..end])),
+        _ => Cow::Borrowed(path),
+    }
+}
+
 /// The identifier in a path; nothing has another one than those that we give.
 pub(super) fn named(id: &str) -> Result<SessionId, Problem> {
     id.parse().map_err(|_| unknown(id))
@@ -247,6 +259,21 @@ mod tests {
 
     fn after(now: Now, time: Duration) -> Now {
         Now { steady: now.steady + time, dated: now.dated + time }
+    }
+
+    #[test]
+    fn logs_name_no_upload() {
+        let id = "c9b14a98-1c0a-422b-b554-145639957a96";
+        for (path, expected) in [
+            (format!("/v2/a/b/blobs/uploads/{id}"), "/v2/a/b/blobs/uploads/REDACTED"),
+            (format!("/v2/a%2Fblobs%2fuploads/{id}"), "/v2/a/blobs/uploads/REDACTED"),
+            (format!("/v2/a/blobs/uploads/b/blobs/uploads/{id}"), "/v2/a/blobs/uploads/b/blobs/uploads/REDACTED"),
+            ("/v2/a/blobs/uploads/".to_owned(), "/v2/a/blobs/uploads/"),
+            ("/v2/a/blobs/sha256:00".to_owned(), "/v2/a/blobs/sha256:00"),
+            ("/v2/%zz".to_owned(), "/v2/%zz"),
+        ] {
+            assert_eq!(shown(&path), expected);
+        }
     }
 
     #[tokio::test]

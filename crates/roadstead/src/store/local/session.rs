@@ -63,7 +63,7 @@ impl Record {
         match fs::read_link(path) {
             Ok(text) => Ok(text.to_str().and_then(Self::parse)),
             Err(e) if is_absent(&e) || e.kind() == io::ErrorKind::InvalidInput => Ok(None),
-            Err(e) => Err(failed("reading", path, e)),
+            Err(e) => Err(failed("reading", path.parent().unwrap_or(path), e)),
         }
     }
 }
@@ -122,11 +122,14 @@ pub(super) fn begin(
     let folder = folder(&store.0);
     make_private(&folder).map_err(|e| failed("writing", &folder, e))?;
     let path = folder.join(id.as_str());
-    let failed = |e| failed("writing", &path, e);
+    // Without its name, which is for whoever goes on with it.
+    let failed = |e| failed("writing", &folder, e);
     let file = loop {
         let file = OpenOptions::new().write(true).create_new(true).mode(0o444).open(&path).map_err(failed)?;
-        // Between the two lines somebody may have taken the new file for a dead one's, and removed it.
-        if file.try_lock().is_ok() && is_at(&file, &path) {
+        // Between the two lines somebody may have taken the new file for a dead one's. They hold it for a moment, and have
+        // removed it then, or only counted it.
+        file.lock().map_err(failed)?;
+        if is_at(&file, &path) {
             break file;
         }
     };
@@ -144,7 +147,7 @@ pub(super) fn resume(store: LocalStore, id: &SessionId, now: SystemTime) -> Resu
         return Ok(None);
     }
     let path = folder.join(id.as_str());
-    let failed = |e| failed("reading", &path, e);
+    let failed = |e| failed("reading", &folder, e);
     let Some(record) = Record::read(&with_record(&path))? else { return Ok(None) };
     let Some((reading, metadata)) = open_regular(&path).map_err(failed)? else { return Ok(None) };
     if lies_still(&metadata, now) > record.session.ttl {
@@ -180,7 +183,7 @@ pub(super) fn forget(store: &Inner, id: &SessionId) -> Result<(), StoreError> {
         return Ok(());
     }
     let path = folder.join(id.as_str());
-    remove(&path).map_err(|e| failed("deleting", &path, e))
+    remove(&path).map_err(|e| failed("deleting", &folder, e))
 }
 
 /// The bytes first: a record alone is nobody's.
@@ -237,4 +240,41 @@ pub(super) fn abandoned(store: &Inner, now: SystemTime, remove_them: bool) -> Re
         }
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    /// Whoever looks for what the dead left sees a new session at every moment, also before it is anybody's.
+    #[test]
+    fn sessions_begin_beside_those_who_look_for_abandoned_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = LocalStore::create(folder.path()).unwrap();
+        let done = AtomicBool::new(false);
+        let begin_one = |number: u128| {
+            let id = SessionId::from_random(number.to_be_bytes());
+            let session = Session { repository: "app".parse().unwrap(), ttl: Duration::from_secs(60) };
+            let _upload = begin(store.clone(), &id, session, Algorithm::Sha256.hasher())?;
+            let path = super::folder(&store.0).join(id.as_str());
+            let is_whole = path.exists() && fs::read_link(with_record(&path)).is_ok();
+            forget(&store.0, &id).map(|()| is_whole)
+        };
+        let begun = std::thread::scope(|scope| {
+            for remove in [true, false] {
+                let (store, done) = (&store, &done);
+                scope.spawn(move || {
+                    while !done.load(Ordering::Relaxed) {
+                        abandoned(&store.0, SystemTime::now(), remove).unwrap();
+                    }
+                });
+            }
+            let begun: Result<Vec<bool>, StoreError> = (0..2000).map(begin_one).collect();
+            done.store(true, Ordering::Relaxed);
+            begun
+        });
+        assert!(begun.unwrap().into_iter().all(|is_whole| is_whole));
+    }
 }

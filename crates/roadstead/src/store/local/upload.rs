@@ -205,9 +205,9 @@ impl Upload for LocalUpload {
         self.digest().await?;
         let writer = self.writer().await?;
         let path = writer.place.path().to_owned();
-        let (end, what) = (writer.written, path.display().to_string());
+        let (end, what) = (writer.written, self.store.0.root.display().to_string());
         self.state = State::Idle(writer);
-        let file = File::open(&path).map_err(|e| failed("reading", &path, e))?;
+        let file = File::open(&path).map_err(|e| failed("reading", &self.store.0.root, e))?;
         super::digest_range(file, 0..end, algorithm.hasher(), what, |_| {}).await.map(Some)
     }
 
