@@ -53,6 +53,6 @@ impl LogArgs {
                 log.reopen();
             }
         }
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

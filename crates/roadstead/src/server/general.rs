@@ -79,7 +79,7 @@ async fn answer(
 ) -> Result<http::Response<Told>, Infallible> {
     let (head, content) = request.into_parts();
     if head.version < Version::HTTP_2 && length(&head) > MAX_HEAD {
-        return Ok(too_large());
+        return Ok(too_large().map(|content| Told { content, noted: None }));
     }
     // A message of version 1.1 without one host, or with several, is refused (RFC 9112, section 3.2).
     let hosts = head.headers.get_all(HOST).iter().count();

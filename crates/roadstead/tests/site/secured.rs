@@ -297,7 +297,7 @@ fn what_can_not_be_used_is_named_at_the_start() {
         (TlsFiles { certificate: path("junk"), ..good.clone() }, "junk can't be used"),
         (TlsFiles { client_ca: Some(path("other.key")), ..good.clone() }, "other.key holds no usable certificate"),
         (
-            TlsFiles { client_ca: Some(path("junk")), ..good.clone() },
+            TlsFiles { client_ca: Some(path("junk")), ..good },
             "junk holds no usable certificate of an authority",
         ),
     ] {

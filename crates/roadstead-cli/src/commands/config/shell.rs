@@ -10,9 +10,9 @@ use roadstead::server::Access;
 use roadstead::site::{Around, Shell, Users};
 
 use crate::access_args::StateArgs;
-use crate::listen_args::public_url;
 use crate::bucket_args::TreePlace;
 use crate::exit;
+use crate::listen_args::public_url;
 
 /// Shells: what they start, and how it is to be had.
 #[derive(Debug, clap::Args)]
