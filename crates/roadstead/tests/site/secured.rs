@@ -296,10 +296,7 @@ fn what_can_not_be_used_is_named_at_the_start() {
         (TlsFiles { key: path("other.key"), ..good.clone() }, "other.key is not the key of the certificate in"),
         (TlsFiles { certificate: path("junk"), ..good.clone() }, "junk can't be used"),
         (TlsFiles { client_ca: Some(path("other.key")), ..good.clone() }, "other.key holds no usable certificate"),
-        (
-            TlsFiles { client_ca: Some(path("junk")), ..good },
-            "junk holds no usable certificate of an authority",
-        ),
+        (TlsFiles { client_ca: Some(path("junk")), ..good }, "junk holds no usable certificate of an authority"),
     ] {
         let options = ServeOptions { tls: Some(files), ..ServeOptions::default() };
         let error = fixture.runtime.block_on(Server::bind(fixture.tree.clone(), options)).err().unwrap();
