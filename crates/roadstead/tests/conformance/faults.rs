@@ -170,6 +170,11 @@ fn an_upload_that_is_cut() {
                 for cut in 0..=body.len() {
                     // Half a close, after which the server is known to have seen the cut, and a whole one.
                     for half in [true, false] {
+                        let whole = method == "PUT" && cut == body.len();
+                        if whole && !half {
+                            // Whoever leaves without waiting for the answer can't know whether it was finished.
+                            continue;
+                        }
                         let what = format!("{}: {method}, {framing}, {cut}, {half}", registry.name);
                         let at = registry.ask("POST", UPLOADS, &[], b"").is(202).header("location").to_owned();
                         let mut stream = registry.connect();
@@ -183,7 +188,7 @@ fn an_upload_that_is_cut() {
                             let _ = stream.read_to_end(&mut Vec::new());
                         }
                         drop(stream);
-                        if method == "PUT" && cut == body.len() {
+                        if whole {
                             registry.comes(&blob);
                             registry.get(&at, &[]).is(404);
                         } else {

@@ -101,7 +101,7 @@ fn mounting_a_blob_from_another_repository() {
         let mounted = mount("&from=source").is(201);
         assert_eq!(registry.ask("GET", mounted.header("location"), &[], b"").is(200).body, "content");
         // Who has a small one is not noted everywhere.
-        let large = registry.blob("source", "content ".repeat(1 << 17).as_bytes());
+        let large = registry.blob("source", "content ".repeat((1 << 20) + 1).as_bytes());
         registry.ask("POST", &format!("/v2/third/blobs/uploads/?mount={large}"), &[], b"").is(201);
         let unknown = Algorithm::Sha256.digest(b"unknown");
         registry.ask("POST", &format!("{UPLOADS}?mount={unknown}"), &[], b"").is(202);
