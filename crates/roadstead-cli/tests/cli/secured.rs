@@ -1,6 +1,7 @@
 //! A server as it is run: by TLS, at sockets that it is passed, with its access log, and real clients that come.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -74,12 +75,21 @@ impl Drop for CertsD {
     }
 }
 
+/// A free place at the address by which this machine reaches others.
+fn outside() -> SocketAddr {
+    let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+    // Nothing is sent.
+    socket.connect("192.0.2.1:9").expect("a machine that has a route to others");
+    TcpListener::bind((socket.local_addr().unwrap().ip(), 0)).unwrap().local_addr().unwrap()
+}
+
 /// By the certificate of a private authority, with certificates of their own where they can show any; with and without
 /// a password.
 #[test]
 fn every_client_pulls_by_tls() {
     let _alone = alone_in_the_engines();
-    let (place, certificates) = (place(), Certificates::issue(&["IP:127.0.0.1"]));
+    let outside = outside();
+    let (place, certificates) = (place(), Certificates::issue(&["IP:127.0.0.1", &format!("IP:{}", outside.ip())]));
     let (trusts, shows) = (certificates.authority(), certificates.for_client("ann"));
     let ca = text(&trusts);
     let (_open, open) = serve(&place, &options(&certificates, &[]));
@@ -160,6 +170,9 @@ fn every_client_pulls_by_tls() {
         docker.docker(&["image", "rm", "--force", from])
     };
     pull(&format!("{open}/app:1")).unwrap();
+    // On loopback it takes every certificate for good, and has none of its own.
+    let closed = outside.to_string();
+    let (_outside, _) = serve(&place, &options(&certificates, &["--tls-client-ca", ca, "--listen", &closed]));
     pull(&format!("{closed}/app:1")).expect_err("a client without a certificate is let in");
     let _shown = CertsD::new(&closed, shows.path());
     pull(&format!("{closed}/app:1")).unwrap();

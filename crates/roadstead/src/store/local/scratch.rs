@@ -210,7 +210,12 @@ fn others(tmp: &Path, own: Option<&Path>) -> io::Result<Vec<Other>> {
             // Another user's, of whom nothing is known.
             Err(_) => others.push(Other { lock, length: BORN, dead: None }),
             Ok(file) => {
+                if !file.metadata()?.is_file() {
+                    // Whatever was planted there is no process's.
+                    continue;
+                }
                 let is_dead = file.try_lock_shared().is_ok();
+                // Whoever died may have written until then.
                 let length = file.metadata()?.len();
                 if !is_dead || is_at(&file, &lock) {
                     others.push(Other { lock, length, dead: is_dead.then_some(file) });
