@@ -25,6 +25,7 @@ mod upload;
 mod walk;
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::time::SystemTime;
 
@@ -272,7 +273,7 @@ pub trait Store: Send + Sync {
     ) -> Result<Written, StoreError>;
 
     /// Writes small objects, each whole, the last one behind all others, after everything that was visible before is durable.
-    /// Does nothing if there are none. Whatever fails, others may be written, but not the last one without all of them.
+    /// Those of one key are written in their order. Does nothing if there are none. Whatever fails, others may be written, but not the last one without all of them.
     ///
     /// # Errors
     ///
@@ -282,9 +283,16 @@ pub trait Store: Send + Sync {
         self.sync().await?;
         let put =
             |Small { key, bytes, headers, condition }| async move { self.put(&key, bytes, &headers, condition).await };
-        // None is dropped on its way because another one failed.
-        let written: Vec<_> = stream::iter(objects).map(put).buffered(PUT_AT_ONCE).collect().await;
-        let mut written: Vec<Written> = written.into_iter().collect::<Result<_, _>>()?;
+        let mut written = Vec::with_capacity(objects.len() + 1);
+        while !objects.is_empty() {
+            // Those of one key are written in their order.
+            let mut keys = HashSet::new();
+            let behind = objects.split_off(objects.iter().take_while(|object| keys.insert(object.key.clone())).count());
+            let together = stream::iter(std::mem::replace(&mut objects, behind));
+            // None is dropped on its way because another one failed.
+            let done: Vec<_> = together.map(put).buffered(PUT_AT_ONCE).collect().await;
+            written.extend(done.into_iter().collect::<Result<Vec<_>, _>>()?);
+        }
         written.push(put(last).await?);
         Ok(written)
     }
