@@ -91,8 +91,12 @@ pub enum Part {
     Tend,
     /// Configurations for a large tree
     Config,
-    /// Files into a bucket
-    Publish,
+    /// Small files into a bucket
+    PublishSmall,
+    /// Large files into a bucket
+    PublishLarge,
+    /// Files into a bucket that has them
+    PublishUnchanged,
     /// Files into an archive for IPFS
     Ipfs,
     /// Files over HTTP
@@ -145,8 +149,14 @@ pub fn run(options: &Options) -> anyhow::Result<Report> {
     if wanted(Part::Tend) {
         rows.extend(tend::measure(&roadstead, &work, runs, scale)?);
     }
-    if wanted(Part::Publish) {
-        rows.extend(publish::measure(&roadstead, &work, runs, scale)?);
+    for (part, what) in [
+        (Part::PublishSmall, publish::What::Small),
+        (Part::PublishLarge, publish::What::Large),
+        (Part::PublishUnchanged, publish::What::Unchanged),
+    ] {
+        if wanted(part) {
+            rows.extend(publish::measure(&roadstead, &work, runs, scale, what)?);
+        }
     }
     if wanted(Part::Ipfs) {
         rows.extend(ipfs::measure(&roadstead, &work, runs, scale)?);

@@ -96,32 +96,50 @@ struct Stage<'a> {
     line: Line,
 }
 
-pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) -> anyhow::Result<Vec<Row>> {
+/// What there is to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum What {
+    Small,
+    Large,
+    Unchanged,
+}
+
+pub(crate) fn measure(
+    roadstead: &Path,
+    work: &Path,
+    runs: usize,
+    scale: Scale,
+    what: What,
+) -> anyhow::Result<Vec<Row>> {
     let buckets = BucketServer::Minio.start(&["bench"]);
     let line = Line::start(buckets.url().trim_start_matches("http://"), ROUND_TRIP)?;
     let stage = Stage { ground: Ground { work, runs }, roadstead, buckets, line };
     let tree = stage.ground.destination();
-    let mut rows = Vec::new();
     stage.ground.clear()?;
-    small(&tree, scale.small())?;
-    let what = format!("{} small objects into an empty bucket", 4 * scale.small());
-    let all = [Tool::Roadstead, Tool::S5cmd, Tool::Rclone, Tool::Aws];
-    rows.extend(stage.cold(&what, &tree, &all, &[(Tool::S5cmd, 1.0)], false)?);
-    let far = [(Tool::S5cmd, 1.0), (Tool::Rclone, 1.0 / 3.0), (Tool::Aws, 1.0 / 4.0)];
-    rows.extend(stage.cold(&what, &tree, &all, &far, true)?);
-
-    stage.ground.clear()?;
-    let (count, size) = scale.large_layers();
-    large(&tree, count, size)?;
-    let what = format!("{} MB in {count} layers into an empty bucket", count * size / 1_000_000);
-    for slow in [false, true] {
-        let two = [Tool::Roadstead, Tool::S5cmd];
-        rows.extend(stage.cold(&what, &tree, &two, &[(Tool::S5cmd, 1.0)], slow)?);
-    }
-
-    stage.ground.clear()?;
-    small(&tree, scale.unchanged())?;
-    rows.extend(stage.unchanged(&tree, 4 * scale.unchanged())?);
+    let mut rows = match what {
+        What::Small => {
+            small(&tree, scale.small())?;
+            let what = format!("{} small objects into an empty bucket", 4 * scale.small());
+            let all = [Tool::Roadstead, Tool::S5cmd, Tool::Rclone, Tool::Aws];
+            let far = [(Tool::S5cmd, 1.0), (Tool::Rclone, 1.0 / 3.0), (Tool::Aws, 1.0 / 4.0)];
+            let mut rows = stage.cold(&what, &tree, &all, &far[..1], false)?;
+            rows.extend(stage.cold(&what, &tree, &all, &far, true)?);
+            rows
+        }
+        What::Large => {
+            let (count, size) = scale.large_layers();
+            large(&tree, count, size)?;
+            let what = format!("{} MB in {count} layers into an empty bucket", count * size / 1_000_000);
+            let two = [Tool::Roadstead, Tool::S5cmd];
+            let mut rows = stage.cold(&what, &tree, &two, &[(Tool::S5cmd, 1.0)], false)?;
+            rows.extend(stage.cold(&what, &tree, &two, &[(Tool::S5cmd, 1.0)], true)?);
+            rows
+        }
+        What::Unchanged => {
+            small(&tree, scale.unchanged())?;
+            stage.unchanged(&tree, 4 * scale.unchanged())?
+        }
+    };
     stage.ground.clear()?;
     for row in &mut rows {
         row.name(&tree.display().to_string(), "TREE");

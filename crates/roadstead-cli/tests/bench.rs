@@ -40,5 +40,8 @@ fn every_figure_about_newer_hosts_can_be_measured() {
 #[test]
 #[ignore = "needs minio, rclone, aws and ipfs, which take long to install"]
 fn every_figure_about_publishing_can_be_measured() {
-    assert_eq!(figures("bench-publish", &[Part::Publish, Part::Ipfs]), 4 + 4 + 2 + 2 + 2 + 2);
+    assert_eq!(
+        figures("bench-publish", &[Part::PublishSmall, Part::PublishLarge, Part::PublishUnchanged, Part::Ipfs]),
+        4 + 4 + 2 + 2 + 2 + 2
+    );
 }

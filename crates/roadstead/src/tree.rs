@@ -30,6 +30,7 @@ pub mod keys;
 mod left_out;
 mod lists;
 mod mend;
+mod needs;
 mod pattern;
 mod private;
 mod prune;

@@ -158,6 +158,13 @@ impl Digest {
         &self.bytes[..self.algorithm.digest_len()]
     }
 
+    /// The digest whose raw bytes are these.
+    pub(crate) fn sha256(raw: &[u8; 32]) -> Self {
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(raw);
+        Self { algorithm: Algorithm::Sha256, bytes }
+    }
+
     /// The hexadecimal digits after the colon.
     #[must_use]
     pub fn hex(&self) -> String {

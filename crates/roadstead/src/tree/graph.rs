@@ -9,6 +9,7 @@ use futures::{StreamExt as _, TryStreamExt as _, future};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::needs::{Image, Known};
 use super::{Pointer, Tree, TreeError, keys};
 use crate::image::MAX_DEPTH;
 use crate::oci::{Digest, Kind, MAX_MANIFEST_SIZE, Manifest, MediaType, Reference, Repository, Tag};
@@ -44,6 +45,8 @@ pub(super) struct Graph {
     pub(super) other_tags: usize,
     /// and what of the blobs that were asked about these need.
     pub(super) needed_by_others: BTreeSet<Digest>,
+    /// Of the others, what was [not known](Known) yet.
+    pub(super) news: Vec<Image>,
 }
 
 /// A manifest by its digest.
@@ -57,8 +60,16 @@ pub(super) struct Node {
 enum Read {
     /// What it needs, and what is wrong with its bytes.
     Node(Box<(Node, Option<TreeError>)>),
-    /// Only that it is none of those that were asked about and refers to none, and which of the blobs it needs.
-    Other(Digest, Vec<Digest>),
+    /// Only that it is none of those that were asked about and refers to none.
+    Other(Digest, Other),
+}
+
+/// An image that has nothing to do with the manifests that were asked about.
+struct Other {
+    /// Which of the blobs that were asked about it needs.
+    blobs: Vec<Digest>,
+    /// What it names, if that is worth to be known.
+    news: Option<Image>,
 }
 
 /// What a manifest names.
@@ -95,6 +106,8 @@ pub(super) struct About {
     blobs: BTreeSet<Digest>,
     /// How their digits begin: next to all digests of other images are told from these without being parsed.
     beginnings: HashSet<[u8; BEGINNING]>,
+    /// What was known of the repository's images before.
+    pub(super) known: Arc<Known>,
 }
 
 /// How many digits of a digest tell it from nearly all others.
@@ -124,21 +137,13 @@ impl About {
 
     /// Everything in a text that is a digest and may be one of those.
     fn digests_in(&self, text: &[u8]) -> impl Iterator<Item = Digest> {
-        memchr::memchr_iter(b':', text).filter_map(|colon| {
-            let (before, after) = (&text[..colon], &text[colon + 1..]);
-            if !after.first_chunk().is_some_and(|digits| self.beginnings.contains(digits)) {
-                return None;
-            }
-            let begin = colon.checked_sub(6).filter(|begin| before[*begin..].starts_with(b"sha"))?;
-            let digits = after.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-            std::str::from_utf8(&text[begin..=colon + digits]).ok()?.parse().ok()
-        })
+        digests_in(text, |digits| self.beginnings.contains(digits))
     }
 
     /// What a manifest needs of the blobs, without parsing it, if it has nothing to do with the manifests: an image whose text
     /// has none of their digests refers to none of them, and what it needs of the blobs is among the digests that it has. `None`
     /// if that can't be said.
-    fn blobs_of_other(&self, pointer: &Pointer, bytes: &Bytes) -> Option<Vec<Digest>> {
+    fn other(&self, pointer: &Pointer, bytes: &Bytes) -> Option<Other> {
         let is_image = IMAGES.contains(&pointer.media_type) && !self.manifests.contains(&pointer.digest);
         // What is escaped may be a digest.
         if !is_image || bytes.contains(&b'\\') || pointer.digest.algorithm().digest(bytes) != pointer.digest {
@@ -151,8 +156,21 @@ impl About {
             }
             blobs.extend(self.blobs.contains(&digest).then_some(digest));
         }
-        Some(blobs)
+        Some(Other { blobs, news: Image::new(&pointer.digest, digests_in(bytes, |_| true)) })
     }
+}
+
+/// Everything in a text that is a digest whose first digits `may` be of interest.
+fn digests_in(text: &[u8], may: impl Fn(&[u8; BEGINNING]) -> bool) -> impl Iterator<Item = Digest> {
+    memchr::memchr_iter(b':', text).filter_map(move |colon| {
+        let (before, after) = (&text[..colon], &text[colon + 1..]);
+        if !after.first_chunk().is_some_and(&may) {
+            return None;
+        }
+        let begin = colon.checked_sub(6).filter(|begin| before[*begin..].starts_with(b"sha"))?;
+        let digits = after.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+        std::str::from_utf8(&text[begin..=colon + digits]).ok()?.parse().ok()
+    })
 }
 
 /// The types of what has no children.
@@ -173,6 +191,7 @@ impl Tree {
     ) -> Result<Graph, TreeError> {
         let mut graph = Graph::default();
         let mut digests = Vec::new();
+        let asked = about.map(|about| about.known.ask(&about.manifests, &about.blobs));
         // What is listed first is asked about while the folder is read on.
         let names = self.0.store.list(&keys::folder(repository, keys::MANIFESTS)).map_err(TreeError::from);
         let tags = names.try_filter_map(|listed| {
@@ -208,6 +227,16 @@ impl Tree {
                 tagged.insert(digest, pointer);
             }
         }
+        if let Some((about, asked)) = about.zip(asked) {
+            // A list of referrers is an index, and never known.
+            digests.retain(|digest| match about.known.blobs_of_other(&asked, digest) {
+                Some(blobs) if !about.manifests.contains(digest) => {
+                    graph.other(*digest, Other { blobs, news: None });
+                    false
+                }
+                _ => true,
+            });
+        }
         let (tree, repository, about, tagged) = (self.clone(), repository.clone(), about.cloned(), Arc::new(tagged));
         let read = self.spread_chunks(chunks(digests), move |digests: Vec<Digest>| {
             let (tree, repository, about, tagged) = (tree.clone(), repository.clone(), about.clone(), tagged.clone());
@@ -231,10 +260,7 @@ impl Tree {
                     graph.damage.extend(damage.map(|damage| (digest, damage)));
                     graph.manifests.insert(digest, node);
                 }
-                Read::Other(digest, blobs) => {
-                    graph.others.insert(digest);
-                    graph.needed_by_others.extend(blobs);
-                }
+                Read::Other(digest, other) => graph.other(digest, other),
             }
         }
         graph.connect();
@@ -273,8 +299,8 @@ impl Tree {
                 let keys: Vec<Key> = pointers.iter().map(|pointer| pointer.at.clone()).collect();
                 let texts = self.0.store.beginnings(&keys, MAX_MANIFEST_SIZE).await?;
                 for (pointer, bytes) in pointers.into_iter().zip(texts) {
-                    match bytes.and_then(|bytes| about.blobs_of_other(&pointer, &bytes)) {
-                        Some(blobs) => read.push(Read::Other(pointer.digest, blobs)),
+                    match bytes.and_then(|bytes| about.other(&pointer, &bytes)) {
+                        Some(other) => read.push(Read::Other(pointer.digest, other)),
                         None => relevant.push(pointer),
                     }
                 }
@@ -336,6 +362,12 @@ fn sound(resolved: Result<Option<Pointer>, TreeError>) -> Result<Option<Pointer>
 }
 
 impl Graph {
+    fn other(&mut self, digest: Digest, other: Other) {
+        self.others.insert(digest);
+        self.needed_by_others.extend(other.blobs);
+        self.news.extend(other.news);
+    }
+
     fn connect(&mut self) {
         let tagged: BTreeSet<Digest> = self.tags.values().copied().collect();
         // A list that a tag names as well is an image.
@@ -558,11 +590,12 @@ mod tests {
         let mut about = About::default();
         about.add_blob(&shared);
         about.add_blob(&Algorithm::Sha256.digest(b"another"));
-        assert_eq!(about.blobs_of_other(&pointer(&image), image.manifest.bytes()), Some(vec![shared]));
+        let other = |about: &About, image, bytes| about.other(&pointer(image), bytes).map(|other| other.blobs);
+        assert_eq!(other(&about, &image, image.manifest.bytes()), Some(vec![shared]));
         // Other bytes than those of its digest are looked at closely, and so is what names a manifest that is asked for.
-        assert!(about.blobs_of_other(&pointer(&image), referrer.manifest.bytes()).is_none());
+        assert_eq!(other(&about, &image, referrer.manifest.bytes()), None);
         about.add_manifest(&subject.digest());
-        assert!(about.blobs_of_other(&pointer(&referrer), referrer.manifest.bytes()).is_none());
-        assert!(about.blobs_of_other(&pointer(&image), image.manifest.bytes()).is_some());
+        assert_eq!(other(&about, &referrer, referrer.manifest.bytes()), None);
+        assert!(other(&about, &image, image.manifest.bytes()).is_some());
     }
 }

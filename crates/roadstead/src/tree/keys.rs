@@ -117,7 +117,8 @@ pub(crate) fn temporary() -> Key {
 /// Whether something private is what a tree has there.
 #[must_use]
 pub(crate) fn is_private(key: &Key) -> bool {
-    ["format", "left-out", "locks", "tmp", "holders", "uploads", "probe", "private", "writers"].contains(&key.name())
+    ["format", "left-out", "locks", "tmp", "holders", "uploads", "probe", "private", "writers", "needs"]
+        .contains(&key.name())
 }
 
 /// The list of what is not for everybody.
@@ -194,6 +195,13 @@ pub(crate) fn left_out_folder(repository: &Repository) -> Key {
 pub(crate) fn hint(repository: &Repository, blob: &Digest) -> Key {
     let name = repository.as_str().replace('/', ":");
     key(format!(".roadstead/holders/{blob}/{name}"))
+}
+
+/// What is known of the manifests of a repository. Its name is one component, as that of a hint.
+#[must_use]
+pub(crate) fn needs(repository: &Repository) -> Key {
+    let name = repository.as_str().replace('/', ":");
+    key(format!(".roadstead/needs/{name}"))
 }
 
 /// The repository that a hint names.

@@ -11,6 +11,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::graph::{self, About, Graph, Node};
 use super::keys::Content;
 use super::lists::{Change, Walked};
+use super::needs::Known;
 use super::{Pointer, Tree, TreeError, keys};
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store::{Key, Listed, Naming};
@@ -78,10 +79,11 @@ impl Tree {
             }
             let tags = graph.tags.keys().cloned().collect();
             let manifests = graph.manifests.keys().copied().collect();
-            return self.take_away(repository, &graph, Doomed { tags, manifests, ..Doomed::default() }, others).await;
+            let doomed = Doomed { tags, manifests, ..Doomed::default() };
+            return self.take_away(repository, graph, doomed, others, &Known::default()).await;
         };
-        let (graph, doomed) = self.doom(repository, reference, false).await?;
-        self.take_away(repository, &graph, doomed, others).await
+        let (graph, doomed, known) = self.doom(repository, reference, false).await?;
+        self.take_away(repository, graph, doomed, others, &known).await
     }
 
     /// The other repositories, which a directory is asked for while the manifests of this one are read. Whoever calls is
@@ -107,7 +109,7 @@ impl Tree {
 
     async fn leave_out_now(&self, repository: &Repository, digest: &Digest) -> Result<Removed, TreeError> {
         let others = self.others(repository);
-        let (graph, doomed) = self.doom(repository, &Reference::Digest(*digest), true).await?;
+        let (graph, doomed, known) = self.doom(repository, &Reference::Digest(*digest), true).await?;
         // Nobody may find an index whose child is absent without a word.
         for index in graph.parents(digest) {
             let mut absent = self.left_out(repository, index).await?;
@@ -115,7 +117,7 @@ impl Tree {
                 self.put_left_out(&keys::left_out(repository, index), &absent).await?;
             }
         }
-        self.take_away(repository, &graph, doomed, others).await
+        self.take_away(repository, graph, doomed, others, &known).await
     }
 
     /// Removes names of a repository that somebody has chosen, but no manifest that something needs which stays, and no blob that
@@ -189,15 +191,17 @@ impl Tree {
         repository: &Repository,
         reference: &Reference,
         force: bool,
-    ) -> Result<(Graph, Doomed), TreeError> {
+    ) -> Result<(Graph, Doomed, Arc<Known>), TreeError> {
         let unknown = || TreeError::Unknown(display(repository, Some(reference)));
         let root = self.resolve_sound(repository, reference).await?.ok_or_else(unknown)?.digest;
         let mut about = Arc::new(self.about(repository, root).await?);
+        Arc::make_mut(&mut about).known = Arc::new(self.known_needs(repository).await);
         loop {
             let mut graph = self.graph_about(repository, Some(&about)).await?;
             let unclear = graph.unclear();
             if !unclear.is_empty() {
                 let about = Arc::make_mut(&mut about);
+                about.known = Arc::new(about.known.with(graph.news, |_| true));
                 unclear.iter().for_each(|digest| _ = about.add_manifest(digest));
                 continue;
             }
@@ -233,8 +237,9 @@ impl Tree {
             let mut more = About::clone(&about);
             let news = doomed.manifests.iter().filter(|digest| more.add(digest, graph.needs(digest))).count();
             if news == 0 {
-                return Ok((graph, doomed));
+                return Ok((graph, doomed, more.known));
             }
+            more.known = Arc::new(more.known.with(graph.news, |_| true));
             about = Arc::new(more);
         }
     }
@@ -243,9 +248,10 @@ impl Tree {
     async fn take_away(
         &self,
         repository: &Repository,
-        graph: &Graph,
+        mut graph: Graph,
         mut doomed: Doomed,
         others: Others,
+        known: &Known,
     ) -> Result<Removed, TreeError> {
         doomed.manifests.extend(graph.superseded_by(&doomed));
         doomed.blobs = if graph.is_all(&doomed) {
@@ -254,8 +260,10 @@ impl Tree {
         } else {
             graph.blobs_only_of(&doomed.manifests)
         };
-        let released = self.remove_names(repository, graph, &doomed).await?;
+        let released = self.remove_names(repository, &graph, &doomed).await?;
         let bytes = self.remove_bytes(released, others).await?;
+        let news = std::mem::take(&mut graph.news);
+        self.keep_needs(repository, known, news, |image| graph.others.contains(image)).await;
         let Doomed { tags, manifests, .. } = doomed;
         Ok(Removed { tags: tags.into_iter().collect(), manifests: manifests.into_iter().collect(), bytes })
     }
@@ -430,6 +438,7 @@ impl Tree {
             store.sync().await?;
         }
         if last {
+            store.discard(&keys::needs(repository)).await?;
             graph.lists.values().for_each(|pointer| released.manifest(pointer));
             for folder in [keys::MANIFESTS, keys::REFERRERS] {
                 let names: Vec<Listed> = store.list(&keys::folder(repository, folder)).try_collect().await?;
