@@ -14,7 +14,8 @@ use crate::registry_args::TlsArgs;
 /// Where a server's users are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct StateArgs {
-    /// Folder with the users, the grants and the key of the server, outside of the tree; TREE.state if it is left out
+    /// Folder with the users, the grants and the key of the server, and with uploads on their way into a bucket, outside of the
+    /// tree; TREE.state if it is left out
     #[arg(long, value_name = "DIR", env = "ROADSTEAD_STATE")]
     state: Option<PathBuf>,
 }
@@ -56,6 +57,16 @@ impl StateArgs {
     pub(crate) fn get(&self, tree: &TreePlace) -> anyhow::Result<State> {
         self.find(tree)?
             .ok_or_else(|| exit::usage(format!("{tree} has no folder beside it: name one with --state DIR")))
+    }
+
+    /// Where uploads wait that go into a bucket.
+    pub(crate) fn spool(&self, tree: &TreePlace) -> anyhow::Result<PathBuf> {
+        let found = self.find(tree)?.ok_or_else(|| {
+            exit::usage(format!(
+                "what is pushed into {tree} has to wait on this machine: name a folder with --state DIR"
+            ))
+        });
+        Ok(found?.folder().join("uploads"))
     }
 
     /// What was typed, for a line that is to be typed next.

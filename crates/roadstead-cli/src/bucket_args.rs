@@ -28,6 +28,14 @@ use profile::Profile;
 /// How often a bucket is asked in a row before it counts as failing: services slow down whoever is too fast, for minutes.
 const ATTEMPTS: u32 = 12;
 
+/// How often it is asked while a client waits for an answer.
+const RETRY_FOR_CLIENTS: RetryPolicy = RetryPolicy {
+    attempts: 5,
+    first_delay: Duration::from_millis(300),
+    max_delay: Duration::from_secs(3),
+    max_retry_after: Duration::from_secs(5),
+};
+
 /// Where a tree is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TreePlace {
@@ -150,11 +158,25 @@ enum Style {
 impl BucketArgs {
     /// A bucket that a tree is in.
     pub(crate) fn open(&self, at: &BucketUrl) -> anyhow::Result<BucketStore> {
-        let (client, options) = self.resolve(&Environment::of_this_process(), at)?;
+        self.open_with(at, RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() })
+    }
+
+    /// The same for a server, whose clients wait meanwhile, and come again themselves.
+    pub(crate) fn open_for_clients(&self, at: &BucketUrl) -> anyhow::Result<BucketStore> {
+        self.open_with(at, RETRY_FOR_CLIENTS)
+    }
+
+    fn open_with(&self, at: &BucketUrl, retry: RetryPolicy) -> anyhow::Result<BucketStore> {
+        let (client, options) = self.resolve(&Environment::of_this_process(), at, retry)?;
         Ok(BucketStore::open(at.clone(), client, options)?)
     }
 
-    fn resolve(&self, environment: &Environment, at: &BucketUrl) -> anyhow::Result<(Client, BucketOptions)> {
+    fn resolve(
+        &self,
+        environment: &Environment,
+        at: &BucketUrl,
+        retry: RetryPolicy,
+    ) -> anyhow::Result<(Client, BucketOptions)> {
         let variable =
             |names: &[&str]| names.iter().find_map(|name| environment.text(name)).filter(|text| !text.is_empty());
         let ca_bundle = self.ca_bundle.clone().or_else(|| environment.path("AWS_CA_BUNDLE"));
@@ -164,7 +186,6 @@ impl BucketArgs {
             None => environment.roots(),
         };
         let tls = TlsOptions { roots, ..TlsOptions::default() };
-        let retry = RetryPolicy { attempts: ATTEMPTS, ..RetryPolicy::default() };
         let [connect, answer] =
             [self.cli_connect_timeout, self.cli_read_timeout].map(|seconds| Duration::from_secs(seconds.into()));
         let timeouts = Timeouts { connect, answer, stall: answer.min(Timeouts::default().stall) };

@@ -47,6 +47,7 @@ pub(crate) use redirect::is_loopback;
 pub use response::Response;
 pub(crate) use response::{Exchange, Wait};
 pub use retry::RetryPolicy;
+pub(crate) use retry::is_transient_status;
 pub use secret::Secret;
 pub use shown::ShownUrl;
 pub use tls::{Roots, TlsError, TlsOptions};

@@ -64,8 +64,7 @@ use self::front::{Front, Peer, Trust};
 use self::listen::{Listener, Stream};
 use self::push::Push;
 use self::tls::Tls;
-use crate::oci::{Algorithm, Repository};
-use crate::store::Reach;
+use crate::oci::Repository;
 use crate::tree::TreeError;
 
 /// What a client may take of the server.
@@ -185,9 +184,9 @@ pub enum ServeError {
     /// TLS can't be spoken as it should be.
     #[error("TLS can't be spoken")]
     Tls(#[from] TlsError),
-    /// Pushes into what has no locks, or into what isn't ours.
-    #[error("{0} can't be pushed to: only a tree in a local directory has the locks that pushes need")]
-    NoPushes(String),
+    /// Pushes into what isn't ours.
+    #[error("another host can't be pushed to by way of this server")]
+    NoPushes,
     /// Pushes into what can't be written.
     #[error("pushes can't be taken")]
     Unwritable(#[source] TreeError),
@@ -235,17 +234,11 @@ impl Server {
         let origin = origin.into();
         let push = match (push, &origin) {
             (None, _) => None,
-            (Some(options), Origin::Tree(tree) | Origin::WholeTree(tree))
-                if tree.store().reach() == Reach::Everybody =>
-            {
-                // A disk that can't be written is told now, and not to whoever pushes first.
-                drop(tree.begin_push(Algorithm::Sha256).await.map_err(ServeError::Unwritable)?);
-                Some(Push::new(tree.clone(), name_prefix.clone(), options))
+            (Some(options), Origin::Tree(tree) | Origin::WholeTree(tree)) => {
+                let push = Push::new(tree.clone(), name_prefix.clone(), options).await;
+                Some(push.map_err(ServeError::Unwritable)?)
             }
-            (Some(_), Origin::Tree(tree) | Origin::WholeTree(tree)) => {
-                return Err(ServeError::NoPushes(tree.store().describe()));
-            }
-            (Some(_), Origin::Upstream(_)) => return Err(ServeError::NoPushes("another host".to_owned())),
+            (Some(_), Origin::Upstream(_)) => return Err(ServeError::NoPushes),
         };
         let mut listeners = Vec::with_capacity(listen.len());
         for place in listen {
@@ -327,6 +320,9 @@ impl Server {
         }
         // What is left is cut off with the sets that hold it.
         drop(acceptors);
+        if let Some(push) = &shared.push {
+            push.leave().await;
+        }
         if let Some(log) = log {
             log.finish().await;
         }

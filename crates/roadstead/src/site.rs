@@ -20,7 +20,7 @@ use std::sync::LazyLock;
 
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
-    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG,
+    ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, RETRY_AFTER,
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderName, StatusCode};
@@ -283,6 +283,17 @@ pub static UNREADABLE: LazyLock<Answer> = LazyLock::new(|| {
     answer
 });
 
+/// The answer when what the tree lies in takes nothing at the moment, or can't be reached.
+pub static UNAVAILABLE: LazyLock<Answer> = LazyLock::new(|| {
+    let mut answer = error(StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Unsupported);
+    answer.headers.push((RETRY_AFTER, Value::Fixed("5")));
+    answer.body = Body::Fixed(
+        r#"{"errors":[{"code":"UNAVAILABLE","message":"what the registry reads from gives nothing at the moment"}]}"#
+            .into(),
+    );
+    answer
+});
+
 /// The answer when the host behind us gives none, or one that can't be passed on. Its cause is the operator's to know, too.
 pub static UNREACHABLE: LazyLock<Answer> = LazyLock::new(|| {
     let mut answer = error(StatusCode::BAD_GATEWAY, ErrorCode::Unsupported);
@@ -499,7 +510,7 @@ mod tests {
     #[test]
     fn every_answer_says_its_type_and_how_long_it_holds() {
         let answers = RULES.iter().flat_map(|rule| rule.found.iter().chain([&rule.missing]));
-        for answer in answers.chain([&*METHOD_NOT_ALLOWED, &*BAD_REQUEST, &*UNREADABLE, &*UNREACHABLE]) {
+        for answer in answers.chain([&*METHOD_NOT_ALLOWED, &*BAD_REQUEST, &*UNREADABLE, &*UNAVAILABLE, &*UNREACHABLE]) {
             for name in [CONTENT_TYPE, CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS] {
                 let count = answer.headers.iter().filter(|(n, _)| *n == name).count();
                 assert_eq!(count, 1, "{name} in {answer:?}");

@@ -138,6 +138,8 @@ struct Inner {
     known: Arc<lists::Known>,
     /// Whom others see at work in the store, if somebody is.
     beside: Option<fence::Beside>,
+    /// What was announced for pushes.
+    together: Arc<fence::Together>,
     /// How often a removal had begun or ended when that was last looked at.
     removals: Arc<AtomicU64>,
     /// What time it was for the store when it proved that it refuses what is late, and when that was.
@@ -348,6 +350,7 @@ impl Tree {
             unlisted: Arc::default(),
             known: Arc::default(),
             beside: None,
+            together: Arc::default(),
             removals: Arc::default(),
             fenced: OnceCell::new(),
             headers: Arc::default(),
@@ -363,6 +366,7 @@ impl Tree {
             unlisted: unlisted.clone(),
             known: known.clone(),
             beside: Some(beside.clone()),
+            together: Arc::default(),
             removals: removals.clone(),
             fenced: OnceCell::new(),
             headers: headers.clone(),
@@ -476,8 +480,32 @@ impl Tree {
     /// As [`Tree::resolve`] and [`Tree::manifest`].
     pub async fn find(&self, repository: &Repository, reference: &Reference) -> Result<Option<Manifest>, TreeError> {
         match self.resolve(repository, reference).await? {
-            Some(pointer) => self.manifest(&pointer).await,
+            Some(pointer) => self.follow(repository, reference, pointer).await,
             None => Ok(None),
+        }
+    }
+
+    /// Reads what a reference led to a moment ago, or leads to by now: a tag that is a copy may have become another manifest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tree::find`].
+    pub(crate) async fn follow(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        mut pointer: Pointer,
+    ) -> Result<Option<Manifest>, TreeError> {
+        loop {
+            let damaged = match self.manifest(&pointer).await {
+                Err(error @ TreeError::Damaged { .. }) if self.0.store.naming() == Naming::Copies => error,
+                other => return other,
+            };
+            match self.resolve(repository, reference).await? {
+                Some(now) if now == pointer => return Err(damaged),
+                Some(now) => pointer = now,
+                None => return Ok(None),
+            }
         }
     }
 

@@ -68,7 +68,10 @@ async fn open(folder: &Path) -> Tree {
 }
 
 async fn push(tree: &Tree, tag: &str) {
-    assert_eq!(tree.push_manifest(&app(), &greeting().await, &[tag.parse().unwrap()]).await.unwrap(), None);
+    assert_eq!(
+        tree.push_manifest(&app(), &greeting().await, &[tag.parse().unwrap()], &BTreeSet::new()).await.unwrap(),
+        None
+    );
 }
 
 /// What the list of tags says, and what the names do.

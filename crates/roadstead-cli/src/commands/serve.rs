@@ -1,11 +1,13 @@
 //! `roadstead serve`
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::{MAX_BLOB_SIZE, Repository};
 use roadstead::server::{Limits, Origin, Place, PushOptions, ServeOptions, Server, State};
+use roadstead::tree::Tree;
 
 use crate::access_args::AccessArgs;
 use crate::args::Global;
@@ -44,7 +46,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
-    /// Let clients push into the tree, which has to be a folder: users, made by `roadstead user add`, or with --anonymous-push all
+    /// Let clients push into the tree: users, made by `roadstead user add`, or with --anonymous-push all. With a tree in a bucket
+    /// uploads wait in the folder of --state
     #[arg(long, conflicts_with = "upstream", help_heading = "Options for pushes")]
     push: bool,
 
@@ -118,11 +121,10 @@ impl Serve {
         if !self.push {
             return Ok(None);
         }
-        if let TreePlace::Bucket(_) = tree {
-            return Err(exit::usage(format!(
-                "{tree} can't be pushed to: only a folder has the locks that pushes need"
-            )));
-        }
+        let spool = match tree {
+            TreePlace::Folder(_) => None,
+            TreePlace::Bucket(_) => Some(self.access.state.spool(tree)?),
+        };
         match users {
             Some(state) if self.anonymous_push => {
                 return Err(exit::usage(format!(
@@ -160,6 +162,7 @@ impl Serve {
             max_running: self.max_pushes,
             max_running_per_client: self.max_pushes_per_client.unwrap_or(usize::MAX),
             max_blob_size: self.max_blob_size.map_or(MAX_BLOB_SIZE, |size| size << 20),
+            spool,
             ..PushOptions::default()
         }))
     }
@@ -176,6 +179,18 @@ impl Serve {
         }
     }
 
+    /// The tree, which is made if it is to be pushed to and isn't there.
+    async fn tree(&self, global: &Global) -> anyhow::Result<Tree> {
+        let TreePlace::Bucket(at) = &global.tree else {
+            return match self.push {
+                true => super::create_tree(&global.tree, &global.bucket, false).await,
+                false => super::open(global).await,
+            };
+        };
+        let store = Arc::new(global.bucket.open_for_clients(at)?);
+        Ok(if self.push { Tree::create(store).await? } else { Tree::open(store).await? })
+    }
+
     /// What is answered from, and what people call it.
     async fn origin(&self, global: &Global, users: Option<&State>) -> anyhow::Result<(Origin, String)> {
         let Some(url) = &self.upstream else {
@@ -189,25 +204,18 @@ impl Serve {
                         state.folder().display()
                     )));
                 }
-                let tree = if self.push {
-                    super::create_tree(&global.tree, &global.bucket, false).await?
-                } else {
-                    super::open(global).await?
-                };
+                let tree = self.tree(global).await?;
                 // What is private is for those who may see it, unless nobody is to.
                 let origin = if self.private.without_private { tree.into() } else { Origin::WholeTree(tree) };
                 return Ok((origin, global.tree.to_string()));
             }
-            let tree = if self.push {
-                let tree = super::create_tree(&global.tree, &global.bucket, false).await?;
+            let tree = self.tree(global).await?;
+            if self.push {
                 // Whoever may push may have a blob of any repository mounted into another.
                 self.private.check_all(&tree, "a server that takes pushes").await?;
-                tree
             } else {
-                let tree = super::open(global).await?;
                 self.private.check(&tree, "this server").await?;
-                tree
-            };
+            }
             let origin = if self.private.authenticated { Origin::WholeTree(tree) } else { tree.into() };
             return Ok((origin, global.tree.to_string()));
         };

@@ -15,7 +15,7 @@ use roadstead_parts::{
 };
 
 use crate::published::lines_of_the_page;
-use crate::support::{Place, Ran, push, write_tree};
+use crate::support::{Place, Ran, push, request, write_tree};
 
 const TREE: &str = "s3://images/tree";
 
@@ -113,6 +113,43 @@ fn every_command<B>(scene: &Scene<B>) {
     }
     let listed = scene.run(&["list", "--flat"]).ok();
     assert_eq!(listed.text(), "base:1\ncopy/of:1\norg/tool:2\n", "{listed}");
+    pushes(scene);
+}
+
+/// A server takes pushes into the bucket, moves what is there already within it, and deletes, where that can be done beside others.
+fn pushes<B>(scene: &Scene<B>) {
+    let port = Port::free();
+    let authority = port.address().to_string();
+    let state = scene.place.path().join("state");
+    let serve = ["serve", "--push", "--anonymous-push", "--allow-delete", "--listen", &authority, "--state"];
+    let serve = Invocation::new(env!("CARGO_BIN_EXE_roadstead")).args(["--tree", scene.tree]).args(serve).arg(state);
+    let serve = scene.variables.iter().fold(serve, |serve, (name, value)| serve.env(name, value));
+    let served = Served::start(&serve, Isolation::None, Folder::new(), || port.answers());
+    // More than one part, and more than is sent again without a look.
+    let content = noise(9, 20 << 20);
+    let image = ImageBuilder::new().layer(Layer::new().file("noise", content, 0o644)).build();
+    for name in ["pushed/one", "pushed/two", "pushed/one"] {
+        push(&authority, name, "1", &image).unwrap();
+    }
+    let layer = image.blobs.iter().max_by_key(|(_, bytes)| bytes.len()).unwrap().0;
+    let mount = format!("/v2/pushed/three/blobs/uploads/?mount={layer}&from=pushed/one");
+    request(&authority, "POST", &mount, "", b"").unwrap().expect(201).unwrap();
+    for client in [&Crane as &dyn Client, &Skopeo] {
+        for name in ["pushed/one:1", "pushed/two:1"] {
+            let pulled = client.pull(&format!("{authority}/{name}"));
+            pulled.unwrap_or_else(|failure| panic!("{}: {failure}", client.name()));
+        }
+    }
+    for (path, kind) in [("pushed/two/manifests/1".to_owned(), "tag"), (format!("pushed/three/blobs/{layer}"), "blob")]
+    {
+        let deleted = request(&authority, "DELETE", &format!("/v2/{path}"), "", b"").unwrap();
+        // Google has no requests that are refused when they come too late.
+        let expected = if scene.tree.starts_with("gs://") { 405 } else { 202 };
+        let deleted = deleted.expect(expected).unwrap_or_else(|refused| panic!("{kind}: {refused}"));
+        assert_eq!(expected == 405, deleted.body.contains("--exclusive"), "{kind}: {}", deleted.body);
+    }
+    drop(served);
+    scene.run(&["verify"]).ok();
 }
 
 /// The lines about a service of the page about publishing, as they stand there but for the names of places.

@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod bucket_pages;
+mod bucket_pushes;
 mod buckets;
 mod commands;
 mod compressed;

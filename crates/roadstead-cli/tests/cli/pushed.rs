@@ -120,7 +120,7 @@ fn who_may_not_push() {
         expect![[r#"
         $ roadstead --tree s3://bucket serve --push --anonymous-push
         --- stderr
-        error: s3://bucket can't be pushed to: only a folder has the locks that pushes need
+        error: what is pushed into s3://bucket has to wait on this machine: name a folder with --state DIR
         --- exit code 2
     "#]],
     );

@@ -1,42 +1,103 @@
-//! What each client pushes, every other pulls: from the server that took it, and from nginx over the same folder.
+//! What each client pushes, every other pulls: from the server that took it, and from nginx over the same folder; where the tree
+//! is in a bucket, also from another server over it, and from the bucket itself.
 
 use std::fs;
 
 use roadstead::testing::{Format, Image, ImageBuilder, IndexBuilder, MemorySource};
 use roadstead_parts::{
-    Buildah, Buildkit, Bundle, Client, Containerd, Cosign, Dockerd, Folder, Invocation, Nginx, Oras, Port, Pusher,
-    Served, clients, part, pushers,
+    BucketServer, Buckets, Buildah, Buildkit, Bundle, Client, Containerd, Cosign, Crane, Dockerd, Folder, Invocation,
+    Isolation, Nginx, Oras, Port, Pusher, Served, Skopeo, clients, part, pushers,
 };
 
 use crate::matrix::alone_in_the_engines;
-use crate::support::{Place, write_tree};
+use crate::support::{Place, Ran, write_tree};
 
-/// A registry that takes pushes, and nginx over the same folder.
+/// A registry that takes pushes, and what else shows its tree.
 struct Registry {
     place: Place,
-    _served: Served,
+    _served: Vec<Served>,
     serve: String,
-    nginx: Nginx,
+    /// A server that takes none.
+    second: Option<String>,
+    nginx: Option<Nginx>,
+    buckets: Option<Buckets>,
+}
+
+const BUCKET: &str = "s3://images";
+
+/// What says where buckets are, and who asks.
+fn variables(buckets: &Buckets) -> [(&'static str, String); 4] {
+    [
+        ("AWS_ENDPOINT_URL", buckets.url()),
+        ("AWS_ACCESS_KEY_ID", Buckets::ID.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", Buckets::SECRET.to_owned()),
+        ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+    ]
 }
 
 impl Registry {
+    /// Nginx is over the same folder.
     fn start() -> Self {
         let place = Place::new();
         let (served, serve) = place.serve_pushes();
         let port = Port::free();
         let config = place.run(&["config", "nginx", "--listen", &port.address().to_string()]).ok();
-        let nginx = Nginx::start_http(config.text(), port);
-        Self { place, _served: served, serve, nginx }
+        let nginx = Some(Nginx::start_http(config.text(), port));
+        Self { place, _served: vec![served], serve, second: None, nginx, buckets: None }
+    }
+
+    /// The tree is in a bucket.
+    fn start_over_bucket() -> Self {
+        let (place, buckets) = (Place::new(), BucketServer::Versitygw.start(&["images"]));
+        let serve = |more: &[&str]| {
+            let port = Port::free();
+            let authority = port.address().to_string();
+            let serve = Invocation::new(env!("CARGO_BIN_EXE_roadstead"));
+            let serve = serve.args(["--tree", BUCKET, "serve", "--listen", &authority]).args(more);
+            let serve = variables(&buckets).into_iter().fold(serve, |serve, (name, value)| serve.env(name, value));
+            (Served::start(&serve, Isolation::None, Folder::new(), || port.answers()), authority)
+        };
+        let state = place.path().join("state").display().to_string();
+        let (first, authority) = serve(&["--push", "--anonymous-push", "--allow-delete", "--state", &state]);
+        let (second, other) = serve(&[]);
+        let _served = vec![first, second];
+        Self { place, _served, serve: authority, second: Some(other), nginx: None, buckets: Some(buckets) }
+    }
+
+    /// The same, where everybody may pull from the bucket as `config s3` lets them.
+    fn start_over_public_bucket() -> Self {
+        let registry = Self::start_over_bucket();
+        let buckets = registry.buckets.as_ref().unwrap();
+        let script = registry.run(&["--tree", BUCKET, "config", "s3"]).ok();
+        let shell = Invocation::new(part::installed("sh")).env("ENDPOINT_URL", buckets.url());
+        let shell = variables(buckets).into_iter().fold(shell, |shell, (name, value)| shell.env(name, value));
+        let file = Folder::new();
+        shell.env("HOME", file.path()).arg(file.write("public.sh", script.text())).run().unwrap();
+        // Clients ask for /v2/ where a name begins, which here is that of another server.
+        let port = Port::free();
+        let at = port.address();
+        let http = format!("server {{ listen {at}; location / {{ proxy_pass {}/images/; }} }}", buckets.url());
+        Self { nginx: Some(Nginx::start_http(&http, port)), ..registry }
+    }
+
+    /// Runs the binary over the tree.
+    fn run(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.place.command(arguments);
+        if let Some(buckets) = &self.buckets {
+            command.env("ROADSTEAD_TREE", BUCKET).envs(variables(buckets));
+        }
+        Ran::of(&mut command)
     }
 
     /// Where it is pulled from.
-    fn authorities(&self) -> [String; 2] {
-        [self.serve.clone(), self.nginx.authority()]
+    fn authorities(&self) -> Vec<String> {
+        let nginx = self.nginx.as_ref().map(Nginx::authority);
+        [Some(self.serve.clone()), self.second.clone(), nginx].into_iter().flatten().collect()
     }
 
     /// The digest of what a name leads to.
     fn digest(&self, name: &str) -> String {
-        let inspected = self.place.run(&["inspect", "--format", "json", name]).ok();
+        let inspected = self.run(&["inspect", "--format", "json", name]).ok();
         let json: serde_json::Value = serde_json::from_slice(&inspected.stdout).unwrap();
         json["digest"].as_str().unwrap().to_owned()
     }
@@ -67,13 +128,11 @@ fn repository(client: &dyn Client) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// Lets every pusher push, and every puller pull all of it from both servers. Programs that keep whole indexes push one,
-/// too.
-fn push_and_pull(pushers: &[&dyn Pusher], pullers: &[&dyn Client], whole: &[&dyn Pusher]) {
+/// Lets every pusher push, and every puller pull all of it from everywhere. Programs that keep whole indexes push one, too.
+fn push_and_pull(registry: &Registry, pushers: &[&dyn Pusher], pullers: &[&dyn Client], whole: &[&dyn Pusher]) {
     let _alone = alone_in_the_engines();
     let names: Vec<String> = pushers.iter().map(|pusher| repository(*pusher)).collect();
     let (_others, _from, from, index) = others(&names);
-    let registry = Registry::start();
     let push = |pusher: &dyn Pusher, name: &str, to: &str| {
         let (from, to) = (format!("{from}/{name}:1"), format!("{}/by/{to}", registry.serve));
         pusher.push(&from, &to).unwrap_or_else(|failure| panic!("{}, {from}: {failure}", pusher.name()));
@@ -91,7 +150,7 @@ fn push_and_pull(pushers: &[&dyn Pusher], pullers: &[&dyn Client], whole: &[&dyn
         assert_eq!(registry.digest(&format!("by/{name}")), index.digest().to_string(), "{}", pusher.name());
         pushed.push(format!("by/{name}"));
     }
-    registry.place.run(&["verify"]).ok();
+    registry.run(&["verify"]).ok();
 
     // Some say what they chose from an index, and not what that was.
     let chosen: Vec<String> = index.manifests().map(|manifest| manifest.digest().to_string()).collect();
@@ -117,7 +176,23 @@ fn push_and_pull(pushers: &[&dyn Pusher], pullers: &[&dyn Client], whole: &[&dyn
 fn what_each_client_pushes_all_others_pull() {
     let pullers: Vec<&dyn Client> = clients().into_iter().chain([Buildah::shared() as &dyn Client]).collect();
     let [.., skopeo, crane, oras] = pushers();
-    push_and_pull(&pushers(), &pullers, &[skopeo, crane, oras]);
+    push_and_pull(&Registry::start(), &pushers(), &pullers, &[skopeo, crane, oras]);
+}
+
+#[test]
+fn what_each_client_pushes_into_a_bucket_all_others_pull() {
+    let pullers: Vec<&dyn Client> = clients().into_iter().chain([Buildah::shared() as &dyn Client]).collect();
+    let [.., skopeo, crane, oras] = pushers();
+    push_and_pull(&Registry::start_over_bucket(), &pushers(), &pullers, &[skopeo, crane, oras]);
+}
+
+#[test]
+#[ignore = "needs the aws command, which takes long to install"]
+fn what_clients_push_into_a_bucket_others_pull_from_it_without_us() {
+    let [.., skopeo, crane, oras] = pushers();
+    // Others won't take the types of lists, which are the service's to say.
+    let pullers: [&dyn Client; 3] = [&Skopeo, &Crane, &Oras];
+    push_and_pull(&Registry::start_over_public_bucket(), &[skopeo, crane, oras], &pullers, &[skopeo, crane, oras]);
 }
 
 #[test]
@@ -127,13 +202,21 @@ fn what_the_newest_engines_push_all_others_pull_and_they_what_others_push() {
     let cri = containerd.cri();
     let newest: [&dyn Client; 3] = [&docker, &containerd, &cri];
     let all: Vec<&dyn Client> = clients().into_iter().chain(newest).collect();
-    push_and_pull(&[&docker, &containerd], &all, &[]);
-    push_and_pull(&pushers(), &newest, &[]);
+    push_and_pull(&Registry::start(), &[&docker, &containerd], &all, &[]);
+    push_and_pull(&Registry::start(), &pushers(), &newest, &[]);
 }
 
 #[test]
 fn what_oras_pushes_and_attaches_is_found() {
-    let registry = Registry::start();
+    pushed_and_attached(&Registry::start());
+}
+
+#[test]
+fn what_oras_pushes_and_attaches_in_a_bucket_is_found() {
+    pushed_and_attached(&Registry::start_over_bucket());
+}
+
+fn pushed_and_attached(registry: &Registry) {
     let file = registry.place.path().join("file.txt");
     fs::write(&file, "an artifact").unwrap();
     let file = format!("{}:text/plain", file.display());
@@ -158,7 +241,7 @@ fn what_oras_pushes_and_attaches_is_found() {
             assert!(found.contains(expected), "{authority}: {expected} is missing\n{found}");
         }
     }
-    registry.place.run(&["verify"]).ok();
+    registry.run(&["verify"]).ok();
 }
 
 #[test]
@@ -183,7 +266,7 @@ fn what_cosign_signs_is_verified() {
             Cosign::new().verify(&reference, bundle).expect_err("nobody signed it with that key");
         }
     }
-    registry.place.run(&["verify"]).ok();
+    registry.run(&["verify"]).ok();
 }
 
 #[test]
@@ -202,7 +285,7 @@ fn what_helm_pushes_is_installed() {
         let rendered = helm(&["template", "--plain-http", "--version", "0.1.0", "name", &chart]).unwrap().stdout;
         assert!(rendered.contains("kind: Deployment"), "{authority}: {rendered}");
     }
-    registry.place.run(&["verify"]).ok();
+    registry.run(&["verify"]).ok();
 }
 
 #[test]
@@ -219,7 +302,7 @@ fn what_buildkit_pushes_runs_and_its_cache_is_used() {
     let export = format!("{},mode=max", cache(&registry.serve));
     let built = Buildkit::start().build(context.path(), &["--output", &pushed, "--export-cache", &export]).unwrap();
     assert!(!built.stderr.contains("CACHED"), "{}", built.stderr);
-    registry.place.run(&["verify"]).ok();
+    registry.run(&["verify"]).ok();
     for authority in registry.authorities() {
         // It has nothing but what it is told where to find, and needs all of that to write the image.
         let fresh = Buildkit::start();

@@ -12,7 +12,7 @@ mod tree;
 pub(crate) use faulty::{Faulty, refusal};
 pub(crate) use hostile::{Hostile, error};
 pub(crate) use program::{Place, Ran, peak_memory, wait};
-pub(crate) use push::{push, request};
+pub(crate) use push::{Answer, push, request};
 pub(crate) use saved::save;
 pub(crate) use snapshot::{Words, snapshot};
 pub(crate) use state::State;

@@ -62,7 +62,7 @@ impl Registry {
     async fn new() -> Self {
         let tree = Tree::create(Arc::new(MemoryStore::new(Naming::Links))).await.expect("an empty store");
         let options = PushOptions { delete: true, max_blob_size: 1 << 20, ..PushOptions::default() };
-        let push = Push::new(tree.clone(), None, options);
+        let push = Push::new(tree.clone(), None, options).await.expect("an empty store");
         Self { pull: Pull::new(tree, None, true, 1 << 20), push, upload: String::new() }
     }
 

@@ -147,17 +147,15 @@ impl Content for OfTree {
             return Ok(None);
         }
         let Some(pointer) = self.tree.resolve(repository, reference).await? else { return Ok(None) };
-        let bytes = match self.manifests.get(&pointer.digest) {
-            Some(bytes) => bytes,
-            None => {
-                let Some(manifest) = self.tree.manifest(&pointer).await? else { return Ok(None) };
-                let bytes = manifest.bytes().clone();
-                debug_assert!(bytes.len() as u64 <= MAX_MANIFEST_SIZE, "the tree reads no larger manifest");
-                self.manifests.insert(pointer.digest, bytes.clone(), bytes.len() + OVERHEAD);
-                bytes
-            }
-        };
-        Ok(Some(FoundManifest { media_type: pointer.media_type, digest: pointer.digest, bytes }))
+        if let Some(bytes) = self.manifests.get(&pointer.digest) {
+            return Ok(Some(FoundManifest { media_type: pointer.media_type, digest: pointer.digest, bytes }));
+        }
+        let Some(manifest) = self.tree.follow(repository, reference, pointer).await? else { return Ok(None) };
+        let bytes = manifest.bytes().clone();
+        debug_assert!(bytes.len() as u64 <= MAX_MANIFEST_SIZE, "the tree reads no larger manifest");
+        let (media_type, digest) = (manifest.media_type().clone(), *manifest.digest());
+        self.manifests.insert(digest, bytes.clone(), bytes.len() + OVERHEAD);
+        Ok(Some(FoundManifest { media_type, digest, bytes }))
     }
 
     async fn blob(&self, repository: &Repository, digest: &Digest, want: Want) -> Result<Option<Found>, Failure> {

@@ -24,6 +24,7 @@ use super::upstream::OfUpstream;
 use crate::oci::{Digest, Reference, Repository};
 use crate::site::{self, Answer, Facts, Path, PathPattern};
 use crate::store::{self, Key, StoreError};
+use crate::tree::TreeError;
 
 /// A request, as far as its answer depends on it.
 #[derive(Debug, Clone, Copy)]
@@ -158,7 +159,10 @@ impl Pull {
             Ok(Some(response)) => response,
             Ok(None) => self.missing(&path, &rule.missing, request),
             Err(failure) => {
-                let (answer, what) = self.0.content.silence();
+                let (mut answer, what) = self.0.content.silence();
+                if may_pass(&failure) {
+                    answer = &site::UNAVAILABLE;
+                }
                 let cause: &(dyn std::error::Error + 'static) = &*failure;
                 tracing::error!(path = ?request.path, error = cause, "{what}");
                 fixed(answer, request)
@@ -172,6 +176,14 @@ impl Pull {
             response.headers.push(FILTERED);
         }
         response
+    }
+}
+
+/// Whether the same may well be answered in a while.
+fn may_pass(failure: &Failure) -> bool {
+    match (failure.downcast_ref(), failure.downcast_ref()) {
+        (Some(TreeError::Store(error)), _) | (_, Some(error)) => StoreError::may_pass(error),
+        _ => false,
     }
 }
 

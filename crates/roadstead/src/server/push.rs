@@ -8,15 +8,19 @@
 //! Source: distribution specification, *Push* and *Content Management*.
 
 mod answer;
+mod manifests;
 mod rights;
 mod uploads;
 
+use std::fs;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
+use futures::StreamExt as _;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, TryStreamExt as _};
 use http::header::{HeaderName, HeaderValue, LOCATION, RANGE};
 use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
@@ -27,12 +31,10 @@ use self::uploads::{Now, Open, Uploads};
 use super::auth::{Right, Running, Session};
 use super::lists::{value, values};
 use super::pull::Response;
-use crate::oci::{
-    Algorithm, Digest, DigestError, ErrorCode, MAX_BLOB_SIZE, MAX_MANIFEST_SIZE, Manifest, Reference, Repository, Tag,
-};
+use crate::oci::{Algorithm, Digest, DigestError, ErrorCode, MAX_BLOB_SIZE, Reference, Repository};
 use crate::site::{self, DOCKER_CONTENT_DIGEST, Path};
-use crate::store::{SessionId, Upload};
-use crate::tree::{Lack, Tree, TreeError};
+use crate::store::{LocalStore, SessionId, Store, StoreError, Upload};
+use crate::tree::{Tree, TreeError};
 
 /// What clients may do, and take, when they push.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,6 +52,9 @@ pub struct PushOptions {
     pub max_blob_size: u64,
     /// How many uploads may be open at a time.
     pub max_uploads: usize,
+    /// A folder on this machine where content waits until its digest is known, for a tree in a bucket. Without it content waits in
+    /// the tree's own store, which has to [keep uploads](crate::store::Store::begin_session) if they are to outlive the server.
+    pub spool: Option<PathBuf>,
 }
 
 impl Default for PushOptions {
@@ -61,6 +66,7 @@ impl Default for PushOptions {
             max_running_per_client: usize::MAX,
             max_blob_size: MAX_BLOB_SIZE,
             max_uploads: 4096,
+            spool: None,
         }
     }
 }
@@ -107,15 +113,45 @@ struct Inner {
     name_prefix: Option<Repository>,
     options: PushOptions,
     uploads: Uploads,
+    /// Whether uploads are not where their blobs will be.
+    is_spooled: bool,
     running: Semaphore,
     by_client: Running,
 }
 
 impl Push {
-    pub(super) fn new(tree: Tree, name_prefix: Option<Repository>, options: PushOptions) -> Self {
-        let uploads = Uploads::new(tree.clone(), options.upload_ttl, options.max_uploads);
+    /// # Errors
+    ///
+    /// If what is pushed can't be written.
+    pub(super) async fn new(
+        tree: Tree,
+        name_prefix: Option<Repository>,
+        options: PushOptions,
+    ) -> Result<Self, TreeError> {
+        let store: Arc<dyn Store> = match &options.spool {
+            Some(folder) => {
+                // What lies there is nobody else's business, like all that is in the folder above it.
+                let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+                let what = || folder.display().to_string();
+                made.map_err(|e| StoreError::Io { operation: "creating", what: what(), source: e.into() })?;
+                // A bucket that ignores conditions, or that nobody may write to, is told now, and not to whoever pushes first.
+                tree.store().try_conditions().await?;
+                // After a power cut nobody relies on what lay there: it is hashed again, and what is gone is sent again.
+                Arc::new(LocalStore::create(folder)?.without_sync())
+            }
+            None => tree.store().clone(),
+        };
+        // And so is a disk that can't be written.
+        drop(store.begin_upload(Algorithm::Sha256.hasher()).await?);
+        let uploads = Uploads::new(store, options.upload_ttl, options.max_uploads);
         let running = Semaphore::new(options.max_running.min(Semaphore::MAX_PERMITS));
-        Self(Arc::new(Inner { tree, name_prefix, options, uploads, running, by_client: Running::default() }))
+        let (is_spooled, by_client) = (options.spool.is_some(), Running::default());
+        Ok(Self(Arc::new(Inner { tree, name_prefix, options, uploads, is_spooled, running, by_client })))
+    }
+
+    /// Lets nobody wait for a server that ends.
+    pub(super) async fn leave(&self) {
+        self.0.tree.end_all_pushes().await;
     }
 
     /// Gives up the uploads that have lain still for too long.
@@ -246,6 +282,16 @@ impl Inner {
                 }
                 // Of what broke off the rest may come yet.
                 received?;
+                if self.is_spooled {
+                    let sent = self.send(repository, &mut open, &digest).await;
+                    // What couldn't be sent may be asked for again; what was, or never can be, takes no space.
+                    if !matches!(&sent, Err(problem) if problem.is_ours()) {
+                        drop(open.take());
+                        drop(open);
+                        self.uploads.remove(id).await?;
+                    }
+                    return sent;
+                }
                 let (upload, size) = open.take()?;
                 drop(open);
                 self.uploads.claim(id)?;
@@ -338,10 +384,12 @@ impl Inner {
         });
         let announced = announced.transpose()?.unwrap_or(Algorithm::Sha256);
         if let Some(digest) = digest_of(query, "digest")? {
-            let upload = self.tree.begin_push(digest.algorithm()).await?;
-            let mut open = Open { upload: Some(upload), offset: 0 };
+            let mut open = self.uploads.begin_unnamed(digest.algorithm()).await?;
             self.check_length(request, 0)?;
             receive(&mut open, content, self.options.max_blob_size).await?;
+            if self.is_spooled {
+                return self.send(repository, &mut open, &digest).await;
+            }
             let (upload, size) = open.take()?;
             return self.finish(repository, upload, size, &digest, None).await;
         }
@@ -422,21 +470,25 @@ impl Inner {
         expected: &Digest,
         id: Option<&SessionId>,
     ) -> Result<Response, Problem> {
-        let (mut actual, _) = upload.digest().await.map_err(TreeError::from)?;
-        if actual.algorithm() != expected.algorithm() {
-            // Nobody said at the beginning by what the blob would be named.
-            let again = upload.digest_by(expected.algorithm()).await.map_err(TreeError::from)?;
-            actual = again.unwrap_or(actual);
-        }
-        if actual != *expected {
+        if let Err(problem) = judge(&mut *upload, expected).await {
             if let Some(id) = id {
                 drop(upload);
-                self.tree.forget_session(id).await?;
+                self.uploads.forget(id).await?;
             }
-            let what = format!("the {size} bytes that came are {actual}, expected {expected}");
-            return Err(Problem::new(ErrorCode::DigestInvalid, what));
+            return Err(problem);
         }
         self.tree.push_blob(repository, upload, expected, size).await?;
+        Ok(self.created_blob(repository, expected))
+    }
+
+    /// Sends what was uploaded to where blobs are, if it is what its digest says.
+    async fn send(&self, repository: &Repository, open: &mut Open, expected: &Digest) -> Result<Response, Problem> {
+        let size = open.offset;
+        let upload = open.upload()?;
+        judge(upload, expected).await?;
+        let content = upload.content().await.map_err(TreeError::from)?;
+        let content = content.ok_or_else(|| Problem::failed("what waits can't be read again"))?;
+        self.tree.push_content(repository, content, expected, size).await?;
         Ok(self.created_blob(repository, expected))
     }
 
@@ -444,117 +496,21 @@ impl Inner {
         let location = format!("/v2/{}/blobs/{digest}", self.shown(repository));
         success(StatusCode::CREATED, headers([(LOCATION, location), (DOCKER_CONTENT_DIGEST, digest.to_string())]))
     }
+}
 
-    async fn put_manifest(
-        &self,
-        repository: &Repository,
-        reference: &Reference,
-        session: Option<&Session>,
-        request: &Request,
-        content: &mut Content,
-    ) -> Result<Response, Problem> {
-        let query = request.query.as_deref();
-        let mut tags = Vec::new();
-        for tag in values(query, "tag") {
-            let tag = tag.and_then(|tag| tag.parse::<Tag>().ok());
-            tags.push(tag.ok_or_else(|| Problem::new(ErrorCode::ManifestInvalid, "a tag in the query is none"))?);
-        }
-        if tags.len() > MAX_TAGS {
-            return Err(Problem::new(ErrorCode::ManifestInvalid, format!("more than {MAX_TAGS} tags")).too_many_tags());
-        }
-        let asked = tags.clone();
-        let algorithm = match reference {
-            Reference::Tag(tag) => {
-                tags.push(tag.clone());
-                Algorithm::Sha256
-            }
-            Reference::Digest(digest) => digest.algorithm(),
-        };
-        if let Some(tag) = tags.iter().find(|tag| tag.is_referrers_fallback()) {
-            let what = format!("{tag} is a list of referrers, which is made from the manifests with that subject");
-            return Err(Problem::new(ErrorCode::Unsupported, what));
-        }
-        if request.content_length.is_some_and(|length| length > MAX_MANIFEST_SIZE) {
-            return Err(Problem::too_large(MAX_MANIFEST_SIZE));
-        }
-        let mut bytes = BytesMut::new();
-        while let Some(piece) = content.try_next().await.map_err(Problem::cut)? {
-            if (bytes.len() + piece.len()) as u64 > MAX_MANIFEST_SIZE {
-                return Err(Problem::too_large(MAX_MANIFEST_SIZE));
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        let invalid = |what: String| Problem::new(ErrorCode::ManifestInvalid, what);
-        let manifest = Manifest::parse(bytes.freeze(), algorithm).map_err(|error| invalid(answer::chain(&error)))?;
-        if let Some(given) = &request.content_type {
-            let given = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-            if !given.is_empty() && given != manifest.media_type().as_str() {
-                let what = format!("Content-Type is {given:?}, and the manifest is {}", manifest.media_type());
-                return Err(invalid(what));
-            }
-        }
-        let digest = *manifest.digest();
-        if let Reference::Digest(expected) = reference
-            && digest != *expected
-        {
-            return Err(Problem::new(
-                ErrorCode::DigestInvalid,
-                format!("the manifest is {digest}, expected {expected}"),
-            ));
-        }
-        // From here to where they are written nobody else in this process may name anything by these tags.
-        let _held = match session {
-            Some(session) if !tags.is_empty() => Some(self.hold(session, repository, &tags, &digest).await?),
-            _ => None,
-        };
-        let lack = self.tree.push_manifest(repository, &manifest, &tags).await?;
-        match lack {
-            None => {}
-            Some(Lack::Size(blob)) => {
-                let what = format!("blob {blob} has another size than the manifest says");
-                return Err(Problem::new(ErrorCode::SizeInvalid, what));
-            }
-            Some(Lack::Blob(lacking) | Lack::Manifest(lacking)) => {
-                let what = format!("{} has no {lacking}", self.shown(repository));
-                return Err(Problem::new(ErrorCode::ManifestBlobUnknown, what));
-            }
-        }
-        let location = format!("/v2/{}/manifests/{reference}", self.shown(repository));
-        let mut created = headers([(LOCATION, location), (DOCKER_CONTENT_DIGEST, digest.to_string())]);
-        if let Some(subject) = manifest.subject() {
-            created.extend(headers([(OCI_SUBJECT, subject.digest.to_string())]));
-        }
-        created.extend(asked.iter().flat_map(|tag| headers([(OCI_TAG, tag.to_string())])));
-        Ok(success(StatusCode::CREATED, created))
+/// Refuses an upload that isn't what its digest says.
+async fn judge(upload: &mut dyn Upload, expected: &Digest) -> Result<(), Problem> {
+    let (mut actual, size) = upload.digest().await.map_err(TreeError::from)?;
+    if actual.algorithm() != expected.algorithm() {
+        // Nobody said at the beginning by what the blob would be named.
+        let again = upload.digest_by(expected.algorithm()).await.map_err(TreeError::from)?;
+        actual = again.unwrap_or(actual);
     }
-
-    async fn delete(&self, target: &Target, session: Option<&Session>) -> Result<Response, Problem> {
-        if !self.options.delete {
-            return Err(Problem::not_allowed("deleting is switched off"));
-        }
-        let _held = match session {
-            Some(session) => self.hold_to_delete(session, target).await?,
-            None => None,
-        };
-        let (done, unknown) = match target {
-            Target::Manifest(repository, Reference::Tag(tag)) => {
-                (self.tree.delete_tag(repository, tag).await, ErrorCode::ManifestUnknown)
-            }
-            Target::Manifest(repository, Reference::Digest(digest)) => {
-                (self.tree.delete_manifest(repository, digest).await, ErrorCode::ManifestUnknown)
-            }
-            Target::Blob(repository, digest) => {
-                (self.tree.delete_blob(repository, digest).await, ErrorCode::BlobUnknown)
-            }
-            Target::Uploads(_) | Target::Upload(..) => return Err(Problem::not_allowed("no such request")),
-        };
-        match done {
-            Ok(()) => Ok(success(StatusCode::ACCEPTED, Vec::new())),
-            Err(error @ TreeError::Unknown(_)) => Err(Problem::new(unknown, error.to_string()).missing()),
-            Err(error @ TreeError::Needed { .. }) => Err(Problem::not_allowed(error.to_string())),
-            Err(error) => Err(error.into()),
-        }
+    if actual != *expected {
+        let what = format!("the {size} bytes that came are {actual}, expected {expected}");
+        return Err(Problem::new(ErrorCode::DigestInvalid, what));
     }
+    Ok(())
 }
 
 /// The digest in a query.

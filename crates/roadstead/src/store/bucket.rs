@@ -477,6 +477,10 @@ impl Store for BucketStore {
         copy::begin(&self.undated(), from, algorithm, size).await
     }
 
+    async fn renew(&self, key: &Key) -> Result<(), StoreError> {
+        copy::renew(self, key).await
+    }
+
     async fn delete(&self, key: &Key) -> Result<bool, StoreError> {
         // The answer to a deletion doesn't tell.
         Ok(self.head(key).await?.is_some() && self.delete_now(key).await?)

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use super::bucket;
+use crate::http::is_transient_status;
 
 /// What a store couldn't do.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,12 @@ pub enum StoreError {
         /// The store.
         what: String,
     },
+    /// Something is being removed, and whoever does it doesn't come to an end.
+    #[error("{what} says that something is being removed just now, and has said so for as long as this waited")]
+    Closed {
+        /// The store.
+        what: String,
+    },
     /// The store has no [leases](super::Lease) that end, so nothing can be removed beside others.
     #[error("{what} {how}, so whatever is removed from it may be what somebody else is just about to name")]
     Unfenced {
@@ -89,6 +96,20 @@ impl StoreError {
                 *status == http::StatusCode::FORBIDDEN
                     && matches!(code.as_str(), "AccessDenied" | "AuthorizationPermissionMismatch" | "")
             }
+            _ => false,
+        }
+    }
+
+    /// Whether the same may well succeed in a while, without anybody's doing: nothing is wrong with what was asked.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Late { .. } | Self::Fenced { .. } | Self::Closed { .. } => true,
+            Self::Io { source, .. } => match source.downcast_ref() {
+                Some(bucket::BucketError::Refused { status, .. }) => is_transient_status(*status),
+                Some(bucket::BucketError::Http(error)) => error.is_transient() || error.is_unreachable(),
+                _ => false,
+            },
             _ => false,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{Headers, Key, StoreError};
+use super::{Body, Headers, Key, StoreError};
 use crate::oci::{Algorithm, Digest, Repository};
 
 /// An object in the making. Dropping it leaves nothing behind, unless it is a [session](super::Store::begin_session)'s.
@@ -44,6 +44,16 @@ pub trait Upload: Send {
     ///
     /// If bytes can't be written or read.
     async fn digest_by(&mut self, _algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
+        Ok(None)
+    }
+
+    /// All bytes that were written to this upload, for whoever sends them elsewhere; `None` if the store can't read them again. What
+    /// is there stays there: the upload goes on.
+    ///
+    /// # Errors
+    ///
+    /// If bytes can't be written or read.
+    async fn content(&mut self) -> Result<Option<Body>, StoreError> {
         Ok(None)
     }
 

@@ -14,7 +14,9 @@
 //! writers, which sleep.
 
 mod beside;
+mod together;
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
@@ -25,8 +27,9 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 pub(super) use beside::Beside;
+pub(super) use together::Together;
 
-use super::{Format, Tree, TreeError, keys, sink};
+use super::{Format, Tree, TreeError, keys, lists, sink};
 use crate::oci::Repository;
 use crate::store::{Condition, Headers, Key, LEASE, Lease, Listed, LockMode, Reach, Store, StoreError, Written};
 
@@ -175,10 +178,18 @@ impl Tree {
         F: Future<Output = Result<T, TreeError>>,
     {
         let store = &self.0.store;
-        let _lock = store.lock(sink::WRITERS, LockMode::Exclusive).await?;
+        let lock_name = self.lock_of_writers(repository);
+        let lock = store.lock(&lock_name, LockMode::Exclusive);
         if store.reach() == Reach::Everybody {
+            let _lock = lock.await?;
             return work(self.clone()).await;
         }
+        // As long as it is waited for, nobody else of this process begins to write there: a blob may be on its way for minutes.
+        let _lock = match tokio::time::timeout(PATIENCE, lock).await {
+            Ok(lock) => lock?,
+            Err(_) => return Err(self.busy(repository, Some(&keys::writers()))),
+        };
+        self.end_pushes(repository).await?;
         let (proved, since) = self.prove_leases().await?;
         let now = || proved + since.elapsed();
         let beside = self.close_gate(repository, now).await?;
@@ -199,6 +210,15 @@ impl Tree {
         let value = done?;
         opened?;
         Ok(value)
+    }
+
+    /// The lock that writers share, and whoever removes something holds alone. Where no lock reaches everybody it is about some
+    /// repositories: who removes something from one waits for others, and lets nobody wait in the others meanwhile.
+    pub(super) fn lock_of_writers(&self, repository: &Repository) -> Cow<'static, str> {
+        match self.0.store.reach() {
+            Reach::Everybody => sink::WRITERS.into(),
+            Reach::Process => format!("{}-{:02x}", sink::WRITERS, lists::stripe(repository)).into(),
+        }
     }
 
     /// What time it was for the store when it proved that it refuses what is late, and when that was.

@@ -347,7 +347,7 @@ fn describe(key: &Key, manifest: &Manifest) -> Result<Value, TreeError> {
 
 /// Which lock protects the lists of a repository. There are as many as a byte has values, so that a tree of a million
 /// repositories doesn't have a million lock files.
-fn stripe(repository: &Repository) -> u8 {
+pub(super) fn stripe(repository: &Repository) -> u8 {
     Algorithm::Sha256.digest(repository.as_str().as_bytes()).as_bytes()[0]
 }
 

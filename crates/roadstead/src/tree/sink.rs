@@ -263,6 +263,7 @@ impl TreeSink {
         }
     }
 
+    /// Puts a manifest, if it isn't there; one that is there already may stay as old as it is.
     async fn put_manifest_now(&self, manifest: &Manifest) -> Result<(), TreeError> {
         let store = &self.tree.0.store;
         let (media_type, digest) = (manifest.media_type(), manifest.digest());

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "the helpers of a test fail it, too")]
 
+mod beside;
 mod content_management;
 mod discovery;
 mod faults;

@@ -3,13 +3,25 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
+use roadstead::http::{Client, ClientOptions};
 use roadstead::oci::{Algorithm, Digest, ErrorCode};
 use roadstead::server::{PushOptions, ServeOptions, Server};
-use roadstead::store::{LocalStore, MemoryStore, Naming, Store};
+use roadstead::store::bucket::{BucketOptions, Keys};
+use roadstead::store::{BucketStore, LocalStore, MemoryStore, Naming, Store};
 use roadstead::tree::Tree;
+use roadstead_parts::{BucketServer, Buckets};
 
 pub(crate) const IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 pub(crate) const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// A tree's place in a bucket.
+pub(crate) fn bucket(buckets: &Buckets) -> BucketStore {
+    let keys = Keys { id: Buckets::ID.to_owned(), secret: Buckets::SECRET.into(), token: None };
+    let options =
+        BucketOptions { endpoint: Some(buckets.url()), credentials: Some(Arc::new(keys)), ..BucketOptions::default() };
+    let client = Client::new(ClientOptions::default()).unwrap();
+    BucketStore::open("s3://images/tree".parse().unwrap(), client, options).unwrap()
+}
 
 /// A registry that takes pushes.
 pub(crate) struct Registry {
@@ -17,7 +29,9 @@ pub(crate) struct Registry {
     address: SocketAddr,
     pub(crate) tree: Tree,
     pub(crate) runtime: tokio::runtime::Runtime,
+    /// Where its files lie, or what it has in the way of uploads.
     folder: Option<tempfile::TempDir>,
+    _buckets: Option<Buckets>,
 }
 
 impl Registry {
@@ -31,7 +45,7 @@ impl Registry {
         });
         let address = server.local_addr().unwrap();
         runtime.spawn(server.run(std::future::pending()));
-        Self { name, address, tree, runtime, folder }
+        Self { name, address, tree, runtime, folder, _buckets: None }
     }
 
     /// One over each store.
@@ -39,11 +53,26 @@ impl Registry {
         let folder = tempfile::tempdir().unwrap();
         let local = Arc::new(LocalStore::create(folder.path()).unwrap());
         let memory = |naming| Arc::new(MemoryStore::new(naming));
+        let buckets = BucketServer::Versitygw.start(&["images"]);
         vec![
             Self::over("directory", local, Some(folder), push.clone()),
             Self::over("memory with links", memory(Naming::Links), None, push.clone()),
             Self::over("memory with copies", memory(Naming::Copies), None, push.clone()),
+            Self::over_bucket("bucket", bucket(&buckets), Some(buckets), push),
         ]
+    }
+
+    /// One over a bucket of a real server, which it keeps running if it is told to.
+    pub(crate) fn over_bucket(
+        name: &'static str,
+        store: BucketStore,
+        buckets: Option<Buckets>,
+        push: &PushOptions,
+    ) -> Self {
+        let spool = tempfile::tempdir().unwrap();
+        let push = PushOptions { spool: Some(spool.path().join("uploads")), ..push.clone() };
+        let registry = Self::over(name, Arc::new(store), Some(spool), push);
+        Self { _buckets: buckets, ..registry }
     }
 
     /// Where the tree of the first one lies.

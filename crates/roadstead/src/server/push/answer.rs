@@ -114,6 +114,22 @@ impl Problem {
         Self::new(ErrorCode::BlobUploadInvalid, format!("the content broke off: {error}"))
     }
 
+    /// What goes wrong with the store, and isn't the client's doing.
+    pub(super) fn is_ours(&self) -> bool {
+        self.status.is_server_error()
+    }
+
+    /// The same, and what the operator is told of it.
+    pub(super) fn because(self, cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { cause: Some(cause.into()), ..self }
+    }
+
+    /// The store can't do it now, and nothing is wrong with what was asked.
+    fn later(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        let lines = headers([(RETRY_AFTER, "5".to_owned())]);
+        Self { status: StatusCode::SERVICE_UNAVAILABLE, lines, ..Self::failed(cause) }
+    }
+
     /// Who asks may not.
     pub(super) fn refused(refusal: Refusal) -> Self {
         let Refusal { status, code, detail, lines } = refusal;
@@ -127,7 +143,10 @@ impl Problem {
 
     pub(super) fn response(self) -> Response {
         let Self { status, code, detail, lines, .. } = self;
-        let body = if status.is_server_error() {
+        let body = if status == StatusCode::SERVICE_UNAVAILABLE {
+            let message = "what the registry writes to takes nothing at the moment: come again";
+            serde_json::json!({"errors": [{"code": "UNAVAILABLE", "message": message}]})
+        } else if status.is_server_error() {
             serde_json::json!({"errors": [{"code": "UNKNOWN", "message": "the registry can not write its tree"}]})
         } else {
             // Of what was asked for most clients show the message alone, and only here does it depend on who asks.
@@ -151,6 +170,8 @@ impl From<TreeError> for Problem {
                 Self { status: StatusCode::CONFLICT, ..Self::new(ErrorCode::NameInvalid, detail) }
             }
             error @ TreeError::TooManyReferrers { .. } => Self::new(ErrorCode::Denied, error.to_string()),
+            TreeError::Store(error) if error.may_pass() => Self::later(error),
+            error @ TreeError::Busy { .. } => Self::later(error),
             error => Self::failed(error),
         }
     }

@@ -24,23 +24,32 @@ pub(super) async fn allow(session: Option<&Session>, method: &Method, target: &T
 }
 
 impl Inner {
-    /// Holds tags that are about to name a manifest, if they may: one that names another has to be moved.
-    pub(super) async fn hold<'a>(
+    /// Lets tags pass that are about to name a manifest, if they may: one that names another has to be moved. Returns those that may
+    /// only be given while nothing has that name; those that may not be moved, and name it already, are left out.
+    pub(super) async fn judge_tags(
         &self,
-        session: &'a Session,
+        session: &Session,
         repository: &Repository,
-        tags: &[Tag],
+        tags: &mut Vec<Tag>,
         digest: &Digest,
-    ) -> Result<Held<'a>, Problem> {
-        let held = session.hold_tags(repository, tags).await;
-        for tag in tags {
+    ) -> Result<BTreeSet<Tag>, Problem> {
+        let (mut fixed, mut left) = (BTreeSet::new(), Vec::new());
+        for tag in tags.drain(..) {
             let named = self.tree.resolve(repository, &Reference::Tag(tag.clone())).await?;
-            if named.is_some_and(|named| named.digest != *digest) {
-                session.check_fixed(repository, tag).map_err(Problem::refused)?;
-                session.check(repository, Right::Overwrite).await.map_err(Problem::refused)?;
+            let may_move = match session.check_fixed(repository, &tag) {
+                Ok(()) => session.check(repository, Right::Overwrite).await,
+                refused => refused,
+            };
+            match (named, may_move) {
+                (Some(named), Err(refusal)) if named.digest != *digest => return Err(Problem::refused(refusal)),
+                (Some(_), Err(_)) => continue,
+                (None, Err(_)) => _ = fixed.insert(tag.clone()),
+                (_, Ok(())) => {}
             }
+            left.push(tag);
         }
-        Ok(held)
+        *tags = left;
+        Ok(fixed)
     }
 
     /// Holds what a delete takes away, if no fixed tag is among it.

@@ -14,8 +14,8 @@ use tokio::sync::OwnedMutexGuard;
 use super::answer::Problem;
 use crate::oci::{Algorithm, ErrorCode, Repository};
 use crate::site;
-use crate::store::{SessionId, Upload};
-use crate::tree::{Tree, TreeError};
+use crate::store::{SessionId, Store, StoreError, Upload};
+use crate::tree::TreeError;
 
 /// What the time is, by a clock that never jumps and by the one that files are dated by.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +32,8 @@ impl Now {
 
 /// The uploads that are open, by their names.
 pub(super) struct Uploads {
-    tree: Tree,
+    /// Where their bytes wait.
+    store: Arc<dyn Store>,
     ttl: Duration,
     limit: usize,
     open: Mutex<HashMap<SessionId, Session>>,
@@ -69,7 +70,7 @@ impl Open {
                 self.offset += length;
                 Ok(())
             }
-            Err(error) => Err(self.fail(error.into())),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
@@ -78,19 +79,23 @@ impl Open {
         let upload = self.upload.as_mut().ok_or_else(Self::gone)?;
         match upload.settle().await {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.fail(error.into())),
+            Err(error) => Err(self.fail(error)),
         }
     }
 
     /// How much of it was written nobody knows.
-    fn fail(&mut self, error: TreeError) -> Problem {
+    fn fail(&mut self, error: StoreError) -> Problem {
         self.upload = None;
-        error.into()
+        TreeError::from(error).into()
     }
 
     /// Whether nothing can be written to it any more.
     pub(super) fn is_over(&self) -> bool {
         self.upload.is_none()
+    }
+
+    pub(super) fn upload(&mut self) -> Result<&mut dyn Upload, Problem> {
+        Ok(&mut **self.upload.as_mut().ok_or_else(Self::gone)?)
     }
 
     pub(super) fn take(&mut self) -> Result<(Box<dyn Upload>, u64), Problem> {
@@ -112,8 +117,8 @@ impl Session {
 }
 
 impl Uploads {
-    pub(super) fn new(tree: Tree, ttl: Duration, limit: usize) -> Self {
-        Self { tree, ttl, limit, open: Mutex::default(), resuming: tokio::sync::Mutex::default() }
+    pub(super) fn new(store: Arc<dyn Store>, ttl: Duration, limit: usize) -> Self {
+        Self { store, ttl, limit, open: Mutex::default(), resuming: tokio::sync::Mutex::default() }
     }
 
     fn held(&self) -> MutexGuard<'_, HashMap<SessionId, Session>> {
@@ -136,7 +141,7 @@ impl Uploads {
         }
         let id = random_id().map_err(Problem::failed)?;
         let kept = crate::store::Session { repository: repository.clone(), ttl: self.ttl };
-        let upload = self.tree.begin_session(&id, kept, algorithm).await?;
+        let upload = self.store.begin_session(&id, kept, algorithm.hasher()).await.map_err(TreeError::from)?;
         let session = Session::new(repository.clone(), upload, 0, Instant::now());
         // Others may have come meanwhile.
         let is_full = {
@@ -148,7 +153,7 @@ impl Uploads {
             is_full
         };
         if is_full {
-            self.tree.forget_session(&id).await?;
+            self.forget(&id).await?;
             return Err(Self::full());
         }
         Ok(id)
@@ -163,7 +168,7 @@ impl Uploads {
         if let Some(session) = self.look_up(id, repository, now)? {
             return Ok(session);
         }
-        let resumed = self.tree.resume_session(id, now.dated).await?;
+        let resumed = self.store.resume_session(id, now.dated).await.map_err(TreeError::from)?;
         let resumed = resumed.filter(|resumed| resumed.session.repository == *repository);
         let resumed = resumed.ok_or_else(|| unknown(id.as_str()))?;
         let session = Session::new(repository.clone(), resumed.upload, resumed.offset, now.steady);
@@ -195,7 +200,18 @@ impl Uploads {
         let removed = self.held().remove(id);
         // Its file is closed outside the lock.
         drop(removed);
-        Ok(self.tree.forget_session(id).await?)
+        self.forget(id).await
+    }
+
+    /// Lets nobody go on with an upload that isn't open here, and gives back its space.
+    pub(super) async fn forget(&self, id: &SessionId) -> Result<(), Problem> {
+        Ok(self.store.forget_session(id).await.map_err(TreeError::from)?)
+    }
+
+    /// Begins an upload that ends with its request.
+    pub(super) async fn begin_unnamed(&self, algorithm: Algorithm) -> Result<Open, Problem> {
+        let upload = self.store.begin_upload(algorithm.hasher()).await.map_err(TreeError::from)?;
+        Ok(Open { upload: Some(upload), offset: 0 })
     }
 
     /// Gives up what has lain still for too long, and isn't being written to.
@@ -209,11 +225,11 @@ impl Uploads {
         let mut count = expired.len() as u64;
         for (id, session) in expired {
             drop(session);
-            if let Err(error) = self.tree.forget_session(&id).await {
+            if let Err(error) = self.store.forget_session(&id).await {
                 tracing::warn!(error = &error as &dyn std::error::Error, "can't give up an upload");
             }
         }
-        match self.tree.expire_sessions(now.dated).await {
+        match self.store.expire_sessions(now.dated).await {
             Ok(left) => count += left.files,
             Err(error) => tracing::warn!(error = &error as &dyn std::error::Error, "can't give up old uploads"),
         }
@@ -280,9 +296,9 @@ mod tests {
     async fn uploads_expire_wherever_they_were_begun() {
         let folder = tempfile::tempdir().unwrap();
         let files = || std::fs::read_dir(folder.path().join(".roadstead/uploads")).unwrap().count();
-        let tree = Tree::create(Arc::new(LocalStore::create(folder.path()).unwrap())).await.unwrap();
+        let store = Arc::new(LocalStore::create(folder.path()).unwrap());
         let app = "app".parse().unwrap();
-        let uploads = || Uploads::new(tree.clone(), TTL, 10);
+        let uploads = || Uploads::new(store.clone(), TTL, 10);
         let (dead, living) = (uploads(), uploads());
         dead.begin(&app, Algorithm::Sha256).await.ok().unwrap();
         let kept = dead.begin(&app, Algorithm::Sha256).await.ok().unwrap();

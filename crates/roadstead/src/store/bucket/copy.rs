@@ -10,7 +10,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use ::http::header::{DATE, LAST_MODIFIED};
 use ::http::{HeaderName, Method, StatusCode};
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -20,8 +22,8 @@ use futures::StreamExt as _;
 
 use super::client::{Call, Failed};
 use super::{
-    Aim, BucketError, BucketStore, Cloud, Condition, Headers, Key, Object, Store as _, StoreError, Upload, azure,
-    google, is_absent, is_collision, sign, upload,
+    Aim, BucketError, BucketStore, Cloud, Condition, Entry, Headers, Key, Object, Store as _, StoreError, Upload,
+    azure, google, is_absent, is_collision, sign, upload,
 };
 use crate::oci::{Algorithm, Digest};
 
@@ -97,6 +99,46 @@ pub(super) async fn link(store: &BucketStore, key: &Key, target: &Key, headers: 
     };
     upload::copy_in_parts(store, &object, &from, size, headers).await.map_err(failed)?;
     Ok(true)
+}
+
+/// What was written so long ago is renewed: less than any time for which somebody leaves alone what is young.
+const OLD: Duration = Duration::from_mins(10);
+
+/// Makes an object as old as if it had been written now, if it is there and not young.
+pub(super) async fn renew(store: &BucketStore, key: &Key) -> Result<(), StoreError> {
+    let object = store.0.at.object(key);
+    let failed = |failed: Failed| store.failed("writing", key.as_str(), failed.error);
+    let response = match store.0.calls.send(&Call::new(Method::HEAD, Some(&object), "s3:GetObject")).await {
+        Ok(answer) => answer.response,
+        Err(absent) if is_absent(&absent) => return Ok(()),
+        Err(other) => return Err(failed(other)),
+    };
+    // Both are the service's, whatever our clock says.
+    let time = |name| response.header(name).and_then(|date| httpdate::parse_http_date(date).ok());
+    if let (Some(written), Some(now)) = (time(LAST_MODIFIED), time(DATE))
+        && now.duration_since(written).is_ok_and(|age| age < OLD)
+    {
+        return Ok(());
+    }
+    let Entry { size, headers, .. } = store.entry(key, &response)?;
+    let copied = match store.0.calls.service.cloud() {
+        // There an object isn't copied onto itself, but its metadata count.
+        Cloud::Azure => {
+            let call = Call::new(Method::PUT, Some(&object), "s3:PutObject").parameter("comp", "metadata");
+            let digest = headers.digest.map(|digest| digest.to_string());
+            let call = digest.into_iter().fold(call, |call, digest| call.header(azure::DIGEST, digest));
+            store.0.calls.send(&call).await.map(drop)
+        }
+        Cloud::Google => google::rewrite(store, &object, &object, &headers).await,
+        Cloud::S3 if size <= store.0.copy_limit => {
+            ask(store, call(store, &object, &store.0.at.source(&object), &headers)).await
+        }
+        Cloud::S3 => upload::copy_in_parts(store, &object, &object, size, &headers).await,
+    };
+    match copied {
+        Err(absent) if is_absent(&absent) => Ok(()),
+        copied => copied.map_err(failed),
+    }
 }
 
 /// Makes `key` an object with the bytes of `target`, where a copy keeps the headers of what it is copied from, and has a

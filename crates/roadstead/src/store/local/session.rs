@@ -83,7 +83,8 @@ impl Kept {
 
     /// Records how far it is, if it grew much since that was done last.
     pub(super) fn grown(&mut self, store: &LocalStore, file: &File, written: u64, hasher: &Hasher) -> io::Result<()> {
-        if written - self.recorded < EVERY {
+        // What isn't synced is read again.
+        if written - self.recorded < EVERY || store.0.flusher.skips() {
             return Ok(());
         }
         store.0.flusher.sync_file(file)?;

@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::early::WriteBack;
 use super::flush::Pending;
 use super::session::Kept;
-use super::{Headers, Key, LocalStore, StoreError, Upload, failed};
+use super::{Body, Headers, Key, LocalStore, StoreError, Upload, failed};
 use crate::oci::{Algorithm, Digest, Hasher};
 
 /// How many bytes go to the writing thread at once. Two such buffers are alive for each
@@ -151,6 +151,16 @@ impl LocalUpload {
         }
     }
 
+    /// The file, open to be read, and how many bytes it has now.
+    async fn reading(&mut self) -> Result<(File, u64), StoreError> {
+        self.digest().await?;
+        let writer = self.writer().await?;
+        let (path, end) = (writer.place.path().to_owned(), writer.written);
+        self.state = State::Idle(writer);
+        let file = File::open(&path).map_err(|e| failed("reading", &self.store.0.root, e))?;
+        Ok((file, end))
+    }
+
     fn failed(&self, source: Box<dyn std::error::Error + Send + Sync>) -> StoreError {
         StoreError::Io { operation: "writing to", what: self.store.0.root.display().to_string(), source }
     }
@@ -202,13 +212,14 @@ impl Upload for LocalUpload {
     }
 
     async fn digest_by(&mut self, algorithm: Algorithm) -> Result<Option<Digest>, StoreError> {
-        self.digest().await?;
-        let writer = self.writer().await?;
-        let path = writer.place.path().to_owned();
-        let (end, what) = (writer.written, self.store.0.root.display().to_string());
-        self.state = State::Idle(writer);
-        let file = File::open(&path).map_err(|e| failed("reading", &self.store.0.root, e))?;
+        let (file, end) = self.reading().await?;
+        let what = self.store.0.root.display().to_string();
         super::digest_range(file, 0..end, algorithm.hasher(), what, |_| {}).await.map(Some)
+    }
+
+    async fn content(&mut self) -> Result<Option<Body>, StoreError> {
+        let (file, end) = self.reading().await?;
+        Ok(Some(Body::File { file, range: 0..end }))
     }
 
     async fn finish(mut self: Box<Self>, key: &Key, _: &Headers) -> Result<(), StoreError> {

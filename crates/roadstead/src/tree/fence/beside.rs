@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,7 +27,8 @@ struct Inner {
 }
 
 enum Role {
-    Writer(Vec<Repository>),
+    /// In some repositories. For how long it waits until nothing is removed there, if not for as long as it takes.
+    Writer(Vec<Repository>, Option<Duration>),
     Remover,
 }
 
@@ -81,7 +82,23 @@ impl Says {
 
 impl Beside {
     pub(super) fn writer(base: Arc<dyn Store>, repositories: Vec<Repository>) -> Self {
-        Self(Arc::new(Inner { base, role: Role::Writer(repositories), state: Mutex::new(State::Silent) }))
+        Self(Arc::new(Inner { base, role: Role::Writer(repositories, None), state: Mutex::new(State::Silent) }))
+    }
+
+    /// One that gives up when something is removed there for longer than `patience`.
+    pub(super) fn patient_writer(base: Arc<dyn Store>, repositories: Vec<Repository>, patience: Duration) -> Self {
+        let role = Role::Writer(repositories, Some(patience));
+        Self(Arc::new(Inner { base, role, state: Mutex::new(State::Silent) }))
+    }
+
+    /// Whether both are the same.
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// Whether anybody has it but who asks.
+    pub(super) fn is_used(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// Whoever has closed the gate.
@@ -107,8 +124,8 @@ impl Beside {
                     None => *state = State::Lost,
                 }
             }
-            (State::Silent, Role::Writer(repositories)) => {
-                *state = State::Held(Box::new(self.enter(repositories).await?));
+            (State::Silent, Role::Writer(repositories, patience)) => {
+                *state = State::Held(Box::new(self.enter(repositories, *patience).await?));
             }
             _ => {}
         }
@@ -119,14 +136,21 @@ impl Beside {
     }
 
     /// Waits until nothing is removed from some repositories, and keeps it so.
-    async fn enter(&self, repositories: &[Repository]) -> Result<Held, StoreError> {
-        let base = &self.0.base;
+    async fn enter(&self, repositories: &[Repository], patience: Option<Duration>) -> Result<Held, StoreError> {
+        let (base, waiting) = (&self.0.base, Instant::now());
         let names: Vec<String> = repositories.iter().map(ToString::to_string).collect();
         loop {
             let (key, since) = (keys::writer(&super::word()), Instant::now());
             let announcement = Announcement { repositories: names.clone(), fenced: base.is_fenced().await?, turn: 0 };
             let Some(lease) = base.lease(&key, json(&announcement), Condition::Absent).await? else { continue };
-            let (format, when) = super::read_gate(&**base).await?;
+            let (format, when) = match super::read_gate(&**base).await {
+                Ok(gate) => gate,
+                Err(error) => {
+                    // Nobody is at work, and nobody should wait until that is clear.
+                    let _ = super::silence(&**base, &key).await;
+                    return Err(error);
+                }
+            };
             let Some(removing) = format.removing.as_ref().filter(|by| names.contains(&by.repository)) else {
                 let (says, removals) = (Says::Writing(announcement), format.removals);
                 return Ok(Held { key, says, lease, since, removals, unsettled: false });
@@ -135,6 +159,8 @@ impl Beside {
             super::silence(&**base, &key).await?;
             if super::is_dead(base.modified(&keys::format()).await?, lease.at) {
                 super::reopen(&**base, format, when).await?;
+            } else if patience.is_some_and(|patience| waiting.elapsed() >= patience) {
+                return Err(StoreError::Closed { what: format!("{}/{}", base.describe(), keys::format()) });
             } else {
                 tokio::time::sleep(super::PAUSE).await;
             }
@@ -192,7 +218,7 @@ impl Beside {
 impl Drop for Inner {
     fn drop(&mut self) {
         // A writer that failed says so, if it can. Else it is taken for dead in time.
-        if let (Role::Writer(_), State::Held(held), Ok(runtime)) =
+        if let (Role::Writer(..), State::Held(held), Ok(runtime)) =
             (&self.role, self.state.get_mut(), tokio::runtime::Handle::try_current())
             && held.is_settled()
         {
