@@ -45,6 +45,11 @@ test *arguments:
 soak rounds="5":
     for round in $(seq {{ rounds }}); do scripts/test -p roadstead-cli --test cli -- a_killed_server; done
 
+# Publishes into a bucket, so many times each: killed at any moment beside others who live, and two beside a removal.
+soak-publish rounds="300":
+    ROADSTEAD_ROUNDS={{ rounds }} scripts/test -p roadstead-cli --test cli -- --nocapture publishers_that_are_killed
+    ROADSTEAD_ROUNDS={{ rounds }} scripts/test -p roadstead --test bucket -- --nocapture --ignored beside_hundreds_of_removals
+
 # Runs the specification's own conformance suite, which no package registry has, against our server.
 conformance suite *arguments:
     scripts/conformance {{ suite }} {{ arguments }}

@@ -171,6 +171,13 @@ impl BucketArgs {
         Ok(BucketStore::open(at.clone(), client, options)?)
     }
 
+    /// The same bucket as others reach it, by another endpoint if one is named.
+    pub(crate) fn open_for_others(&self, at: &BucketUrl, endpoint: Option<&str>) -> anyhow::Result<BucketStore> {
+        let (client, mut options) = self.resolve(&Environment::of_this_process(), at, RetryPolicy::default())?;
+        options.endpoint = endpoint.map(str::to_owned).or(options.endpoint);
+        Ok(BucketStore::open(at.clone(), client, options)?)
+    }
+
     fn resolve(
         &self,
         environment: &Environment,

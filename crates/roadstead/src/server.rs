@@ -35,6 +35,7 @@ mod status;
 mod tls;
 mod upstream;
 
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -64,7 +65,8 @@ use self::front::{Front, Peer, Trust};
 use self::listen::{Listener, Stream};
 use self::push::Push;
 use self::tls::Tls;
-use crate::oci::Repository;
+use crate::oci::{Algorithm, Repository};
+use crate::store::{Reach, Store};
 use crate::tree::TreeError;
 
 /// What a client may take of the server.
@@ -145,6 +147,19 @@ pub struct ServeOptions {
     pub access_log: Option<AccessLog>,
     /// Where `/healthz`, `/readyz` and `/metrics` are answered, to whoever reaches it. `None` answers nowhere.
     pub status: Option<SocketAddr>,
+    /// Where clients fetch blobs themselves.
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// The store of a tree as clients reach it: they are sent there for blobs by [URLs](Store::signed_url) that are good for a quarter
+/// of an hour, so that bytes don't pass through the server. What has no such URL is handed out as ever.
+#[derive(Clone)]
+pub struct Elsewhere(pub Arc<dyn Store>);
+
+impl fmt::Debug for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Elsewhere").field(&self.0.describe()).finish()
+    }
 }
 
 impl Default for ServeOptions {
@@ -161,6 +176,7 @@ impl Default for ServeOptions {
             push: None,
             access_log: None,
             status: None,
+            elsewhere: None,
         }
     }
 }
@@ -256,7 +272,8 @@ impl Server {
             Some(address) => Some(bind(address).await?),
             None => None,
         };
-        let pull = Pull::new(origin, name_prefix, cors, limits.memory);
+        let elsewhere = options.elsewhere.map(|Elsewhere(store)| store);
+        let pull = Pull::sending_elsewhere(origin, name_prefix, cors, limits.memory, elsewhere);
         Ok(Self { listeners, status, pull, push, guard, trust, tls, access_log, cors, limits, sendfile })
     }
 

@@ -303,6 +303,15 @@ pub static UNREACHABLE: LazyLock<Answer> = LazyLock::new(|| {
     answer
 });
 
+/// The answer that sends a client elsewhere for a blob, with the URL in `Location`. That is good for a moment and lets anybody read,
+/// so nobody keeps it.
+pub static SENT_ELSEWHERE: LazyLock<Answer> = LazyLock::new(|| {
+    let anything = Value::Fixed("application/octet-stream");
+    let mut answer = registry(StatusCode::TEMPORARY_REDIRECT, anything, "no-store", Body::Fixed(Cow::Borrowed("")));
+    answer.headers.push((DOCKER_CONTENT_DIGEST, Value::FromPath(Capture::Digest)));
+    answer
+});
+
 /// The content of an answer to a range that begins behind the end: nobody reads it, but some hosts can't leave it empty.
 pub const BEHIND_THE_END: &str = "range not satisfiable\n";
 

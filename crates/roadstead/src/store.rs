@@ -27,7 +27,7 @@ mod walk;
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -374,6 +374,16 @@ pub trait Store: Send + Sync {
     /// store may understand; `None` if none can.
     fn location(&self, _key: &Key) -> Option<String> {
         None
+    }
+
+    /// A URL by which whoever has it may read the object under `key`, whole or in ranges, for so long, and do nothing else. Nobody
+    /// looks whether there is one. `None` if there is no such URL.
+    ///
+    /// # Errors
+    ///
+    /// If there are no credentials to sign it with.
+    async fn signed_url(&self, _key: &Key, _time: Duration) -> Result<Option<String>, StoreError> {
+        Ok(None)
     }
 
     /// Begins an upload whose bytes come from where [another store](Self::location) has them, without moving through this

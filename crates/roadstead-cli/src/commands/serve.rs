@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::{MAX_BLOB_SIZE, Repository};
-use roadstead::server::{Limits, Origin, Place, PushOptions, ServeOptions, Server, State};
+use roadstead::server::{Elsewhere, Limits, Origin, Place, PushOptions, ServeOptions, Server, State};
+use roadstead::store::Store as _;
 use roadstead::tree::Tree;
 
 use crate::access_args::AccessArgs;
@@ -45,6 +46,12 @@ pub(crate) struct Serve {
     /// https://USER.github.io or http://GATEWAY/ipfs/CID
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
+
+    /// With a tree in a bucket: send clients there for blobs, by URLs that are good for a quarter of an hour, so that no layer passes
+    /// through this server. URL is where they reach the service, if elsewhere than this server does
+    #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = "",
+        conflicts_with = "upstream")]
+    redirect_blobs: Option<String>,
 
     /// Let clients push into the tree: users, made by `roadstead user add`, or with --anonymous-push all. With a tree in a bucket
     /// uploads wait in the folder of --state
@@ -167,6 +174,27 @@ impl Serve {
         }))
     }
 
+    /// Where clients fetch blobs themselves.
+    async fn elsewhere(&self, global: &Global) -> anyhow::Result<Option<Elsewhere>> {
+        let Some(endpoint) = &self.redirect_blobs else { return Ok(None) };
+        let TreePlace::Bucket(at) = &global.tree else {
+            return Err(exit::usage(format!(
+                "--redirect-blobs sends clients to a bucket, and {} is none",
+                global.tree
+            )));
+        };
+        let endpoint = Some(endpoint.as_str()).filter(|url| !url.is_empty());
+        let store = global.bucket.open_for_others(at, endpoint)?;
+        // Whether there is one doesn't depend on the object.
+        if store.signed_url(&"v2/_catalog".parse()?, Duration::from_mins(1)).await?.is_none() {
+            return Err(exit::usage(format!(
+                "--redirect-blobs: nobody can sign URLs for {at} with these credentials; leave it out, or add --no-sign-request if \
+                 anybody may read there"
+            )));
+        }
+        Ok(Some(Elsewhere(Arc::new(store))))
+    }
+
     /// Says by whom this server goes, and from where nobody can log in.
     fn tell_of_users(&self, state: &State, listening: &Listening, output: &Output) {
         output.note(&format!("who may do what is said by {}", state.folder().display()));
@@ -251,6 +279,7 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
     let tree = args.upstream.is_none().then_some(&global.tree);
     let (access, state) = args.access.open(tree, &args.tls, args.insecure_anywhere)?.unzip();
     let push = args.pushing(&global.tree, state.as_ref(), &listening)?;
+    let elsewhere = args.elsewhere(global).await?;
     let (origin, place) = args.origin(global, state.as_ref()).await?;
     if let Some(state) = &state {
         args.tell_of_users(state, &listening, output);
@@ -272,6 +301,7 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         limits,
         push,
         status: args.status_listen,
+        elsewhere,
         ..ServeOptions::default()
     };
     let server = Server::bind_guarded(origin, options, access).await?;

@@ -8,9 +8,8 @@ use std::process::Command;
 use roadstead::oci::Algorithm;
 use roadstead::store::{Condition, Headers, Store as _};
 use roadstead::testing::{ImageBuilder, Layer, Reply, Seen, noise};
-use roadstead_parts::{BucketServer, Buckets, Invocation, Nginx, Port, clients, part};
+use roadstead_parts::{BucketServer, Buckets, Invocation, Port, part};
 
-use crate::matrix::alone_in_the_engines;
 use crate::published::{BUCKET, Scene, image};
 use crate::support::{Faulty, Ran, refusal};
 
@@ -323,7 +322,7 @@ fn a_site_and_its_blobs_in_a_public_bucket() {
 }
 
 /// Lets anybody read below `v2/`, and list, which makes what is missing missing.
-fn open_to_all(scene: &Scene) {
+pub(crate) fn open_to_all(scene: &Scene) {
     let policy = r#"{"Version":"2012-10-17","Statement":[
         {"Effect":"Allow","Principal":"*","Action":"s3:GetObject",
          "Resource":["arn:aws:s3:::images/v2/","arn:aws:s3:::images/v2/*"]},
@@ -347,37 +346,6 @@ fn open_to_all(scene: &Scene) {
         ])
         .args([&format!("@{}", file.display()), &format!("{}/images?policy=", scene.buckets.url())]);
     put.run().unwrap_or_else(|failure| panic!("{failure}"));
-}
-
-/// Docker, containerd, podman, skopeo, crane and the others, from nothing but objects. In front is what puts the bucket's name
-/// into paths, where a real service has it in the host's name.
-#[test]
-fn every_client_pulls_from_what_publish_left_in_a_bucket() {
-    let _alone = alone_in_the_engines();
-    let platform = |platform: &'static str| ImageBuilder::new().platform(platform).layer(platform).build();
-    let index = ["linux/amd64", "linux/arm64"].map(platform);
-    let index =
-        index.into_iter().fold(roadstead::testing::IndexBuilder::new(), roadstead::testing::IndexBuilder::image);
-    let index = index.build();
-    let tool = image("one");
-    let scene = Scene::new(BucketServer::Versitygw, &[("base:1", &index), ("org/tool:1", &tool)]);
-    scene.run(&["publish", "s3://images"]).ok();
-    open_to_all(&scene);
-    let port = Port::free();
-    let http =
-        format!("server {{ listen {}; location / {{ proxy_pass {}/images/; }} }}", port.address(), scene.buckets.url());
-    let nginx = Nginx::start_http(&http, port);
-    scene.run(&["publish", "s3://images", "--check", &nginx.url()]).ok();
-    for client in clients() {
-        for (name, digest) in [("base", index.digest()), ("org/tool", tool.digest())] {
-            let repository = format!("{}/{name}", nginx.authority());
-            let by_tag = client.pull(&format!("{repository}:1"));
-            by_tag.unwrap_or_else(|failure| panic!("{} by tag: {failure}", client.name()));
-            client.forget(&format!("{repository}:1")).unwrap();
-            let by_digest = client.pull_by_digest(&repository, &digest.to_string());
-            by_digest.unwrap_or_else(|failure| panic!("{} by digest: {failure}", client.name()));
-        }
-    }
 }
 
 /// The jobs of the page: they are YAML, and what they run is run, but for the names of places.

@@ -211,6 +211,9 @@ impl ConnectionError {
 
 impl fmt::Display for ConnectionError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_connect() && self.0.is_timeout() {
+            return f.write_str("no connection came about in time");
+        }
         let mut bottom: &dyn Error = &self.0;
         while let Some(next) = bottom.source() {
             bottom = next;

@@ -8,12 +8,13 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use http::header::{
     ACCEPT_RANGES, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, CONTENT_RANGE, CONTENT_TYPE, HeaderName,
-    HeaderValue, LINK,
+    HeaderValue, LINK, LOCATION,
 };
 use http::{Method, StatusCode};
 
@@ -23,8 +24,8 @@ use super::range::{self, Selected};
 use super::upstream::OfUpstream;
 use crate::oci::{Digest, Reference, Repository};
 use crate::site::{self, Answer, Facts, Path, PathPattern};
-use crate::store::{self, Key, StoreError};
-use crate::tree::TreeError;
+use crate::store::{self, Key, Store, StoreError};
+use crate::tree::{TreeError, keys};
 
 /// A request, as far as its answer depends on it.
 #[derive(Debug, Clone, Copy)]
@@ -106,19 +107,35 @@ struct Inner {
     name_prefix: Option<Repository>,
     cors: bool,
     lists: lists::Lists,
+    /// Where clients fetch blobs themselves.
+    elsewhere: Option<Arc<dyn Store>>,
 }
+
+/// For how long a client may use the URL that it is sent to. It is judged when the client begins to read.
+const GOOD_FOR: Duration = Duration::from_mins(15);
 
 impl Pull {
     /// Answers from `origin`, whose repositories appear below `name_prefix`, with `cors` to pages of every origin. At most
     /// `memory` bytes of manifests are held, and half as much of lists.
     #[must_use]
     pub fn new(origin: impl Into<Origin>, name_prefix: Option<Repository>, cors: bool, memory: usize) -> Self {
+        Self::sending_elsewhere(origin, name_prefix, cors, memory, None)
+    }
+
+    /// The same, but clients are sent for blobs to `elsewhere`, the store of the tree as they reach it, where that has URLs for them.
+    pub(super) fn sending_elsewhere(
+        origin: impl Into<Origin>,
+        name_prefix: Option<Repository>,
+        cors: bool,
+        memory: usize,
+        elsewhere: Option<Arc<dyn Store>>,
+    ) -> Self {
         let content: Box<dyn Content> = match origin.into() {
             Origin::Tree(tree) => Box::new(OfTree::public(tree, memory)),
             Origin::WholeTree(tree) => Box::new(OfTree::whole(tree, memory)),
             Origin::Upstream(upstream) => Box::new(OfUpstream::new(upstream, memory)),
         };
-        Self(Arc::new(Inner { content, name_prefix, cors, lists: lists::Lists::new(memory / 2) }))
+        Self(Arc::new(Inner { content, name_prefix, cors, lists: lists::Lists::new(memory / 2), elsewhere }))
     }
 
     /// The answer to a request. What goes wrong on the way is an answer, too.
@@ -274,6 +291,20 @@ impl Inner {
         request: &Request<'_>,
     ) -> Result<Option<Response>, Failure> {
         let facts = Facts { digest: Some(digest), ..Facts::NONE };
+        if let Some(store) = self.elsewhere.as_ref().filter(|_| request.method == Method::GET) {
+            let Some(found) = self.content.blob(repository, digest, Want::Size).await? else { return Ok(None) };
+            let is_read = matches!(choose(answer, facts, found.size, request), Choice::Whole | Choice::Part(_));
+            if !is_read {
+                return Ok(Some(deliver(answer, facts, found, request)));
+            }
+            if let Some(url) = store.signed_url(&keys::blob(repository, digest), GOOD_FOR).await? {
+                let mut url = HeaderValue::try_from(url)?;
+                url.set_sensitive(true);
+                let mut response = whole(&site::SENT_ELSEWHERE, facts, &Bytes::new(), request);
+                response.headers.push((LOCATION, url));
+                return Ok(Some(response));
+            }
+        }
         let Headers { if_none_match, if_range: _, range } = request.headers;
         let plain = request.method == Method::GET && if_none_match.is_none() && range.is_none();
         let want = if plain { Want::Whole } else { Want::Size };

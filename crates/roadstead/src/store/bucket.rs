@@ -16,6 +16,7 @@
 //! resume   parts that were sent before, by whomever
 //! session  the same at Google's, where one piece follows the other
 //! copy     objects made of others by the service
+//! signed_url  URLs by which anybody may read an object for a time
 //! lease    requests that the service refuses when they come too late
 //! error    what went wrong
 //! ```
@@ -52,6 +53,7 @@ mod resume;
 mod service;
 mod session;
 mod sign;
+mod signed_url;
 mod upload;
 mod writing;
 mod xml;
@@ -60,7 +62,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use ::http::header::{CACHE_CONTROL, CONTENT_RANGE};
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -466,6 +468,10 @@ impl Store for BucketStore {
 
     fn location(&self, key: &Key) -> Option<String> {
         Some(self.0.calls.base.location(&self.0.at, key))
+    }
+
+    async fn signed_url(&self, key: &Key, time: Duration) -> Result<Option<String>, StoreError> {
+        signed_url::of(self, key, time).await.map_err(|error| self.failed("reading", key.as_str(), error))
     }
 
     async fn begin_copy(

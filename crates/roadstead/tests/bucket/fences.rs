@@ -137,6 +137,12 @@ async fn pull_once(store: &dyn Store) {
     assert_eq!(blobs, needed);
 }
 
+/// How many rounds there are, unless `ROADSTEAD_ROUNDS` says so.
+#[expect(clippy::disallowed_methods, reason = "how long it may take is known to whoever runs the tests")]
+fn rounds() -> usize {
+    std::env::var("ROADSTEAD_ROUNDS").map_or(300, |rounds| rounds.parse().expect("a number of rounds"))
+}
+
 /// Places in a bucket.
 fn places(buckets: &Buckets) -> impl Fn(usize) -> BucketStore {
     let url = buckets.url();
@@ -153,7 +159,9 @@ async fn nothing_is_lost_beside_a_removal_in_versitygw() {
 #[ignore = "takes minutes"]
 async fn nothing_is_lost_beside_hundreds_of_removals_in_versitygw() {
     let buckets = BucketServer::Versitygw.start(&["shared"]);
-    nothing_is_lost(places(&buckets), 300).await;
+    let runs = rounds();
+    nothing_is_lost(places(&buckets), runs).await;
+    println!("{runs} rounds of two publishers beside a removal");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

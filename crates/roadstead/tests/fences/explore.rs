@@ -146,45 +146,70 @@ impl Explorer<'_> {
         others.flat_map(|(_, calls)| calls).any(|other| call.conflicts(other))
     }
 
-    fn explore(&mut self, script: &mut Vec<(usize, Event)>) {
-        let steps = self.run(script);
+    /// What may come next behind a script, of which these are the decisions.
+    fn events(&self, script: &[(usize, Event)], steps: &[Step]) -> Vec<(usize, Event)> {
         let switches = script.iter().filter(|(_, event)| matches!(event, Event::Switch(_))).count();
         let faults = script.len() - switches;
         let from = script.last().map_or(0, |(at, _)| at + 1);
+        let mut events = Vec::new();
         for (at, step) in steps.iter().enumerate().skip(from) {
-            let mut events = Vec::new();
             let shared = self.is_shared(step.actor, &step.call);
             if switches < self.bounds.switches && shared {
-                events.extend(step.others.iter().map(|other| Event::Switch(*other)));
+                events.extend(step.others.iter().map(|other| (at, Event::Switch(*other))));
             }
             if faults < self.bounds.faults && step.call.writes {
-                events.push(Event::Kill);
+                events.push((at, Event::Kill));
             }
             if faults < self.bounds.faults && shared {
-                events.push(Event::Stop);
+                events.push((at, Event::Stop));
             }
-            for event in events {
-                script.push((at, event));
-                self.explore(script);
-                script.pop();
+        }
+        events
+    }
+
+    fn explore(&mut self, script: &mut Vec<(usize, Event)>) {
+        let steps = self.run(script);
+        for event in self.events(script, &steps) {
+            script.push(event);
+            self.explore(script);
+            script.pop();
+        }
+    }
+
+    /// Adds one event after the other, by chance, and begins anew when no more are allowed.
+    fn sample(&mut self, runs: usize) {
+        let mut chance = fastrand::Rng::new();
+        while self.runs < runs {
+            let mut script = Vec::new();
+            loop {
+                let steps = self.run(&script);
+                match &*self.events(&script, &steps) {
+                    [] => break,
+                    events => script.push(events[chance.usize(..events.len())]),
+                }
             }
         }
     }
 }
 
-/// Makes all runs within the bounds; returns how many these are.
-pub(crate) fn explore(scene: &Scene, bounds: Bounds) -> usize {
-    let mut explorer = Explorer {
-        scene,
-        at_first: (scene.prepare)(),
-        bounds,
-        seen: vec![BTreeSet::new(); scene.actors.len()],
-        runs: 0,
-    };
+fn explorer(scene: &Scene, bounds: Bounds) -> Explorer<'_> {
+    let (at_first, seen) = ((scene.prepare)(), vec![BTreeSet::new(); scene.actors.len()]);
+    let mut explorer = Explorer { scene, at_first, bounds, seen, runs: 0 };
     // What an actor asks when it comes first tells where orders matter.
     for first in 0..scene.actors.len() {
         explorer.run(&[(0, Event::Switch(first))]);
     }
+    explorer
+}
+
+/// Makes all runs within the bounds; returns how many these are.
+pub(crate) fn explore(scene: &Scene, bounds: Bounds) -> usize {
+    let mut explorer = explorer(scene, bounds);
     explorer.explore(&mut Vec::new());
     explorer.runs
+}
+
+/// Makes so many of them, other ones each time.
+pub(crate) fn sample(scene: &Scene, bounds: Bounds, runs: usize) {
+    explorer(scene, bounds).sample(runs);
 }

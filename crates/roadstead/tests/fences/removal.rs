@@ -12,7 +12,7 @@ use roadstead::store::{MemoryStore, Naming, Store};
 use roadstead::testing::{Image, ImageBuilder, MemorySource};
 use roadstead::tree::{PruneOptions, Tree, TreeError};
 
-use crate::explore::{Bounds, Done, Scene, explore};
+use crate::explore::{Bounds, Done, Scene, explore, sample};
 use crate::world::{World, names, read};
 
 pub(crate) fn image(text: &str) -> Image {
@@ -195,10 +195,31 @@ fn two_writers_beside_a_removal() {
     assert!(explore(&scene, FAULTS) > 2000);
 }
 
+/// How many runs of many there are, unless `ROADSTEAD_SCHEDULES` says so; `all` are days.
+const SCHEDULES: usize = 20_000;
+
+/// How many runs are wanted; `None` for all.
+#[expect(clippy::disallowed_methods, reason = "how long it may take is known to whoever runs the tests")]
+fn schedules() -> Option<usize> {
+    match std::env::var("ROADSTEAD_SCHEDULES").as_deref() {
+        Err(_) => Some(SCHEDULES),
+        Ok("all") => None,
+        Ok(number) => Some(number.parse().expect("a number of runs, or `all`")),
+    }
+}
+
 #[test]
 #[ignore = "takes many minutes"]
 fn two_writers_beside_a_removal_with_more_changes_of_turn() {
     let scene = Scene { prepare: one_image, actors: vec![publisher, remover, second_adder], judge };
-    explore(&scene, ORDERS);
-    explore(&scene, Bounds { switches: 2, faults: 1 });
+    let orders = explore(&scene, ORDERS);
+    let both = Bounds { switches: 2, faults: 1 };
+    let runs = match schedules() {
+        Some(runs) => {
+            sample(&scene, both, runs);
+            runs
+        }
+        None => explore(&scene, both),
+    };
+    println!("{orders} orders, and {runs} with a kill or a stop");
 }

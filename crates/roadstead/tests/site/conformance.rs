@@ -107,10 +107,24 @@ fn caddy_alone() {
 
 #[test]
 fn caddy_that_names_what_the_tree_holds() {
-    for form in [Form::Site, Form::Snippet] {
+    for form in [Form::Site, Form::Snippet, Form::Standalone] {
         let fixture = Fixture::new();
-        let host = Host::pinned("caddy", &fixture, form, None);
+        let host = Host::caddy("caddy", &fixture, form, None, true);
         judge_all(&format!("caddy{}", deviations::PINNED), form, &fixture, &host);
+    }
+}
+
+/// What machines have that aren't Debian's.
+#[test]
+#[ignore = "needs a newer Caddy, which takes long to build"]
+fn a_newer_caddy_in_every_form() {
+    for form in [Form::Site, Form::Snippet, Form::Standalone] {
+        for pinned in [false, true] {
+            let fixture = Fixture::new();
+            let host = Host::caddy(deviations::NEWER_CADDY, &fixture, form, None, pinned);
+            let pinned = if pinned { deviations::PINNED } else { "" };
+            judge_all(&format!("{}{pinned}", deviations::NEWER_CADDY), form, &fixture, &host);
+        }
     }
 }
 

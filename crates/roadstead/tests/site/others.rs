@@ -142,7 +142,7 @@ fn what_is_not_for_everyone_is_got_by_no_spelling() {
 #[test]
 fn what_is_pinned_stays_until_it_is_named_anew() {
     let fixture = Fixture::new();
-    let host = Host::pinned("caddy", &fixture, Form::Site, None);
+    let host = Host::caddy("caddy", &fixture, Form::Site, None, true);
     fixture.add("app", &["latest", "later"], &fixture.index);
     fixture.add("new", &["latest"], &fixture.index);
     let is = |path: &str, image: &Image| {
@@ -175,7 +175,7 @@ fn a_thousand_tags_and_more_are_pinned() {
     tags.extend(["V1", "V10.html", "_", "v1.", "v1-0"]);
     fixture.add("app", &tags, &fixture.index);
     let prefix = Some("mirror.x/hub".parse().unwrap());
-    let host = Host::pinned("caddy", &fixture, Form::Site, prefix);
+    let host = Host::caddy("caddy", &fixture, Form::Site, prefix, true);
     for tag in ["v0", "v1", "v10", "v1099", "V1", "V10.html", "_", "v1.", "v1-0", "latest", "long"] {
         let answer = get(&host.address, &format!("/v2/mirror.x/hub/app/manifests/{tag}"));
         let image = match tag {

@@ -38,18 +38,25 @@ impl Host {
             return Some(Self { name: "nginx", address: nginx.address.clone(), running: Running::Nginx(nginx) });
         }
         let root = tree.to_str().unwrap().to_owned();
-        Self::with(host, Site { root, form, name_prefix, cors, ..Site::default() })
+        Self::with(host, host.name(), Site { root, form, name_prefix, cors, ..Site::default() })
     }
 
-    /// Starts a host with a configuration that names what the tree holds now.
-    pub(crate) fn pinned(name: &str, fixture: &Fixture, form: Form, name_prefix: Option<Repository>) -> Self {
+    /// Starts a program of Caddy's with a configuration that names what the tree holds now, or that is fixed.
+    pub(crate) fn caddy(
+        program: &'static str,
+        fixture: &Fixture,
+        form: Form,
+        name_prefix: Option<Repository>,
+        pinned: bool,
+    ) -> Self {
         let root = fixture.folder.path().to_str().unwrap().to_owned();
-        let survey = fixture.runtime.block_on(Survey::of(&fixture.tree)).unwrap();
-        let site = Site { root, form, name_prefix, pinned: true, survey, ..Site::default() };
-        Self::with(host::find(name).unwrap(), site).unwrap()
+        let survey =
+            if pinned { fixture.runtime.block_on(Survey::of(&fixture.tree)).unwrap() } else { Survey::default() };
+        let site = Site { root, form, name_prefix, pinned, survey, ..Site::default() };
+        Self::with(host::find("caddy").unwrap(), program, site).unwrap()
     }
 
-    fn with(host: &dyn host::Host, site: Site) -> Option<Self> {
+    fn with(host: &dyn host::Host, program: &'static str, site: Site) -> Option<Self> {
         let (port, form) = (Port::free(), site.form);
         let listen = port.address();
         let site = Site { listen: listen.to_string(), ..site };
@@ -60,8 +67,8 @@ impl Host {
             Form::Snippet => Extent::Snippet,
             Form::Standalone => Extent::Standalone,
         };
-        let server = WebServer::start(host.name(), &files, extent, port);
-        Some(Self { name: host.name(), address: Address::Tcp(listen), running: Running::Other(server) })
+        let server = WebServer::start(program, &files, extent, port);
+        Some(Self { name: program, address: Address::Tcp(listen), running: Running::Other(server) })
     }
 
     /// What it complained about.

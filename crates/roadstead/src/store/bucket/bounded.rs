@@ -21,8 +21,24 @@ use super::client::{Call, Calls, Failed};
 use super::{BucketError, Service, sign, xml};
 use crate::http::Secret;
 
-/// What a signature allows: to read (what is copied), create, write and delete.
-const ALLOWED: &str = "rcwd";
+/// What a signature is for.
+#[derive(Debug, Clone, Copy)]
+enum Grant<'a> {
+    /// To read (what is copied), create, write and delete everything in the container.
+    Container,
+    /// To read one object.
+    Object(&'a str),
+}
+
+impl Grant<'_> {
+    /// What it allows, and of what kind that is.
+    const fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Container => ("rcwd", "c"),
+            Self::Object(_) => ("r", "b"),
+        }
+    }
+}
 
 /// For how long a key is asked for, and by how much the clocks may differ.
 const KEY_LIFE: Duration = Duration::from_hours(12);
@@ -71,9 +87,19 @@ fn moment(time: SystemTime) -> String {
     format!("{year}-{month}-{day}T{hour}:{minute}:{second}Z")
 }
 
-/// A signature for everything in a container, which ends then.
-fn signature(account: &str, container: &str, key: &Key<'_>, ends: SystemTime) -> Result<Secret, SignError> {
-    let (ends, resource) = (moment(ends), format!("/blob/{account}/{container}"));
+/// A signature that ends then, for what is in a container.
+fn signature(
+    (account, container): (&str, &str),
+    grant: Grant<'_>,
+    key: &Key<'_>,
+    ends: SystemTime,
+) -> Result<Secret, SignError> {
+    let (allowed, kind) = grant.words();
+    let mut resource = format!("/blob/{account}/{container}");
+    if let Grant::Object(object) = grant {
+        resource = format!("{resource}/{object}");
+    }
+    let ends = moment(ends);
     let (secret, said) = match key {
         Key::Account(secret) => (secret.reveal(), Vec::new()),
         Key::Delegated(by) => {
@@ -88,20 +114,20 @@ fn signature(account: &str, container: &str, key: &Key<'_>, ends: SystemTime) ->
             (by.value.as_str(), said.map(|(name, value)| (name, value.as_str())).to_vec())
         }
     };
-    let mut lines = vec![ALLOWED, "", &ends, &resource];
+    let mut lines = vec![allowed, "", &ends, &resource];
     match key {
         // A stored policy.
         Key::Account(_) => lines.push(""),
         // Whose key, from when to when; and for whom, of which nothing is said.
         Key::Delegated(_) => lines.extend(said.iter().map(|(_, value)| *value).chain(["", "", ""])),
     }
-    // Addresses, protocols, version, a whole container, no snapshot, no scope of encryption, and five headers of answers.
-    lines.extend(["", "", VERSION, "c", "", "", "", "", "", "", ""]);
+    // Addresses, protocols, version, what kind it is, no snapshot, no scope of encryption, and five headers of answers.
+    lines.extend(["", "", VERSION, kind, "", "", "", "", "", "", ""]);
     let secret = BASE64.decode(secret.trim()).map_err(|_| SignError::Key)?;
     let mut mac = Hmac::<Sha256>::new_from_slice(&secret).map_err(|_| SignError::Key)?;
     mac.update(lines.join("\n").as_bytes());
     let proof = BASE64.encode(mac.finalize().into_bytes());
-    let all = [("sv", VERSION), ("sr", "c"), ("sp", ALLOWED), ("se", &ends), ("sig", &proof)];
+    let all = [("sv", VERSION), ("sr", kind), ("sp", allowed), ("se", &ends), ("sig", &proof)];
     Ok(sign::query(&all.into_iter().chain(said).collect::<Vec<_>>()).into())
 }
 
@@ -128,19 +154,27 @@ impl Calls {
 
     /// What proves to Azure who asks, and ends then; `None` if there is nothing to make it of.
     pub(super) async fn until(&self, ends: SystemTime) -> Result<Option<AzureKey>, BucketError> {
+        Ok(self.granted(Grant::Container, ends).await?.map(AzureKey::Signature))
+    }
+
+    /// What lets anybody read an object of Azure's, and ends then; `None` if there is nothing to make it of.
+    pub(super) async fn readable_until(&self, object: &str, ends: SystemTime) -> Result<Option<Secret>, BucketError> {
+        self.granted(Grant::Object(object), ends).await
+    }
+
+    async fn granted(&self, grant: Grant<'_>, ends: SystemTime) -> Result<Option<Secret>, BucketError> {
         let Service::Azure { account, container, credentials: Some(source), bounds } = &self.service else {
             return Ok(None);
         };
         let signed = match source.key().await.map_err(BucketError::Credentials)? {
             AzureKey::Signature(_) => return Ok(None),
-            AzureKey::Account(secret) => signature(account, container, &Key::Account(&secret), ends),
+            AzureKey::Account(secret) => signature((account, container), grant, &Key::Account(&secret), ends),
             AzureKey::Token(_) => match self.delegation(bounds).await? {
-                Some(by) => signature(account, container, &Key::Delegated(&by), ends),
+                Some(by) => signature((account, container), grant, &Key::Delegated(&by), ends),
                 None => return Ok(None),
             },
         };
-        let signed = signed.map_err(|error| BucketError::Credentials(error.to_string().into()))?;
-        Ok(Some(AzureKey::Signature(signed)))
+        signed.map(Some).map_err(|error| BucketError::Credentials(error.to_string().into()))
     }
 
     /// The key to sign with, asked for when there is none that lasts.
@@ -191,7 +225,8 @@ mod tests {
     #[test]
     fn what_a_signature_says_is_what_is_signed() {
         let ends = SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_698_000);
-        let text = |key: &Key<'_>| signature("acme", "images", key, ends).unwrap().reveal().to_owned();
+        let text =
+            |key: &Key<'_>| signature(("acme", "images"), Grant::Container, key, ends).unwrap().reveal().to_owned();
         let by_account = text(&Key::Account(&"YQ==".into()));
         let said = "se=2026-11-26T13%3A00%3A00Z&sig=";
         assert!(by_account.starts_with(said) && by_account.ends_with("&sp=rcwd&sr=c&sv=2021-12-02"), "{by_account}");
@@ -208,6 +243,7 @@ mod tests {
         let proof = |text: &str| text.split('&').find(|part| part.starts_with("sig=")).unwrap().to_owned();
         assert_ne!(proof(&by_account), proof(&delegated));
         assert!(!format!("{by:?}").contains("YQ"), "{by:?}");
-        assert!(matches!(signature("a", "b", &Key::Account(&"no base64!".into()), ends), Err(SignError::Key)));
+        let bad = signature(("a", "b"), Grant::Container, &Key::Account(&"no base64!".into()), ends);
+        assert!(matches!(bad, Err(SignError::Key)));
     }
 }

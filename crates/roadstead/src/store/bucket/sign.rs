@@ -20,6 +20,8 @@ const DATE: HeaderName = HeaderName::from_static("x-amz-date");
 const CONTENT: HeaderName = HeaderName::from_static("x-amz-content-sha256");
 const TOKEN: HeaderName = HeaderName::from_static("x-amz-security-token");
 
+const ALGORITHM: &str = "AWS4-HMAC-SHA256";
+
 /// Text in the form of RFC 3986 in which only unreserved characters stand for themselves, and slashes in a path.
 pub(super) fn encode(text: &str, path: bool) -> String {
     let mut encoded = String::with_capacity(text.len());
@@ -76,6 +78,56 @@ pub(super) fn timestamp(time: SystemTime) -> String {
     format!("{year:04}{month:02}{date:02}T{hours:02}{minutes:02}{seconds:02}Z")
 }
 
+/// The host as requests name it.
+fn host(url: &Url) -> String {
+    match (url.host_str().unwrap_or_default(), url.port()) {
+        (host, Some(port)) => format!("{host}:{port}"),
+        (host, None) => host.to_owned(),
+    }
+}
+
+/// What a signature of that time is for.
+fn scope(time: &str, region: &str) -> String {
+    format!("{}/{region}/s3/aws4_request", &time[..8])
+}
+
+/// The signature of a request in its one spelling.
+fn signature(keys: &Keys, time: &str, region: &str, request: &str) -> String {
+    let text = format!("{ALGORITHM}\n{time}\n{}\n{}", scope(time, region), sha256(request.as_bytes()));
+    let mut key = format!("AWS4{}", keys.secret.reveal()).into_bytes();
+    for part in [&time[..8], region, "s3", "aws4_request", &text] {
+        key = hmac(&key, part);
+    }
+    hex(&key)
+}
+
+/// Makes a URL one by which whoever has it may `GET` what is there, for a time. What it says beside that is signed, too.
+pub(super) fn presign(
+    mut url: Url,
+    beside: &[(&str, &str)],
+    keys: &Keys,
+    region: &str,
+    now: SystemTime,
+    time: Duration,
+) -> Url {
+    let (date, seconds) = (timestamp(now), time.as_secs().to_string());
+    let credential = format!("{}/{}", keys.id, scope(&date, region));
+    let mut parameters = vec![
+        ("X-Amz-Algorithm", ALGORITHM),
+        ("X-Amz-Credential", credential.as_str()),
+        ("X-Amz-Date", date.as_str()),
+        ("X-Amz-Expires", seconds.as_str()),
+        ("X-Amz-SignedHeaders", "host"),
+    ];
+    parameters.extend(keys.token.as_ref().map(|token| ("X-Amz-Security-Token", token.reveal())));
+    parameters.extend_from_slice(beside);
+    let signed = query(&parameters);
+    let request = format!("GET\n{}\n{signed}\nhost:{}\n\nhost\nUNSIGNED-PAYLOAD", url.path(), host(&url));
+    let proof = signature(keys, &date, region, &request);
+    url.set_query(Some(&format!("{signed}&X-Amz-Signature={proof}")));
+    url
+}
+
 /// Signs a request: adds the headers that say when, with what content and by whom. `content` is the [`sha256`] of the body.
 ///
 /// # Errors
@@ -91,7 +143,6 @@ pub(super) fn sign(
     now: SystemTime,
 ) -> Result<(), ::http::header::InvalidHeaderValue> {
     let time = timestamp(now);
-    let day = &time[..8];
     headers.insert(DATE, HeaderValue::try_from(&time)?);
     headers.insert(CONTENT, HeaderValue::try_from(content)?);
     if let Some(token) = &keys.token {
@@ -99,10 +150,6 @@ pub(super) fn sign(
         token.set_sensitive(true);
         headers.insert(TOKEN, token);
     }
-    let host = match (url.host_str().unwrap_or_default(), url.port()) {
-        (host, Some(port)) => format!("{host}:{port}"),
-        (host, None) => host.to_owned(),
-    };
     // What proxies may change isn't signed.
     let signed = |name: &HeaderName| name.as_str().starts_with("x-amz-") || *name == ::http::header::CONTENT_TYPE;
     let mut lines: Vec<(&str, String)> = headers
@@ -110,20 +157,15 @@ pub(super) fn sign(
         .filter(|(name, _)| signed(name))
         .map(|(name, value)| (name.as_str(), String::from_utf8_lossy(value.as_bytes()).trim().to_owned()))
         .collect();
-    lines.push(("host", host));
+    lines.push(("host", host(url)));
     lines.sort();
     let names = lines.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(";");
     let lines: String = lines.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
     let (path, query) = (url.path(), url.query().unwrap_or_default());
     let request = format!("{method}\n{path}\n{query}\n{lines}\n{names}\n{content}");
-    let scope = format!("{day}/{region}/s3/aws4_request");
-    let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", sha256(request.as_bytes()));
-    let mut key = format!("AWS4{}", keys.secret.reveal()).into_bytes();
-    for part in [day, region, "s3", "aws4_request", &text] {
-        key = hmac(&key, part);
-    }
+    let (scope, signature) = (scope(&time, region), signature(keys, &time, region, &request));
     let authorization =
-        format!("AWS4-HMAC-SHA256 Credential={}/{scope}, SignedHeaders={names}, Signature={}", keys.id, hex(&key));
+        format!("{ALGORITHM} Credential={}/{scope}, SignedHeaders={names}, Signature={signature}", keys.id);
     let mut authorization = HeaderValue::try_from(authorization)?;
     authorization.set_sensitive(true);
     headers.insert(::http::header::AUTHORIZATION, authorization);
@@ -179,6 +221,32 @@ mod tests {
             let signed = headers[::http::header::AUTHORIZATION].to_str().unwrap();
             assert!(signed.ends_with(&format!("Signature={expected}")), "{target}: {signed}");
             assert!(headers[::http::header::AUTHORIZATION].is_sensitive());
+        }
+    }
+
+    /// The example of the S3 documentation, "Authenticating Requests: Using Query Parameters".
+    #[test]
+    fn a_known_url() {
+        let mut keys = Keys {
+            id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+            secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into(),
+            token: None,
+        };
+        let url = |keys: &Keys, beside: &[(&str, &str)]| {
+            let url: Url = "https://examplebucket.s3.amazonaws.com/test.txt".parse().unwrap();
+            presign(url, beside, keys, "us-east-1", time(1_369_353_600), Duration::from_hours(24)).to_string()
+        };
+        assert_eq!(
+            url(&keys, &[]),
+            "https://examplebucket.s3.amazonaws.com/test.txt?X-Amz-Algorithm=AWS4-HMAC-SHA256\
+             &X-Amz-Credential=AKIAIOSFODNN7EXAMPLE%2F20130524%2Fus-east-1%2Fs3%2Faws4_request\
+             &X-Amz-Date=20130524T000000Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host\
+             &X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
+        );
+        keys.token = Some("a session/token".into());
+        let of_a_session = url(&keys, &[("x-amz-request-payer", "requester")]);
+        for part in ["&X-Amz-Security-Token=a%20session%2Ftoken&", "&x-amz-request-payer=requester&X-Amz-Signature="] {
+            assert!(of_a_session.contains(part), "{part} is missing: {of_a_session}");
         }
     }
 }

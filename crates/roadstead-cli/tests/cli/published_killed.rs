@@ -1,0 +1,135 @@
+//! Publishers and removers of one bucket that are killed at any moment, beside others who live: what lives is whole, and the same
+//! command brings what was missing. `just soak-publish` does it hundreds of times.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use roadstead::testing::{Image, ImageBuilder, Layer, MemorySource, noise};
+use roadstead_parts::{BucketServer, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::published::{BUCKET, Scene, image};
+use crate::support::{Place, Ran, wait, write_tree};
+
+/// How many rounds there are, unless `ROADSTEAD_ROUNDS` says so.
+const ROUNDS: usize = 8;
+
+/// How many of them a tree has: each round looks at all of it.
+const ROUNDS_OF_A_TREE: usize = 25;
+
+#[expect(clippy::disallowed_methods, reason = "how long it may take is known to whoever runs the tests")]
+fn rounds() -> usize {
+    std::env::var("ROADSTEAD_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"))
+}
+
+/// A moment within a time, another one whenever it is asked for.
+fn moment(within: Duration) -> Duration {
+    within.mul_f64(RandomState::new().build_hasher().finish() as f64 / u64::MAX as f64)
+}
+
+/// The tree of somebody who publishes three images, of whose repositories one is everybody's.
+fn tree(who: &str, large: bool) -> (Place, Vec<String>) {
+    let (place, source, mut names) = (Place::new(), MemorySource::new(), Vec::new());
+    let mut add = |name: String, image: &Image| {
+        source.add(&name, image);
+        names.push(name);
+    };
+    add(format!("app:{who}-1"), &image(who));
+    add(format!("app:{who}-2"), &image(&format!("{who} too")));
+    let mut own = ImageBuilder::new().layer("shared").layer(format!("{who} alone"));
+    if large {
+        // In parts.
+        own = own.layer(Layer::new().file("noise", noise(who.len() as u64, 17 << 20), 0o644).file(
+            "who",
+            who.to_owned(),
+            0o644,
+        ));
+    }
+    add(format!("own/{who}:1"), &own.build());
+    write_tree(&place.tree(), &source);
+    (place, names)
+}
+
+/// Begins a command of which nobody hears.
+fn begin(scene: &Scene, arguments: &[&str]) -> Child {
+    let mut command: Command = scene.command(arguments);
+    command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+/// Kills a process some time after its beginning, and says whether it was still at work.
+fn kill_after(mut child: Child, time: Duration) -> bool {
+    let from = Instant::now();
+    wait_until(time, || from.elapsed() >= time || child.try_wait().unwrap().is_some());
+    // It may have come to its end by itself.
+    let _ = kill_process(Pid::from_child(&child), Signal::KILL);
+    !wait(&mut child).success()
+}
+
+/// What the bucket offers. Whatever happened, all of it is whole.
+fn offered(scene: &Scene, after: &str) -> BTreeSet<String> {
+    // Lists may lag behind whoever was killed in front of writing them.
+    let verified = scene.run(&["--tree", BUCKET, "verify", "--repair"]);
+    assert_eq!(verified.code(), 0, "{after}: {verified}");
+    let listed = scene.run(&["--tree", BUCKET, "list", "--flat"]).ok();
+    listed.text().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn publishers_that_are_killed_lose_nothing_and_go_on() {
+    let (all, mut killed, mut removals_killed) = (rounds(), 0, 0);
+    // How long it takes who isn't killed, which the first one tells.
+    let mut takes = Duration::from_millis(300);
+    for first in (0..all).step_by(ROUNDS_OF_A_TREE) {
+        let scene = Scene::new(BucketServer::Versitygw, &[("app:base", &image("base"))]);
+        scene.run(&["publish", BUCKET]).ok();
+        let mut expected = BTreeSet::from(["app:base".to_owned()]);
+        for round in first..all.min(first + ROUNDS_OF_A_TREE) {
+            let what = format!("round {round}");
+            let (lives, of_who_lives) = tree(&format!("lives-{round}"), false);
+            let (dies, of_who_dies) = tree(&format!("dies-{round}"), round % 5 == 0);
+            let [lives, dies] = [&lives, &dies].map(|place| place.tree().to_str().unwrap().to_owned());
+            let publish = |tree: &str| scene.run(&["--tree", tree, "publish", BUCKET]);
+
+            let from = Instant::now();
+            let child = begin(&scene, &["--tree", &dies, "publish", BUCKET]);
+            let alive = begin(&scene, &["--tree", &lives, "publish", BUCKET]);
+            killed += usize::from(kill_after(child, moment(takes)));
+            let ended = alive.wait_with_output().unwrap();
+            takes = from.elapsed();
+            assert!(ended.status.success(), "{what}: {}", String::from_utf8_lossy(&ended.stderr));
+            expected.extend(of_who_lives);
+            let there = offered(&scene, &what);
+            let lost: Vec<_> = expected.difference(&there).collect();
+            assert!(lost.is_empty(), "{what}: published and lost: {lost:?}");
+            let unknown: Vec<_> = there.difference(&expected).filter(|name| !of_who_dies.contains(name)).collect();
+            assert!(unknown.is_empty(), "{what}: {unknown:?}");
+
+            publish(&dies).ok();
+            expected.extend(of_who_dies.iter().cloned());
+            assert_eq!(offered(&scene, &what), expected, "{what}");
+            let again: Ran = publish(&dies).ok();
+            assert!(again.stderr.contains("nothing has changed"), "{what}: {again}");
+
+            // Whoever removes is killed as well, and does it again.
+            let goes = &of_who_dies[round % 3];
+            let remove = ["--tree", BUCKET, "remove", "--exclusive", goes];
+            let child = begin(&scene, &remove);
+            removals_killed += usize::from(kill_after(child, moment(takes / 2)));
+            let there = offered(&scene, &what);
+            let kept: BTreeSet<_> = expected.iter().filter(|name| *name != goes).cloned().collect();
+            assert!(there == kept || there == expected, "{what}: {there:?}");
+            let removed = scene.run(&remove);
+            assert_eq!(removed.code(), if there == kept { 3 } else { 0 }, "{what}: {removed}");
+            expected = kept;
+            assert_eq!(offered(&scene, &what), expected, "{what}");
+        }
+        scene.run(&["--tree", BUCKET, "verify"]).ok();
+        let left = scene.buckets.folder("images").join(".sgwtmp/multipart");
+        assert_eq!(fs::read_dir(left).map_or(0, Iterator::count), 0, "parts that belong to nothing");
+    }
+    println!("{all} rounds: {killed} publishers and {removals_killed} removers were killed at work");
+    assert!(killed >= all / 4, "{killed} of {all} publishers were killed before they were done");
+}
