@@ -16,8 +16,10 @@
 //! Pushes (`push`) come by the second transport, and only if [`ServeOptions::push`] lets them.
 
 mod access_log;
+mod alarm;
 mod auth;
 mod cache;
+mod course;
 #[cfg(feature = "testing")]
 mod fed;
 mod files;
@@ -33,6 +35,7 @@ mod range;
 mod rewind;
 mod status;
 mod tls;
+mod told;
 mod upstream;
 
 use std::fmt;
@@ -76,9 +79,9 @@ pub struct Limits {
     pub connections: usize,
     /// How long the first line and the headers of a request may take from their first byte on.
     pub head_time: Duration,
-    /// How long a connection may lie idle between requests.
+    /// How long a connection may lie idle before its first request, and between requests.
     pub idle_time: Duration,
-    /// How long a client may take no byte of an answer.
+    /// How long a client may take no byte of an answer, or send none of what it has announced.
     pub stall_time: Duration,
     /// How long running transfers may go on when the server stops.
     pub stop_time: Duration,
@@ -382,11 +385,8 @@ impl Shared {
     /// Refuses a request of a client that has sent too many.
     fn pace(&self, front: &Front) -> Result<(), Refusal> {
         let Some(pace) = &self.pace else { return Ok(()) };
-        if pace.take(front.client, Instant::now()) {
-            Ok(())
-        } else {
-            Err(Refusal::busy("too many requests came from there"))
-        }
+        let taken = pace.take(front.client, Instant::now());
+        taken.map_err(|wait| Refusal::busy("too many requests came from there", wait))
     }
 }
 

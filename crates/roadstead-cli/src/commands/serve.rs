@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::{MAX_BLOB_SIZE, Repository};
 use roadstead::server::{Elsewhere, Limits, Origin, Place, PushOptions, ServeOptions, Server, State};
@@ -35,7 +36,7 @@ pub(crate) struct Serve {
     cors: bool,
 
     /// Connections at a time; more have to wait
-    #[arg(long, value_name = "N", default_value_t = Limits::default().connections)]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().connections, value_parser = some())]
     max_connections: usize,
 
     /// Answer /healthz, /readyz and /metrics (for Prometheus) here, to whoever reaches it
@@ -72,16 +73,17 @@ pub(crate) struct Serve {
     allow_delete: bool,
 
     /// Give an upload up that nobody went on with for this long, in minutes
-    #[arg(long, value_name = "MINUTES", default_value_t = 60, requires = "push", help_heading = "Options for pushes")]
+    #[arg(long, value_name = "MINUTES", default_value_t = 60, requires = "push", help_heading = "Options for pushes",
+        value_parser = clap::value_parser!(u64).range(1..))]
     upload_ttl: u64,
 
     /// Requests that bring content at a time; more are told to come again
     #[arg(long, value_name = "N", default_value_t = PushOptions::default().max_running, requires = "push",
-        help_heading = "Options for pushes")]
+        help_heading = "Options for pushes", value_parser = some())]
     max_pushes: usize,
 
     /// Of these, so many by one user, or by one address without a name
-    #[arg(long, value_name = "N", requires = "push", help_heading = "Options for pushes")]
+    #[arg(long, value_name = "N", requires = "push", help_heading = "Options for pushes", value_parser = some())]
     max_pushes_per_client: Option<usize>,
 
     /// The largest blob that may be pushed, in MiB
@@ -104,6 +106,11 @@ pub(crate) struct Serve {
 
     #[command(flatten)]
     private: PrivateArgs,
+}
+
+/// A number of things at a time: with none of them nothing would ever be done.
+fn some() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 /// A client that waits for us asks again itself: two more attempts are for what passes in a moment.

@@ -208,6 +208,8 @@ fn what_does_not_go_together_is_refused() {
         (&["--access-log-format", "json"], 2, "--access-log"),
         (&["--listen", "systemd"], 2, "no socket was passed to this process"),
         (&["--listen", "unix:x,mode=9"], 2, "9 is no mode"),
+        (&["--push", "--anonymous-push", "--upload-ttl", "0"], 2, "0 is not in 1.."),
+        (&["--push", "--anonymous-push", "--max-pushes", "0"], 2, "0 is not in 1.."),
     ] {
         let ran = run(arguments);
         assert_eq!(ran.code(), code, "{ran}");

@@ -85,6 +85,11 @@ fn systemd_as_the_documentation_prints_it() {
 }
 
 #[test]
+fn systemd_listens_as_the_documentation_prints_it() {
+    typed(&lines("systemd", "**With a socket of systemd**"), "/srv/registry");
+}
+
+#[test]
 fn compose_as_the_documentation_prints_it() {
     as_the_documentation_prints_it("compose");
 }
@@ -226,6 +231,8 @@ fn options_of_shells_are_for_shells() {
         assert_eq!(ran.code(), 2);
         assert!(ran.to_string().contains(&format!("{} is for shells around a server", option[0])), "{ran}");
     }
+    let ran = place.run(&["config", "compose", "--image", "a", "--socket"]);
+    assert!(ran.code() == 1 && ran.to_string().contains("nobody passes one there"), "{ran}");
     let ran = place.run(&["config", "compose"]);
     assert_eq!(ran.code(), 1);
     assert!(ran.to_string().contains("name it with --image"), "{ran}");

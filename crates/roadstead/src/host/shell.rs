@@ -28,6 +28,9 @@ pub(super) const PORT: u16 = 5000;
 /// Who answers inside of a container: nobody, who owns nothing of the tree.
 pub(super) const USER: u32 = 65534;
 
+/// What errors call it.
+pub(super) const SOCKET: &str = "a socket that is passed";
+
 /// What is to be started.
 pub(super) struct Run {
     /// The program and its arguments.
@@ -43,17 +46,17 @@ pub(super) struct Places<'a> {
     pub(super) program: &'a str,
     pub(super) tree: &'a str,
     pub(super) users: &'a str,
-    pub(super) listen: SocketAddr,
+    /// As the server is told it.
+    pub(super) listen: &'a str,
 }
 
 /// What is to be started for a site.
 pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> {
     let Places { program, tree, users, listen } = *places;
-    let listen = listen.to_string();
     let (mut command, mut environment) = (vec![program.to_owned()], Vec::new());
     let configuration = match site.shell.around {
         Around::Serve => {
-            command.extend(["--tree", tree, "serve", "--listen", &listen].map(str::to_owned));
+            command.extend(["--tree", tree, "serve", "--listen", listen].map(str::to_owned));
             if let Some(prefix) = &site.name_prefix {
                 command.extend(["--name-prefix".to_owned(), prefix.to_string()]);
             }
@@ -65,7 +68,8 @@ pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> 
             None
         }
         around @ (Around::Nginx | Around::Caddy) => {
-            let inner = Site { root: tree.to_owned(), listen, form: Form::Standalone, ..site.clone() };
+            let (root, listen) = (tree.to_owned(), listen.to_owned());
+            let inner = Site { root, listen, form: Form::Standalone, ..site.clone() };
             // It has one file, as it runs from that alone.
             let Some(ConfigFile { name, place, text }) = find(around.name())
                 .map(|host| host.render(&inner))
@@ -92,8 +96,11 @@ pub(super) fn run(site: &Site, places: &Places<'_>) -> Result<Run, Unsupported> 
 pub(super) fn run_in_container(host: &'static str, site: &Site) -> Result<Run, Unsupported> {
     let usual = if site.shell.around == Around::Serve { "roadstead" } else { site.shell.around.name() };
     let program = program(host, site, usual)?;
-    let listen = (Ipv4Addr::UNSPECIFIED, PORT).into();
-    run(site, &Places { program, tree: TREE, users: USERS, listen })
+    if site.shell.socket {
+        return Err(refused(host, SOCKET, &site.listen, "nobody passes one there"));
+    }
+    let listen = SocketAddr::from((Ipv4Addr::UNSPECIFIED, PORT)).to_string();
+    run(site, &Places { program, tree: TREE, users: USERS, listen: &listen })
 }
 
 /// As whom what is started runs: user and group.

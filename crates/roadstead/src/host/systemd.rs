@@ -2,6 +2,10 @@
 //!
 //! The tree is bound onto itself: so it is there, read-only, wherever it lies, while all else below the home folders is
 //! not. A folder above it that is closed to others doesn't matter then.
+//!
+//! With a socket of its own, systemd listens in place of the service, which needs no right to do so then.
+
+use std::net::SocketAddr;
 
 use super::shell::{self, Places};
 use super::{ConfigFile, Group, Host, Unsupported};
@@ -30,7 +34,7 @@ impl Host for Systemd {
         shell::unused(NAME, "a container image", site.shell.image.as_ref())?;
         shell::unused(NAME, "a claim to a volume", site.shell.claim.as_ref())?;
         let (around, users) = (site.shell.around, shell::users(NAME, site)?.map(unquoted).transpose()?);
-        let (root, listen) = (root(site)?, shell::listen(NAME, site)?);
+        let (root, listen) = (root(site)?, listen(site)?);
         let usual = match around {
             Around::Serve => "/usr/local/bin/roadstead",
             Around::Nginx => "/usr/sbin/nginx",
@@ -40,7 +44,8 @@ impl Host for Systemd {
         if !program.starts_with('/') {
             return Err(shell::refused(NAME, "the program", program, "expected an absolute path"));
         }
-        let run = shell::run(site, &Places { program, tree: &root, users: users.unwrap_or_default(), listen })?;
+        let told = listen.told();
+        let run = shell::run(site, &Places { program, tree: &root, users: users.unwrap_or_default(), listen: &told })?;
         let command: Vec<_> = run.command.iter().map(|argument| word(&argument.replace('$', "$$"))).collect();
         // Quoted whatever it is: a colon would separate two places.
         let quoted = |place: &str| format!("\"{}\"", place.replace('%', "%%"));
@@ -52,13 +57,14 @@ Description=Registry of plain files
 Wants=network-online.target
 After=network-online.target
 RequiresMountsFor={tree}
-
+{}
 [Service]
 Type=exec
 ExecStart={}
 Restart=on-failure
 RestartSec=2
 ",
+            if site.shell.socket { "Requires=roadstead.socket\n" } else { "" },
             command.join(" ")
         );
         for (name, value) in &run.environment {
@@ -83,9 +89,14 @@ RestartSec=2
         if around != Around::Nginx {
             text.push_str("MemoryDenyWriteExecute=yes\n");
         }
-        let capability = if listen.port() < 1024 { "CAP_NET_BIND_SERVICE" } else { "" };
+        // Only one of them can be told of Unix sockets.
+        let families = if around == Around::Serve { " AF_UNIX" } else { "" };
+        text.push_str(&format!("RestrictAddressFamilies=AF_INET AF_INET6{families}\n"));
+        let privileged = matches!(listen, Place::Own(address) if address.port() < 1024);
+        let capability = if privileged { "CAP_NET_BIND_SERVICE" } else { "" };
         text.push_str(&format!("CapabilityBoundingSet={capability}\nAmbientCapabilities={capability}\n"));
-        text.push_str("\n[Install]\nWantedBy=multi-user.target\n");
+        let also = if site.shell.socket { "Also=roadstead.socket\n" } else { "" };
+        text.push_str(&format!("\n[Install]\nWantedBy=multi-user.target\n{also}"));
         let unit = ConfigFile {
             name: "roadstead.service".to_owned(),
             place:
@@ -93,10 +104,15 @@ RestartSec=2
                     .to_owned(),
             text: text.into(),
         };
-        let beside = run
+        let configuration = run
             .configuration
             .map(|file| ConfigFile { place: format!("put it into {}/", shell::CONFIGURATION), ..file });
-        Ok(std::iter::once(unit).chain(beside).collect())
+        let socket = listen.unit().map(|text| ConfigFile {
+            name: "roadstead.socket".to_owned(),
+            place: "put it beside roadstead.service".to_owned(),
+            text: text.into(),
+        });
+        Ok(std::iter::once(unit).chain(configuration).chain(socket).collect())
     }
 }
 
@@ -116,7 +132,6 @@ ProtectProc=invisible
 NoNewPrivileges=yes
 LockPersonality=yes
 RemoveIPC=yes
-RestrictAddressFamilies=AF_INET AF_INET6
 RestrictNamespaces=yes
 RestrictRealtime=yes
 RestrictSUIDSGID=yes
@@ -124,6 +139,75 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 UMask=0077
 ";
+
+/// Where is listened, and by whom.
+enum Place {
+    /// By the service.
+    Own(SocketAddr),
+    /// By systemd.
+    Tcp(SocketAddr),
+    /// The same at a Unix socket.
+    Unix { path: String, mode: String },
+}
+
+fn listen(site: &Site) -> Result<Place, Unsupported> {
+    if !site.shell.socket {
+        return shell::listen(NAME, site).map(Place::Own);
+    }
+    if site.shell.around != Around::Serve {
+        return Err(shell::refused(NAME, shell::SOCKET, &site.listen, "only `roadstead serve` takes one"));
+    }
+    let Some(text) = site.listen.strip_prefix("unix:") else { return shell::listen(NAME, site).map(Place::Tcp) };
+    let (path, mode) = text.rsplit_once(",mode=").unwrap_or((text, "660"));
+    let wrong = |problem| Err(shell::refused(NAME, "the socket", &site.listen, problem));
+    if u32::from_str_radix(mode, 8).ok().is_none_or(|mode| mode > 0o777) {
+        return wrong("expected a mode such as 660");
+    }
+    // As many bytes as a Unix socket's address has room for.
+    if !path.starts_with('/') || path.len() > 107 || path.split('/').any(|part| part == "..") {
+        return wrong("expected an absolute path of at most 107 bytes without `..`");
+    }
+    if path.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return wrong("it has a space or a control character");
+    }
+    Ok(Place::Unix { path: unquoted(path)?.to_owned(), mode: mode.to_owned() })
+}
+
+impl Place {
+    /// What `--listen` is told.
+    fn told(&self) -> String {
+        match self {
+            Self::Own(address) => address.to_string(),
+            Self::Tcp(_) | Self::Unix { .. } => "systemd".to_owned(),
+        }
+    }
+
+    /// The unit of what systemd listens at.
+    fn unit(&self) -> Option<String> {
+        let lines = match self {
+            Self::Own(_) => return None,
+            Self::Tcp(address) => {
+                // It listens before the network is there.
+                let own = address.ip().is_unspecified() || address.ip().is_loopback();
+                format!("ListenStream={address}\n{}", if own { "" } else { "FreeBind=yes\n" })
+            }
+            Self::Unix { path, mode } => {
+                format!("ListenStream={}\nSocketMode={mode}\n", path.replace('%', "%%"))
+            }
+        };
+        Some(format!(
+            "# Where roadstead.service is reached. Made by roadstead.
+[Unit]
+Description=Socket of a registry of plain files
+
+[Socket]
+{lines}
+[Install]
+WantedBy=sockets.target
+"
+        ))
+    }
+}
 
 /// The place of the tree.
 fn root(site: &Site) -> Result<String, Unsupported> {
@@ -183,5 +267,42 @@ mod tests {
         assert!(low.contains("\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"), "{low}");
         let high = Systemd.render(&site("5000")).unwrap()[0].text.to_string();
         assert!(high.contains("\nCapabilityBoundingSet=\nAmbientCapabilities=\n"), "{high}");
+        let passed = Systemd.render(&passed("443")).unwrap()[0].text.to_string();
+        assert!(passed.contains("\nAmbientCapabilities=\n"), "{passed}");
+    }
+
+    /// A site whose socket is passed.
+    fn passed(listen: &str) -> Site {
+        let shell = crate::site::Shell { socket: true, ..crate::site::Shell::default() };
+        Site { root: "/srv".to_owned(), listen: listen.to_owned(), shell, ..Site::default() }
+    }
+
+    #[test]
+    fn a_socket_is_where_was_said() {
+        for (listen, lines) in [
+            ("127.0.0.1:5000", "[Socket]\nListenStream=127.0.0.1:5000\n\n"),
+            ("[::]:443", "[Socket]\nListenStream=[::]:443\n\n"),
+            ("192.0.2.1:443", "[Socket]\nListenStream=192.0.2.1:443\nFreeBind=yes\n\n"),
+            ("unix:/run/a%b", "[Socket]\nListenStream=/run/a%%b\nSocketMode=660\n\n"),
+            ("unix:/run/x,mode=666", "[Socket]\nListenStream=/run/x\nSocketMode=666\n\n"),
+        ] {
+            let site = passed(listen);
+            let files = Systemd.render(&site).unwrap();
+            let names: Vec<_> = files.iter().map(|file| file.name.as_str()).collect();
+            assert_eq!(names, ["roadstead.service", "roadstead.socket"]);
+            assert!(files[1].text.to_string().contains(lines), "{listen}: {}", files[1].text);
+            let unit = files[0].text.to_string();
+            for line in ["\nRequires=roadstead.socket\n", " --listen systemd\n", "\nAlso=roadstead.socket\n"] {
+                assert!(unit.contains(line), "{unit}");
+            }
+        }
+        for listen in ["", "unix:", "unix:x", "unix:/a b", "unix:/a\nb", "unix:/a,mode=9", "unix:/../a", "unix:/a\"b"] {
+            assert!(Systemd.render(&passed(listen)).is_err(), "{listen:?}");
+        }
+        let long = format!("unix:/{}", "x".repeat(107));
+        assert!(Systemd.render(&passed(&long)).is_err());
+        let mut nginx = passed("5000");
+        nginx.shell.around = Around::Nginx;
+        assert!(Systemd.render(&nginx).is_err());
     }
 }

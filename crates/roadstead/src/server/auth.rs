@@ -415,9 +415,8 @@ impl Inner {
         if let Some(mark) = self.access.users.recall(name, password) {
             return Ok(user(mark));
         }
-        if !self.wrong.allows(front.client, Instant::now()) {
-            return Err(Refusal::busy("too many wrong passwords came from there"));
-        }
+        let may_try = self.wrong.allows(front.client, Instant::now());
+        may_try.map_err(|wait| Refusal::busy("too many wrong passwords came from there", wait))?;
         let grants = self.access.grants.get();
         let found = match grants.issuers.iter().find(|issuer| issuer.name() == name) {
             Some(issuer) => match issuer.check(password.reveal(), self.access.options.client.as_ref()).await {
@@ -429,12 +428,13 @@ impl Inner {
             },
             None => match self.access.users.login(name, password).await {
                 Login::Right(mark) => Some(user(mark)),
-                Login::Busy => return Err(Refusal::busy("too many passwords are being looked at")),
+                Login::Busy => return Err(Refusal::busy("too many passwords are being looked at", Duration::ZERO)),
                 Login::Wrong => None,
             },
         };
         found.ok_or_else(|| {
-            self.wrong.take(front.client, Instant::now());
+            // Of several at once some may be too many by now.
+            let _ = self.wrong.take(front.client, Instant::now());
             tracing::warn!(client = %front.client, "a wrong name or password");
             wrong()
         })

@@ -23,9 +23,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::access_log::Noted;
 use super::auth::{MAX_FORM, TOKEN_PATH};
+use super::course::{Course, Received, Step};
 use super::front::{Front, Peer, Presented};
 use super::pull::{Body, Headers, Request, Response};
 use super::rewind::Rewind;
+use super::told::Log;
 use super::{MAX_HEAD, MAX_HEADERS, Shared, files, push};
 use crate::site::BAD_REQUEST;
 
@@ -48,7 +50,8 @@ where
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head_time)
+        // What is waited for has other limits.
+        .header_read_timeout(None)
         .max_buf_size(READ)
         .max_headers(MAX_HEADERS);
     builder
@@ -56,10 +59,11 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(u32::try_from(MAX_HEAD).unwrap_or(u32::MAX));
-    let peer = Arc::new(peer);
-    let io = TokioIo::new(Rewind::new(stream, read, limits.idle_time.max(limits.stall_time)));
+    let (peer, course) = (Arc::new(peer), Course::new());
+    let io = TokioIo::new(Rewind::new(stream, read, limits.clone(), Arc::clone(&course)));
     let for_service = Arc::clone(shared);
-    let service = service_fn(move |request| answer(request, Arc::clone(&peer), Arc::clone(&for_service)));
+    let service =
+        service_fn(move |request| answer(request, Arc::clone(&peer), Arc::clone(&for_service), Arc::clone(&course)));
     let connection = builder.serve_connection(io, service);
     let mut connection = pin!(connection);
     let served = tokio::select! {
@@ -76,11 +80,15 @@ async fn answer(
     request: http::Request<Incoming>,
     peer: Arc<Peer>,
     shared: Arc<Shared>,
+    course: Arc<Course>,
 ) -> Result<http::Response<Told>, Infallible> {
     let (head, content) = request.into_parts();
+    let _working = course.work(head.version == Version::HTTP_2);
+    let told = |content, noted| Told { content, noted, _sending: course.send() };
     if head.version < Version::HTTP_2 && length(&head) > MAX_HEAD {
-        return Ok(too_large().map(|content| Told { content, noted: None }));
+        return Ok(too_large().map(|content| told(content, None)));
     }
+    let content = course.receive(content);
     // A message of version 1.1 without one host, or with several, is refused (RFC 9112, section 3.2).
     let hosts = head.headers.get_all(HOST).iter().count();
     let unclear = hosts > 1 || (hosts == 0 && head.version == Version::HTTP_11);
@@ -98,13 +106,13 @@ async fn answer(
         Ok(()) => respond(&request, &presented, &front, pushed(&head), content, &shared).await,
         Err(refusal) => refusal.response(&head.method),
     };
-    let mut log = super::http1::Log::new(&request, &response);
+    let mut log = Log::new(&request, &response);
     log.version = head.version;
     log.write(&shared.counts);
     let log = shared.access_log.as_ref();
     let noted = log.map(|log| log.note(&request, head.version, &presented, &front, begun, &response));
     let bad = response.status == BAD_REQUEST.status;
-    let mut response = convert(shared.complete(response)).map(|content| Told { content, noted });
+    let mut response = convert(shared.complete(response)).map(|content| told(content, noted));
     // What has both lengths ends where Transfer-Encoding says, and the parser tells nobody of the other one. Whoever passed it on
     // may have gone by that, so the connection ends with it (RFC 9112, section 6.3).
     let in_chunks = head.headers.contains_key(TRANSFER_ENCODING);
@@ -133,7 +141,7 @@ async fn respond(
     presented: &Presented<'_>,
     front: &Front,
     pushed: push::Request,
-    content: Incoming,
+    content: Received,
     shared: &Shared,
 ) -> Response {
     let push = shared.push.as_ref().filter(|push| push.takes(request.method, request.path));
@@ -159,7 +167,7 @@ async fn respond(
 }
 
 /// The content of a form; `None` if it is too large, or doesn't come.
-async fn form(content: Incoming) -> Option<Bytes> {
+async fn form(content: Received) -> Option<Bytes> {
     let limited = http_body_util::Limited::new(content, MAX_FORM);
     Some(limited.collect().await.ok()?.to_bytes())
 }
@@ -179,7 +187,7 @@ fn pushed(head: &http::request::Parts) -> push::Request {
 
 /// The content of a request, as it comes. Its first piece is asked for, with `100 Continue` if the client waits for that, only
 /// when somebody wants to have it.
-fn receive(content: Incoming) -> push::Content {
+fn receive(content: Received) -> push::Content {
     let data = |frame: Result<Frame<Bytes>, hyper::Error>| async move {
         // Trailers say nothing here.
         frame.map_err(Into::into).map(|frame| frame.into_data().ok()).transpose()
@@ -204,6 +212,7 @@ fn convert(response: Response) -> http::Response<Content> {
 struct Told {
     content: Content,
     noted: Option<Noted>,
+    _sending: Step,
 }
 
 impl hyper::body::Body for Told {

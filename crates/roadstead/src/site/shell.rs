@@ -11,6 +11,8 @@ pub struct Shell {
     pub image: Option<String>,
     /// The claim to the volume that holds the tree, where volumes are claimed.
     pub claim: Option<String>,
+    /// Whether somebody else listens, and passes the socket.
+    pub socket: bool,
     /// More options of `roadstead serve`, each a word that needs no quotation.
     pub serve_with: Vec<String>,
     /// Where `roadstead serve` finds its users.

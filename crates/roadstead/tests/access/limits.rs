@@ -12,7 +12,9 @@ fn wrong_passwords_are_counted_and_right_ones_that_are_known_get_through() {
         assert!(refused < 100, "nobody counts");
     }
     assert!(refused >= 20, "{refused}");
-    registry.ask_token("carl", "carlcarl", &[]).refused(429, "TOOMANYREQUESTS").header("retry-after");
+    let busy = registry.ask_token("carl", "carlcarl", &[]).refused(429, "TOOMANYREQUESTS");
+    // When the next may be tried: one is forgotten each five seconds.
+    assert!((1..=5).contains(&busy.header("retry-after").parse::<u64>().unwrap()), "{}", busy.header("retry-after"));
     registry.ask_token("ann", "annann", &[]).is(200);
     registry.get("/v2/app/manifests/1").is(404);
 }
@@ -45,6 +47,9 @@ fn requests_of_a_client_are_counted() {
     assert_eq!(ask("GET", "192.0.2.2"), 401, "another client has its own");
     let statuses: Vec<u16> = (0..20).map(|_| ask("POST", "192.0.2.3")).collect();
     assert!(statuses.contains(&429), "by the other transport, too: {statuses:?}");
+    let busy = || registry.ask("GET", "/v2/", &[("x-forwarded-for", "192.0.2.4")], b"");
+    let busy = (0..20).map(|_| busy()).find(|answer| answer.status == 429).unwrap();
+    assert_eq!(busy.header("retry-after"), "1");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The server by TLS.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -255,6 +255,31 @@ fn slow_clients_are_not_waited_for() {
     let text = get(status, "/metrics").text();
     assert!(text.contains(r#"roadstead_requests_total{method="GET",code="200"} 1"#), "{text}");
     drop(open);
+}
+
+/// A head has to come soon, and what lies idle may do so for longer, with TLS as without.
+#[test]
+fn idle_connections_outlive_slow_heads() {
+    let limits = Limits { head_time: Duration::from_millis(200), idle_time: 10 * PATIENCE, ..Limits::default() };
+    let secured = Secured::with(ServeOptions { limits: limits.clone(), ..ServeOptions::default() }, |files| files);
+    let plain = secured.fixture.serve(ServeOptions { limits, ..ServeOptions::default() });
+    let addresses = [secured.address(), Address::Tcp(plain.address.tcp())];
+    // The second one goes to the other transport, and stays there.
+    for (address, header) in [(&addresses[0], ""), (&addresses[1], "TE: trailers\r\n"), (&addresses[1], "")] {
+        let ask = format!("GET /v2/ HTTP/1.1\r\nHost: registry\r\n{header}\r\n");
+        let (mut idle, mut slow) = (address.connect(), address.connect());
+        for stream in [&mut idle, &mut slow] {
+            stream.write_all(ask.as_bytes()).unwrap();
+            assert_eq!(read(&mut **stream, false).unwrap().status, 200);
+        }
+        slow.write_all(&ask.as_bytes()[..20]).unwrap();
+        // It ends, one way or another, later than the other one began to lie idle.
+        let ended = slow.read(&mut [0]);
+        let is_cut = |kind| !matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        assert!(matches!(ended, Ok(0)) || ended.is_err_and(|error| is_cut(error.kind())), "{header:?}");
+        idle.write_all(ask.as_bytes()).unwrap();
+        assert_eq!(read(&mut *idle, false).unwrap().status, 200, "{header:?}");
+    }
 }
 
 #[test]

@@ -34,6 +34,11 @@ pub(super) struct ShellArgs {
     #[arg(long, value_name = "NAME", conflicts_with = "server_root")]
     claim: Option<String>,
 
+    /// Let systemd listen for `roadstead serve`, by a .socket unit beside the service; --listen also takes
+    /// unix:PATH[,mode=660] then
+    #[arg(long)]
+    socket: bool,
+
     /// The folder with the users, the grants and the key of `roadstead serve`, which then runs as the folder's owner
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
@@ -60,6 +65,7 @@ impl ShellArgs {
             ("--image", self.image.is_some()),
             ("--claim", self.claim.is_some()),
             ("--state", self.state.is_some()),
+            ("--socket", self.socket),
         ];
         if host.group() != Group::Shell {
             return match given.into_iter().find(|(_, given)| *given) {
@@ -77,6 +83,7 @@ impl ShellArgs {
             program: self.program,
             image: self.image,
             claim: self.claim,
+            socket: self.socket,
             serve_with: url.chain(proxies).collect(),
             users,
         })

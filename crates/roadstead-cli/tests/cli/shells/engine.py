@@ -5,15 +5,16 @@ runs as. The file is read by the reader that they have themselves, where it can 
 calls it has given it mounts, processes and a network of its own. It is done when the service is well, by the file's own probe.
 """
 
-import json, os, re, shlex, subprocess, sys, time
+import json, os, re, shlex, socket, subprocess, sys, time
 
 TRACE = "/run/trace/calls"
 NOBODY = (65534, 65534)
 PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-def start(command, environment, mounts=(), scratch=(), user=NOBODY, capabilities=(), writable=()):
-    """Starts a command as nobody, or as another user, in a file system that has the mounts, read-only but for some."""
+def start(command, environment, mounts=(), scratch=(), user=NOBODY, capabilities=(), writable=(), passed=None):
+    """Starts a command as nobody, or as another user, in a file system that has the mounts, read-only but for some. It is passed a
+    socket as systemd does it: as descriptor 3, said to be for the process that is there from the shell to the server."""
     lines = ["set -e"]
     for source, target in [*mounts, *writable]:
         if os.path.isdir(source):
@@ -29,8 +30,12 @@ def start(command, environment, mounts=(), scratch=(), user=NOBODY, capabilities
     lines += [f"mount -t tmpfs -o {options or 'mode=755'} tmpfs {target}" for target, _, options in scratch]
     bounding = ",".join(["-all", *(f"+{name.lower()}" for name in capabilities)])
     drop = [f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups", "--no-new-privs", f"--bounding-set={bounding}", "--"]
-    lines.append(shlex.join(["exec", "setpriv", *drop, "env", "-i", PATH, *environment, *command]))
-    return subprocess.Popen(["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(lines)])
+    listens = " LISTEN_FDS=1 LISTEN_PID=$$ " if passed else " "
+    lines.append(shlex.join(["exec", "setpriv", *drop, "env", "-i", PATH, *environment]) + listens + shlex.join(command))
+    if passed:
+        os.dup2(passed.fileno(), 3)
+    inherited = [3] if passed else []
+    return subprocess.Popen(["unshare", "--mount", "--propagation=private", "sh", "-c", "\n".join(lines)], pass_fds=inherited)
 
 
 def wait(service, probe):
@@ -68,7 +73,9 @@ def judged(settings):
     with open(TRACE) as file:
         trace = file.read()
     asked = set(re.findall(r"^\d+ +(\w+)\(", trace, re.MULTILINE))
-    assert "listen" in asked and asked <= allowed, asked - allowed
+    assert asked <= allowed, asked - allowed
+    passed = ["Requires", "roadstead.socket"] in settings
+    assert ("bind" in asked, "listen" in asked) == (not passed, not passed), asked
     (families,) = [value.split() for key, value in settings if key == "RestrictAddressFamilies"]
     spoken = set(re.findall(r" socket\((\w+)", trace))
     assert spoken <= set(families), spoken
@@ -77,9 +84,10 @@ def judged(settings):
 
 
 def systemctl(arguments):
-    unit = "/etc/systemd/system/roadstead.service"
+    unit, beside = [f"/etc/systemd/system/roadstead.{kind}" for kind in ("service", "socket")]
     if arguments == ["daemon-reload"]:
-        said = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=True)
+        units = [unit, *([beside] if os.path.exists(beside) else [])]
+        said = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=True)
         assert said.stdout + said.stderr == "", said
         return
     with open(unit) as file:
@@ -100,8 +108,15 @@ def systemctl(arguments):
     command = [unescaped(argument, "%$") for argument in shlex.split(line)]
     os.mkdir(os.path.dirname(TRACE))
     os.chmod(os.path.dirname(TRACE), 0o777)
-    traced = ["strace", "-f", "-o", TRACE, *command]
-    service = start(traced, ["HOME=/", *of("Environment")], mounts=[(tree, tree)], user=user, writable=users)
+    passed = None
+    if of("Requires") == ["roadstead.socket"]:
+        with open(beside) as file:
+            ((host, port),) = [line.strip().split("=")[1].rsplit(":", 1) for line in file if line.startswith("ListenStream=")]
+        passed = socket.create_server((host, int(port)))
+    # With -D the server is the process that was started, and not a child of it.
+    traced = ["strace", "-D", "-f", "-o", TRACE, *command]
+    environment = ["HOME=/", *of("Environment")]
+    service = start(traced, environment, mounts=[(tree, tree)], user=user, writable=users, passed=passed)
     wait(service, ANSWERS if users else ["curl", "-fs", "http://127.0.0.1:5000/v2/"])
 
 

@@ -2,6 +2,8 @@
 //!
 //! Source: distribution's "Token Authentication Specification" (GET) and "OAuth2 Token Authentication" (POST).
 
+use std::time::Duration;
+
 use http::header::{HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use url::form_urlencoded;
@@ -125,7 +127,7 @@ impl Inner {
         for scope in asked.scopes {
             access.extend(self.granted(&caller, scope).await);
         }
-        let failed = || Refusal::busy("no token can be made");
+        let failed = || Refusal::busy("no token can be made", Duration::ZERO);
         let granted: Vec<String> =
             access.iter().map(|scope| format!("{}:{}:{}", scope.kind, scope.name, scope.actions.join(","))).collect();
         let sign = |purpose, access| self.access.tokens.sign(purpose, caller.subject.clone(), access, until);

@@ -27,28 +27,36 @@ impl Pace {
     }
 
     /// Whether a client may do it now.
-    pub(in super::super) fn allows(&self, client: IpAddr, now: Instant) -> bool {
+    ///
+    /// # Errors
+    ///
+    /// If it may not, after what time it may.
+    pub(in super::super) fn allows(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         self.fits(used.get(&key(&used, client)).copied(), now)
     }
 
-    /// Notes that a client does it, if it may. Returns whether it may.
-    pub(in super::super) fn take(&self, client: IpAddr, now: Instant) -> bool {
+    /// Notes that a client does it, if it may.
+    ///
+    /// # Errors
+    ///
+    /// If it may not, after what time it may.
+    pub(in super::super) fn take(&self, client: IpAddr, now: Instant) -> Result<(), Duration> {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         if used.len() >= MAX_CLIENTS {
             used.retain(|_, until| *until > now);
         }
         let key = key(&used, client);
         let before = used.get(&key).copied();
-        let fits = self.fits(before, now);
-        if fits {
-            used.insert(key, before.filter(|until| *until > now).unwrap_or(now) + self.every);
-        }
-        fits
+        self.fits(before, now)?;
+        used.insert(key, before.filter(|until| *until > now).unwrap_or(now) + self.every);
+        Ok(())
     }
 
-    fn fits(&self, until: Option<Instant>, now: Instant) -> bool {
-        until.is_none_or(|until| until.saturating_duration_since(now) <= self.every * (self.burst - 1))
+    fn fits(&self, until: Option<Instant>, now: Instant) -> Result<(), Duration> {
+        let used = until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let wait = used.saturating_sub(self.every * (self.burst - 1));
+        if wait.is_zero() { Ok(()) } else { Err(wait) }
     }
 }
 
@@ -109,24 +117,25 @@ mod tests {
         let pace = Pace::new(Duration::from_secs(10), 3);
         let start = Instant::now();
         let [a, b] = ["1.1.1.1", "2.2.2.2"].map(|text| text.parse::<IpAddr>().unwrap());
-        let taken: Vec<bool> = (0..5).map(|_| pace.take(a, start)).collect();
-        assert_eq!(taken, [true, true, true, false, false]);
-        assert!(pace.take(b, start));
-        assert!(!pace.allows(a, start));
-        let later = start + Duration::from_secs(10);
-        assert!(pace.allows(a, later) && pace.take(a, later) && !pace.take(a, later));
-        assert!(pace.take(a, start + Duration::from_hours(1)));
+        let seconds = Duration::from_secs;
+        let taken: Vec<_> = (0..5).map(|_| pace.take(a, start)).collect();
+        assert_eq!(taken, [Ok(()), Ok(()), Ok(()), Err(seconds(10)), Err(seconds(10))]);
+        assert_eq!(pace.take(b, start), Ok(()));
+        assert_eq!(pace.allows(a, start + seconds(3)), Err(seconds(7)));
+        let later = start + seconds(10);
+        assert_eq!([pace.allows(a, later), pace.take(a, later)], [Ok(()); 2]);
+        assert_eq!(pace.take(a, later), Err(seconds(10)));
+        assert_eq!(pace.take(a, start + Duration::from_hours(1)), Ok(()));
     }
 
     #[test]
     fn a_network_is_one_client_and_many_share() {
         let pace = Pace::new(Duration::from_secs(10), 1);
         let now = Instant::now();
-        assert!(pace.take("2001:db8::1".parse().unwrap(), now));
-        assert!(!pace.take("2001:db8::2".parse().unwrap(), now));
-        assert!(pace.take("2001:db8:0:1::2".parse().unwrap(), now));
+        let take = |text: &str| pace.take(text.parse().unwrap(), now).is_ok();
+        assert!(take("2001:db8::1") && !take("2001:db8::2") && take("2001:db8:0:1::2"));
         for number in 0..u32::try_from(MAX_CLIENTS).unwrap() {
-            pace.take(IpAddr::from(number.to_be_bytes()), now);
+            let _ = pace.take(IpAddr::from(number.to_be_bytes()), now);
         }
         assert!(pace.used.lock().unwrap().len() <= MAX_CLIENTS + 1);
     }

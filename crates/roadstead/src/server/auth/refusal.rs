@@ -1,5 +1,7 @@
 //! What is answered to those who may not.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{
     CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS,
@@ -38,9 +40,10 @@ impl Refusal {
         Self { status, code, detail: detail.into(), lines: Vec::new() }
     }
 
-    /// Later.
-    pub(in super::super) fn busy(detail: impl Into<String>) -> Self {
-        let lines = vec![(RETRY_AFTER, HeaderValue::from_static("5"))];
+    /// After that time. Clients are told in whole seconds, and to come again at once by none of them.
+    pub(in super::super) fn busy(detail: impl Into<String>, wait: Duration) -> Self {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        let lines = vec![(RETRY_AFTER, seconds.max(1).into())];
         let (status, code) = (StatusCode::TOO_MANY_REQUESTS, ErrorCode::TooManyRequests);
         Self { status, code, detail: detail.into(), lines }
     }
