@@ -173,7 +173,7 @@ impl BucketArgs {
 
     /// The same bucket as others reach it, by another endpoint if one is named.
     pub(crate) fn open_for_others(&self, at: &BucketUrl, endpoint: Option<&str>) -> anyhow::Result<BucketStore> {
-        let (client, mut options) = self.resolve(&Environment::of_this_process(), at, RetryPolicy::default())?;
+        let (client, mut options) = self.resolve(&Environment::of_this_process(), at, RETRY_FOR_CLIENTS)?;
         options.endpoint = endpoint.map(str::to_owned).or(options.endpoint);
         Ok(BucketStore::open(at.clone(), client, options)?)
     }

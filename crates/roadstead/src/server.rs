@@ -68,8 +68,8 @@ use self::front::{Front, Peer, Trust};
 use self::listen::{Listener, Stream};
 use self::push::Push;
 use self::tls::Tls;
-use crate::oci::{Algorithm, Repository};
-use crate::store::{Reach, Store};
+use crate::oci::Repository;
+use crate::store::Store;
 use crate::tree::TreeError;
 
 /// What a client may take of the server.
