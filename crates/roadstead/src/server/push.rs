@@ -8,6 +8,7 @@
 //! Source: distribution specification, *Push* and *Content Management*.
 
 mod answer;
+mod holders;
 mod manifests;
 mod rights;
 mod uploads;
@@ -26,6 +27,7 @@ use http::{Method, StatusCode};
 use tokio::sync::Semaphore;
 
 use self::answer::{Problem, headers, success};
+use self::holders::Holders;
 pub(super) use self::uploads::shown;
 use self::uploads::{Now, Open, Uploads};
 use super::auth::{Right, Running, Session};
@@ -115,6 +117,8 @@ struct Inner {
     uploads: Uploads,
     /// Whether uploads are not where their blobs will be.
     is_spooled: bool,
+    /// Who holds blobs of which nothing else says that.
+    holders: Holders,
     running: Semaphore,
     by_client: Running,
 }
@@ -146,7 +150,8 @@ impl Push {
         let uploads = Uploads::new(store, options.upload_ttl, options.max_uploads);
         let running = Semaphore::new(options.max_running.min(Semaphore::MAX_PERMITS));
         let (is_spooled, by_client) = (options.spool.is_some(), Running::default());
-        Ok(Self(Arc::new(Inner { tree, name_prefix, options, uploads, is_spooled, running, by_client })))
+        let holders = Holders::over(&tree);
+        Ok(Self(Arc::new(Inner { tree, name_prefix, options, uploads, is_spooled, holders, running, by_client })))
     }
 
     /// Lets nobody wait for a server that ends.
@@ -284,8 +289,8 @@ impl Inner {
                 received?;
                 if self.is_spooled {
                     let sent = self.send(repository, &mut open, &digest).await;
-                    // What couldn't be sent may be asked for again; what was, or never can be, takes no space.
-                    if !matches!(&sent, Err(problem) if problem.is_ours()) {
+                    // What can't be sent at the moment is asked for again; what was sent, or never can be, takes no space.
+                    if !matches!(&sent, Err(problem) if problem.may_pass()) {
                         drop(open.take());
                         drop(open);
                         self.uploads.remove(id).await?;
@@ -372,7 +377,10 @@ impl Inner {
                 }
                 // Whoever holds it may be nobody whom this client may read.
                 None if session.is_some() => false,
-                None => self.tree.mount_blob(repository, &digest, None).await?,
+                None => match self.holders.of(&digest) {
+                    Some(holder) if self.tree.mount_blob(repository, &digest, Some(&holder)).await? => true,
+                    _ => self.tree.mount_blob(repository, &digest, None).await?,
+                },
             };
             if mounted {
                 return Ok(self.created_blob(repository, &digest));
@@ -493,6 +501,7 @@ impl Inner {
     }
 
     fn created_blob(&self, repository: &Repository, digest: &Digest) -> Response {
+        self.holders.note(repository, digest);
         let location = format!("/v2/{}/blobs/{digest}", self.shown(repository));
         success(StatusCode::CREATED, headers([(LOCATION, location), (DOCKER_CONTENT_DIGEST, digest.to_string())]))
     }

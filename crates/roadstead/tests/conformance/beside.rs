@@ -6,7 +6,7 @@ use std::thread;
 use roadstead::oci::{Algorithm, Manifest, Repository, Tag};
 use roadstead::server::PushOptions;
 use roadstead::store::BucketStore;
-use roadstead::tree::{Lack, Tree};
+use roadstead::tree::{Lack, PruneOptions, Tree};
 use roadstead_parts::BucketServer;
 
 use crate::support::{IMAGE, Registry, bucket};
@@ -118,6 +118,31 @@ fn a_fixed_tag_is_given_once() {
     let winner = if given[0].is_none() { &one } else { &two };
     let shown = registry.get("/v2/app/manifests/1", &[]).is(200);
     assert_eq!(shown.header("docker-content-digest"), winner.digest().to_string());
+}
+
+/// A blob that was pushed once, and needed by nothing for days, outlives a sweep when it is pushed or mounted again.
+#[test]
+fn a_sweep_between_the_requests_of_a_push_into_a_bucket() {
+    let buckets = BucketServer::Versitygw.start(&["images"]);
+    let registry = Registry::over_bucket("first", bucket(&buckets), None, &PushOptions::default());
+    let manifest = registry.image("app", "");
+    let blobs = [b"{}".as_slice(), b"layer", b"lost"].map(|content| registry.blob("app", content));
+    for digest in &blobs {
+        let path = buckets.folder("images").join(format!("tree/v2/app/blobs/{digest}"));
+        let then = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+        std::fs::File::open(path).unwrap().set_modified(then).unwrap();
+    }
+    registry.blob("app", b"{}");
+    registry.ask("POST", &format!("/v2/app/blobs/uploads/?mount={}", blobs[1]), &[], b"").is(201);
+    let options = PruneOptions::new(std::time::SystemTime::now());
+    // By somebody else, who keeps out of the way of pushes.
+    let swept = async {
+        let tree = Tree::open(std::sync::Arc::new(bucket(&buckets))).await.unwrap();
+        tree.prune(&options, &|_| {}).await.unwrap();
+    };
+    registry.runtime.block_on(swept);
+    registry.ask("HEAD", &format!("/v2/app/blobs/{}", blobs[2]), &[], b"").is(404);
+    registry.put("app", "1", IMAGE, &manifest).is(201);
 }
 
 /// A server says once that it is at work in a repository, and takes that back when it is done for a while.

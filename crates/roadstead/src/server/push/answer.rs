@@ -114,9 +114,9 @@ impl Problem {
         Self::new(ErrorCode::BlobUploadInvalid, format!("the content broke off: {error}"))
     }
 
-    /// What goes wrong with the store, and isn't the client's doing.
-    pub(super) fn is_ours(&self) -> bool {
-        self.status.is_server_error()
+    /// Whether the same may well be done in a while.
+    pub(super) fn may_pass(&self) -> bool {
+        self.status == StatusCode::SERVICE_UNAVAILABLE
     }
 
     /// The same, and what the operator is told of it.

@@ -24,6 +24,10 @@ pub async fn an_upload_is_hashed_and_kept(store: &Subject) {
             }
             let (digest, length) = good(store, "digest", upload.digest().await);
             assert_eq!((digest, length), (algorithm.digest(&content), size as u64), "{}", store.describe());
+            if let Some(again) = good(store, "content", upload.content().await) {
+                let again = good(store, "content", again.into_bytes(size as u64, &key).await);
+                assert_eq!(again, content, "{}: content", store.describe());
+            }
             good(store, "finish", upload.finish(&key, &Headers::default()).await);
             good(store, "sync", store.sync().await);
             expect(store, &key, &content).await;
