@@ -74,12 +74,13 @@ impl WebServer {
 }
 
 /// What servers say when nothing is wrong, or is wrong with a request.
-const NOTICES: [&str; 8] = [
+const NOTICES: [&str; 9] = [
     "server started (lighttpd",
     "\"level\":\"info\"",
     "Caddyfile input is not formatted",
     "admin endpoint disabled",
     "automatic HTTPS is completely disabled",
+    "skipped because it requires TLS",
     "exiting; byeee",
     ":notice]",
     "AH10244: invalid URI path",

@@ -160,7 +160,8 @@ fn a_service_that_slows_down_is_waited_for_and_named_if_that_never_ends() {
 #[test]
 fn who_deletes_nothing_need_not_be_allowed_to() {
     let scene = Scene::new(BucketServer::Versitygw, &[("app:1", &image("one")), ("app:2", &image("two"))]);
-    scene.run(&["publish", BUCKET, "--repository", "none"]);
+    scene.run(&["publish", BUCKET]).ok();
+    scene.run(&["tag", "app:1", "app:3"]).ok();
     let faulty = Faulty::start(&scene.buckets, |seen| (seen.method == "DELETE").then(|| refusal(403, "AccessDenied")));
     Ran::of(scene.command(&["publish", BUCKET]).env("AWS_ENDPOINT_URL", faulty.url())).ok();
     scene.run(&["diff", "registry", BUCKET]).ok();

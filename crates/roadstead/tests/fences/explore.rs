@@ -206,10 +206,12 @@ fn explorer(scene: &Scene, bounds: Bounds) -> Explorer<'_> {
 pub(crate) fn explore(scene: &Scene, bounds: Bounds) -> usize {
     let mut explorer = explorer(scene, bounds);
     explorer.explore(&mut Vec::new());
+    println!("{} schedules of {} actors, within {bounds:?}", explorer.runs, scene.actors.len());
     explorer.runs
 }
 
 /// Makes so many of them, other ones each time.
 pub(crate) fn sample(scene: &Scene, bounds: Bounds, runs: usize) {
     explorer(scene, bounds).sample(runs);
+    println!("{runs} schedules of {} actors, by chance, within {bounds:?}", scene.actors.len());
 }
