@@ -31,7 +31,7 @@ use crate::oci::{
     Algorithm, Digest, DigestError, ErrorCode, MAX_BLOB_SIZE, MAX_MANIFEST_SIZE, Manifest, Reference, Repository, Tag,
 };
 use crate::site::{self, DOCKER_CONTENT_DIGEST, Path};
-use crate::store::{SessionId, Upload};
+use crate::store::{Reach, SessionId, Upload};
 use crate::tree::{Lack, Tree, TreeError};
 
 /// What clients may do, and take, when they push.
@@ -121,6 +121,21 @@ impl Push {
     /// Gives up the uploads that have lain still for too long.
     pub(super) async fn expire(&self) {
         self.0.uploads.expire(Now::read()).await;
+    }
+
+    /// Why nothing can be pushed, if nothing can: a disk that is full or read-only, or one of whose content nobody knows what is
+    /// written.
+    pub(super) async fn trouble(&self) -> Option<TreeError> {
+        let tree = &self.0.tree;
+        if tree.store().reach() != Reach::Everybody {
+            // What is elsewhere is asked when something comes: each look would be paid for.
+            return None;
+        }
+        let tried = async {
+            drop(tree.begin_push(Algorithm::Sha256).await?);
+            Ok(tree.store().sync().await?)
+        };
+        tried.await.err()
     }
 
     /// How many uploads this server has open.
