@@ -19,6 +19,7 @@ mod access_log;
 mod alarm;
 mod auth;
 mod cache;
+mod certificate;
 mod course;
 #[cfg(feature = "testing")]
 mod fed;
@@ -64,6 +65,7 @@ pub use push::PushOptions;
 pub use tls::{TlsError, TlsFiles};
 
 use self::auth::{Guard, Pace, Refusal};
+use self::certificate::Certificate;
 use self::front::{Front, Peer, Trust};
 use self::listen::{Listener, Stream};
 use self::push::Push;
@@ -475,7 +477,9 @@ async fn connection(stream: Stream, peer: Peer, shared: &Arc<Shared>) -> std::io
             () = shared.stop.wait() => None,
         };
         let Some(stream) = greeted else { return Ok(()) };
-        return general::serve(stream, BytesMut::new(), Peer { tls: true, ..peer }, shared).await;
+        let shown = stream.get_ref().1.peer_certificates().and_then(|shown| shown.first());
+        let certificate = shown.map(|certificate| Arc::new(Certificate::read(certificate)));
+        return general::serve(stream, BytesMut::new(), Peer { tls: true, certificate, ..peer }, shared).await;
     }
     match http1::serve(stream, peer.clone(), shared).await? {
         http1::Ended::Closed => Ok(()),

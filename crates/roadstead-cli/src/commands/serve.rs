@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::builder::RangedU64ValueParser;
 use roadstead::http::{BaseUrl, BaseUrlError, ClientOptions, Endpoint, EndpointOptions, RetryPolicy};
 use roadstead::oci::{MAX_BLOB_SIZE, Repository};
-use roadstead::server::{Elsewhere, Limits, Origin, Place, PushOptions, ServeOptions, Server, State};
+use roadstead::server::{Access, Elsewhere, Limits, Origin, Place, PushOptions, ServeOptions, Server, State};
 use roadstead::store::Store as _;
 use roadstead::tree::Tree;
 
@@ -290,6 +290,9 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
     let (origin, place) = args.origin(global, state.as_ref()).await?;
     if let Some(state) = &state {
         args.tell_of_users(state, &listening, output);
+    }
+    if access.as_ref().is_some_and(Access::knows_certificates) && !listening.knows_clients() {
+        output.note("there are grants for certificates, and this server asks for none: --tls-client-ca says by which authorities");
     }
     let scheme = if listening.tls.is_some() { "https" } else { "http" };
     let limits = Limits {

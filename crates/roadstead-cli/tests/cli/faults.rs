@@ -40,6 +40,14 @@ impl Mounted {
         push(&self.authority, "app", tag, image)
     }
 
+    /// Tells the script to go on, and waits until it has.
+    fn go_on(&mut self, how: &str) {
+        writeln!(self.script.stdin.as_mut().unwrap(), "{how}").unwrap();
+        let done = self.place.path().join(format!("is-{how}"));
+        assert!(wait_until(LIMIT, || done.exists()), "{how}: it is not done");
+        fs::remove_file(done).unwrap();
+    }
+
     /// Lets the script go on to its end.
     fn finish(mut self) -> Place {
         self.script.stdin.take().unwrap().write_all(b"\n").unwrap();
@@ -160,6 +168,79 @@ fn what_can_not_be_written_is_refused_at_the_start() {
     for said in ["registry", "Read-only file system"] {
         assert!(refused.stderr.contains(said), "{said:?} is not said\n{refused}");
     }
+}
+
+/// A disk that becomes read-only while the server runs, between two requests of a push: pulls go on, pushes are told why they fail,
+/// nothing of them shows, and once it can be written again they go through, at the same server.
+#[test]
+fn a_disk_that_is_read_only_for_a_while_costs_the_pushes_of_that_while() {
+    part::installed("mkfs.ext4");
+    let status = Port::free();
+    let script = r#"
+        truncate -s 64M disk && mkfs.ext4 -q disk && mkdir registry && mount -o loop disk registry
+        "$0" serve --push --anonymous-push --allow-delete --listen "$1" --status-listen STATUS 2> log &
+        trap 'umount --lazy registry' EXIT
+        while read -r how && [ -n "$how" ]; do
+            # As long as a file is open for writing, the disk is busy.
+            until mount -o "remount,$how" registry 2> busy; do sleep 0.01; done
+            mv busy "is-$how"
+        done
+        kill -TERM $! && wait $!
+        "$0" verify >> log 2>&1
+        cp -a registry kept && umount registry && trap - EXIT && rmdir registry && mv kept registry
+    "#;
+    let mut mounted = Mounted::start(&script.replace("STATUS", &status.address().to_string()));
+    let ask = |mounted: &Mounted, method: &str, path: &str, body: &[u8]| {
+        request(&mounted.authority, method, path, "", body).unwrap()
+    };
+    let ready = || request(&status.address().to_string(), "GET", "/readyz", "", b"").unwrap().expect(200).unwrap().body;
+    mounted.push("before", &image("before")).unwrap();
+    for round in 0..2 {
+        // Its blobs are there, and its manifest comes too late.
+        let late = image(&format!("late {round}"));
+        for (digest, bytes) in &late.blobs {
+            let whole = format!("/v2/app/blobs/uploads/?digest={digest}");
+            ask(&mounted, "POST", &whole, bytes).expect(201).unwrap();
+        }
+        mounted.go_on("ro");
+        let manifest = late.manifests().last().unwrap();
+        let put = |mounted: &Mounted| {
+            let path = format!("/v2/app/manifests/late-{round}");
+            request(&mounted.authority, "PUT", &path, manifest.media_type().as_str(), manifest.bytes()).unwrap()
+        };
+        for _ in 0..3 {
+            let refused = [
+                put(&mounted),
+                ask(&mounted, "POST", "/v2/app/blobs/uploads/", b""),
+                ask(
+                    &mounted,
+                    "POST",
+                    &format!("/v2/app/blobs/uploads/?digest={}", Algorithm::Sha256.digest(b"x")),
+                    b"x",
+                ),
+                ask(&mounted, "DELETE", "/v2/app/manifests/before", b""),
+            ];
+            for refused in refused {
+                let body = refused.expect(500).unwrap().body;
+                assert!(body.contains("its disk is read-only"), "{body}");
+            }
+        }
+        for name in [format!("late-{round}"), late.digest().to_string()] {
+            ask(&mounted, "GET", &format!("/v2/app/manifests/{name}"), b"").expect(404).unwrap();
+        }
+        let list = ask(&mounted, "GET", "/v2/app/tags/list", b"").expect(200).unwrap().body;
+        assert!(list.contains("before") && !list.contains(&format!("late-{round}")), "{list}");
+        ask(&mounted, "GET", "/v2/app/manifests/before", b"").expect(200).unwrap();
+        let said = ready();
+        assert!(said.starts_with("ready for pulls alone: ") && said.contains("Read-only file system"), "{said}");
+        mounted.go_on("rw");
+        put(&mounted).expect(201).unwrap();
+        mounted.push(&format!("after-{round}"), &image(&format!("after {round}"))).unwrap();
+        assert_eq!(ready(), "ready\n");
+    }
+    let place = mounted.finish();
+    let expected = "app:after-0\napp:after-1\napp:before\napp:late-0\napp:late-1\n";
+    assert_eq!(place.run(&["list", "--flat"]).ok().text(), expected);
 }
 
 /// A disk that fails while the server runs: what it can't vouch for isn't acknowledged, the log says why, and pulls go

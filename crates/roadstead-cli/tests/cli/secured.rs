@@ -181,6 +181,127 @@ fn every_client_pulls_by_tls() {
     pull(&format!("{closed}/secret/app:1")).unwrap();
 }
 
+const GRANTS: &str = r#"
+[[grant]]
+users = ["anonymous"]
+repositories = ["app"]
+rights = ["pull"]
+
+[[grant]]
+users = ["ann"]
+repositories = ["**"]
+rights = ["pull", "push"]
+
+[[grant]]
+users = ["certificate:builder-*"]
+repositories = ["built/**", "secret/app"]
+rights = ["pull", "push"]
+"#;
+
+/// Whom a grant is for by their certificate needs no password, and gets no further than the grant; everybody else is asked as ever.
+/// What token they get is worth nothing to others.
+#[test]
+fn who_shows_a_certificate_may_do_what_it_is_granted() {
+    let _alone = alone_in_the_engines();
+    let outside = outside();
+    let (place, certificates) = (place(), Certificates::issue(&["IP:127.0.0.1", &format!("IP:{}", outside.ip())]));
+    fs::write(place.path().join("registry.state/grants.toml"), GRANTS).unwrap();
+    let [builder, namesake, stranger] =
+        ["builder-1", "builder-1", "stranger"].map(|name| certificates.for_client(name));
+    let (trusts, socket, log) = (certificates.authority(), place.path().join("socket"), place.path().join("log"));
+    let (ca, away, at_socket) = (text(&trusts), outside.to_string(), format!("unix:{}", socket.display()));
+    let more = ["--tls-client-ca", ca, "--listen", &away, "--listen", &at_socket, "--push", "--access-log", text(&log)];
+    let (_served, here) = serve(&place, &options(&certificates, &more));
+
+    let asks = |shows: &Folder, arguments: &[&str], path: &str| {
+        let (cert, key) = (shows.join("client.cert"), shows.join("client.key"));
+        let curl = Invocation::new(part::installed("curl")).args(["-sS", "-w", "\n%{http_code}", "--cacert", ca]);
+        let curl = curl.args(["--cert", text(&cert), "--key", text(&key)]).args(arguments);
+        let came = curl.arg(format!("https://{here}{path}")).run().unwrap().stdout;
+        let (body, status) = came.rsplit_once('\n').unwrap();
+        (status.parse::<u16>().unwrap(), body.to_owned())
+    };
+    let (post, secret) = (["-X", "POST"], "/v2/secret/app/manifests/1");
+    let begin = |repository: &str| format!("/v2/{repository}/blobs/uploads/");
+    for (shows, arguments, path, expected) in [
+        (&builder, &[][..], "/v2/", 200),
+        (&builder, &[], secret, 200),
+        (&builder, &[], "/v2/app/manifests/1", 403),
+        (&builder, &post, &*begin("built/x"), 202),
+        (&builder, &post, &*begin("app"), 403),
+        (&stranger, &[], "/v2/", 401),
+        (&stranger, &[], "/v2/app/manifests/1", 200),
+        (&stranger, &[], secret, 401),
+        (&stranger, &post, &*begin("built/x"), 401),
+        (&stranger, &["-u", "ann:hunter2"], secret, 200),
+        // What is said goes before what is shown.
+        (&builder, &["-u", "ann:hunter2"], "/v2/app/manifests/1", 200),
+        (&builder, &["-u", "ann:wrong"], secret, 401),
+        // What a page asks for is not its reader's wish.
+        (&builder, &["-X", "POST", "-H", "Origin: https://page.example"], &*begin("built/x"), 401),
+    ] {
+        let (status, body) = asks(shows, arguments, path);
+        assert_eq!(status, expected, "{arguments:?} {path}: {body}");
+    }
+    let (_, body) = asks(&builder, &post, &begin("app"));
+    assert!(body.contains("certificate:builder-1 may not push app"), "{body}");
+
+    let (status, token) = asks(&builder, &[], "/v2/_token?service=roadstead&scope=repository:secret/app:pull,push");
+    let token: serde_json::Value = serde_json::from_str(&token).unwrap();
+    assert_eq!((status, token["scope"].as_str()), (200, Some("repository:secret/app:pull,push")));
+    let bearer = format!("Authorization: Bearer {}", token["token"].as_str().unwrap());
+    for (shows, expected) in [(&builder, 200), (&namesake, 401), (&stranger, 401)] {
+        let (status, body) = asks(shows, &["-H", &bearer], secret);
+        assert_eq!(status, expected, "{body}");
+    }
+    let url = format!("http://registry{secret}");
+    curl(&["--unix-socket", text(&socket), "-H", &bearer, &url]).expect_err("a token goes without its certificate");
+
+    let (into, shows) = (Folder::new(), text(builder.path()));
+    let directory = format!("dir:{}", into.join("image").display());
+    let from = |name: &str| format!("docker://{here}/{name}");
+    Skopeo.skopeo(&["copy", "--src-cert-dir", shows, &from("secret/app:1"), &directory]).unwrap();
+    Skopeo.skopeo(&["copy", "--dest-cert-dir", shows, &directory, &from("built/skopeo:1")]).unwrap();
+    Skopeo.skopeo(&["copy", "--dest-cert-dir", shows, &directory, &from("app:2")]).expect_err("it is not granted");
+    let other = text(stranger.path());
+    Skopeo
+        .skopeo(&["copy", "--dest-cert-dir", other, &directory, &from("built/skopeo:2")])
+        .expect_err("nobody knows it");
+
+    let (podman, name) = (Podman::shared(), format!("{here}/built/podman:1"));
+    let pulled = format!("{here}/secret/app:1");
+    podman.podman(&["pull", "--cert-dir", shows, &pulled]).unwrap();
+    podman.podman(&["push", "--cert-dir", shows, &pulled, &name]).unwrap();
+    podman.podman(&["rmi", &pulled]).unwrap();
+
+    let (cert, key) = (builder.join("client.cert"), builder.join("client.key"));
+    let oras = Invocation::new(part::built("bin/oras")).env("DOCKER_CONFIG", into.path()).env("ORAS_CACHE", "");
+    let oras = oras.args(["copy", "--no-tty", "--from-ca-file", ca, "--to-ca-file", ca]);
+    let oras = oras.args(["--from-cert-file", text(&cert), "--from-key-file", text(&key)]);
+    let oras = oras.args(["--to-cert-file", text(&cert), "--to-key-file", text(&key)]);
+    oras.args([pulled, format!("{here}/built/oras:1")]).run().unwrap();
+
+    // It shows a certificate on other addresses than loopback's alone.
+    let (docker, pulled) = (Dockerd::shared(), format!("{away}/secret/app:1"));
+    let pushed = format!("{away}/built/docker:1");
+    {
+        let _shown = CertsD::new(&away, stranger.path());
+        docker.docker(&["pull", &pulled]).expect_err("nobody knows it");
+    }
+    let _shown = CertsD::new(&away, builder.path());
+    docker.docker(&["pull", &pulled]).unwrap();
+    docker.docker(&["tag", &pulled, &pushed]).unwrap();
+    docker.docker(&["push", &pushed]).unwrap();
+    docker.docker(&["image", "rm", "--force", &pulled, &pushed]).unwrap();
+
+    let names = place.run(&["list", "--flat"]).ok().text().to_owned();
+    for name in ["built/skopeo:1", "built/podman:1", "built/oras:1", "built/docker:1"] {
+        assert!(names.lines().any(|line| line == name), "{name}: {names}");
+    }
+    let log = fs::read_to_string(&log).unwrap();
+    assert!(log.contains(" certificate:builder-1 [") && !log.contains("stranger"), "{log}");
+}
+
 #[test]
 fn a_certificate_is_replaced_and_a_broken_one_is_not_taken() {
     let (place, first, second) =

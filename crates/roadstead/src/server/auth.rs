@@ -41,7 +41,7 @@ pub(super) use self::endpoint::MAX_FORM;
 #[cfg(feature = "testing")]
 pub use self::fed::feed;
 pub use self::grants::Right;
-use self::grants::{Grants, Who};
+use self::grants::{CERTIFICATE, Grants, Who};
 pub(super) use self::pace::{Pace, Running};
 pub(super) use self::refusal::Refusal;
 use self::scope::Scope;
@@ -52,6 +52,7 @@ pub(super) use self::state::{Stamp, stamp};
 use self::tokens::{Purpose, Subject, Tokens};
 use self::users::{Login, Users};
 pub use self::users::{MAX_PASSWORD, UserFile};
+use super::certificate::Certificate;
 use super::front::{Front, Presented};
 use super::pull::{Pull, Request, Response};
 use crate::http::{Client, Secret};
@@ -142,6 +143,12 @@ impl Access {
         Ok(Self { users: Users::new(state)?, grants, tokens: Tokens::new(&state.key()?), options })
     }
 
+    /// Whether a grant is for whom a certificate names.
+    #[must_use]
+    pub fn knows_certificates(&self) -> bool {
+        self.grants.get().know_certificates()
+    }
+
     /// Whether a folder has users or grants, so that a server has somebody to ask for.
     ///
     /// # Errors
@@ -188,6 +195,7 @@ impl Caller {
             Subject::Anonymous => Who::Anonymous,
             Subject::User(name, _) => Who::User(name),
             Subject::Issued(issuer, name) => Who::Issued(issuer, name),
+            Subject::Certified(name, _) => Who::Certified(name),
         }
     }
 
@@ -205,6 +213,7 @@ impl Caller {
             Subject::Anonymous => "whoever comes without a name".to_owned(),
             Subject::User(name, _) => name.clone(),
             Subject::Issued(issuer, name) => format!("{issuer}:{name}"),
+            Subject::Certified(name, _) => format!("{CERTIFICATE}:{name}"),
         }
     }
 }
@@ -351,7 +360,14 @@ impl Inner {
     /// Who asks, by what they say of themselves.
     async fn caller(&self, presented: &Presented<'_>, front: &Front) -> Result<Caller, Refusal> {
         let authorization = match Authorization::read(presented) {
-            Ok(None) => return Ok(Caller::stranger()),
+            Ok(None) => {
+                let certified = self.certified(front);
+                return Ok(certified.map_or_else(Caller::stranger, |subject| Caller {
+                    subject,
+                    scopes: None,
+                    spoke: true,
+                }));
+            }
             Ok(Some(authorization)) => authorization,
             Err(problem) => return Err(Refusal::bad(problem)),
         };
@@ -375,20 +391,30 @@ impl Inner {
                     return Ok(Caller { subject, scopes: said.access, spoke: true });
                 }
                 let claims = self.access.tokens.read(token.reveal(), Purpose::Access).map_err(refused)?;
-                self.still(&claims.who).map_err(refused)?;
+                self.still(&claims.who, front).map_err(refused)?;
                 Ok(Caller { subject: claims.who, scopes: Some(claims.access), spoke: true })
             }
         }
     }
 
+    /// Whom the client's certificate names, if any grant is for them. Without one it is anybody's who has a certificate, and names
+    /// nobody: they may still log in.
+    fn certified(&self, front: &Front) -> Option<Subject> {
+        let Certificate { name, print } = &**front.certificate.as_ref()?;
+        let name = name.as_ref().filter(|name| self.access.grants.get().know_certificate(name))?;
+        Some(Subject::Certified(name.clone(), print.clone()))
+    }
+
     /// Whether a subject of a token is still who they were.
-    fn still(&self, subject: &Subject) -> Result<(), &'static str> {
+    fn still(&self, subject: &Subject, front: &Front) -> Result<(), &'static str> {
         match subject {
             Subject::Anonymous => Ok(()),
             Subject::User(name, mark) if self.access.users.mark(name) == Some(*mark) => Ok(()),
             Subject::User(..) => Err("its user is gone, or has another password"),
             Subject::Issued(issuer, _) if self.access.grants.get().issuers.iter().any(|i| i.name() == issuer) => Ok(()),
             Subject::Issued(..) => Err("its issuer isn't trusted any more"),
+            Subject::Certified(..) if self.certified(front).as_ref() == Some(subject) => Ok(()),
+            Subject::Certified(..) => Err("it is for whoever shows another certificate"),
         }
     }
 

@@ -7,9 +7,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use ipnet::IpNet;
+
+use super::certificate::Certificate;
 
 /// Who may say in a request how it came to them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,15 +65,17 @@ pub(super) struct Peer {
     pub(super) socket: bool,
     /// Whether it speaks TLS with us.
     pub(super) tls: bool,
+    /// What it has shown there.
+    pub(super) certificate: Option<Arc<Certificate>>,
 }
 
 impl Peer {
     pub(super) fn by_tcp(address: IpAddr) -> Self {
-        Self { address: address.to_canonical(), socket: false, tls: false }
+        Self { address: address.to_canonical(), socket: false, tls: false, certificate: None }
     }
 
     pub(super) fn by_socket() -> Self {
-        Self { address: Ipv4Addr::LOCALHOST.into(), socket: true, tls: false }
+        Self { socket: true, ..Self::by_tcp(Ipv4Addr::LOCALHOST.into()) }
     }
 
     /// Whether nobody on the way can read what it sends.
@@ -89,6 +93,7 @@ pub(super) struct Presented<'a> {
     pub(super) host: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
     pub(super) referer: Option<&'a [u8]>,
+    origin: Option<&'a [u8]>,
     forwarded: Option<&'a [u8]>,
     forwarded_for: Option<&'a [u8]>,
     forwarded_proto: Option<&'a [u8]>,
@@ -102,6 +107,7 @@ impl<'a> Presented<'a> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         let field = match name.len() {
             4 if is("host") => &mut self.host,
+            6 if is("origin") => &mut self.origin,
             7 if is("referer") => &mut self.referer,
             10 if is("user-agent") => &mut self.user_agent,
             9 if is("forwarded") => &mut self.forwarded,
@@ -127,6 +133,9 @@ pub(super) struct Front {
     pub(super) private: bool,
     /// How the client reaches us: scheme and authority.
     pub(super) base: String,
+    /// What the client itself has shown. Nothing where a proxy speaks for it, nor where a page does, which the client's browser
+    /// shows its certificate for unasked.
+    pub(super) certificate: Option<Arc<Certificate>>,
     /// Who it is, once they have proved that.
     pub(super) user: OnceLock<String>,
 }
@@ -144,8 +153,10 @@ impl Trust {
         let scheme = if peer.tls { "https" } else { "http" };
         let base = format!("{scheme}://{host}");
         let (client, private) = (peer.address, peer.is_private());
-        let mut front = Front { client, private, base, user: OnceLock::new() };
+        let certificate = peer.certificate.clone().filter(|_| presented.origin.is_none());
+        let mut front = Front { client, private, base, certificate, user: OnceLock::new() };
         if self.trusts_peer(peer) {
+            front.certificate = None;
             let forwarded = text(presented.forwarded).and_then(|text| text.rsplit(',').next());
             let said = |key: &str| forwarded.and_then(|element| parameter(element, key));
             let schemes = || text(presented.forwarded_proto).into_iter().flat_map(|t| t.split(',')).map(str::trim);
@@ -264,6 +275,21 @@ mod tests {
         assert_eq!(seen("10.1.2.3"), ("127.0.0.1".into(), true, "https://evil.example".into()));
         assert_eq!(seen("tls 192.0.2.1"), ("192.0.2.1".into(), true, "https://r.example".into()));
         assert_eq!(seen("unix"), ("127.0.0.1".into(), true, "http://r.example".into()));
+    }
+
+    #[test]
+    fn a_certificate_is_the_clients_own() {
+        let certificate = Certificate { name: Some("ann".to_owned()), print: String::new() };
+        let peer = Peer { certificate: Some(Arc::new(certificate)), ..Peer::by_tcp([10, 0, 0, 1].into()) };
+        let [none, proxy] = [vec![], vec!["10.0.0.0/8".parse().unwrap()]];
+        for (proxies, header, counts) in
+            [(&none, "accept", true), (&none, "Origin", false), (&proxy, "accept", false), (&proxy, "origin", false)]
+        {
+            let trust = Trust { public_url: None, proxies: proxies.clone() };
+            let mut presented = Presented::default();
+            presented.note(header, b"https://page.example");
+            assert_eq!(trust.front(&peer, &presented).certificate.is_some(), counts, "{proxies:?} {header}");
+        }
     }
 
     #[test]

@@ -52,6 +52,8 @@ where
         .timer(TokioTimer::new())
         // What is waited for has other limits.
         .header_read_timeout(None)
+        // Who has sent all may say so, and gets the answer; or else a whole request could be lost that way.
+        .half_close(true)
         .max_buf_size(READ)
         .max_headers(MAX_HEADERS);
     builder

@@ -164,6 +164,17 @@ impl Push {
         self.0.uploads.expire(Now::read()).await;
     }
 
+    /// Why nothing can be pushed, if nothing can: the disk of the uploads is full or read-only, or nobody knows what of its content
+    /// is written. What is elsewhere is asked when something comes: each look would be paid for.
+    pub(super) async fn trouble(&self) -> Option<TreeError> {
+        let store = self.0.uploads.store();
+        let tried = async {
+            drop(store.begin_upload(Algorithm::Sha256.hasher()).await?);
+            store.sync().await
+        };
+        tried.await.err().map(TreeError::from)
+    }
+
     /// How many uploads this server has open.
     pub(super) fn open(&self) -> usize {
         self.0.uploads.open()

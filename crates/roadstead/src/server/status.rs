@@ -24,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::Shared;
+use super::auth::chain;
 use super::pull::{Headers, Request};
 
 /// Connections at a time. Who asks is a machine or two, every few seconds.
@@ -74,7 +75,7 @@ impl Counts {
 }
 
 /// Everything that is counted, in the text format of OpenMetrics, which Prometheus reads.
-fn metrics(shared: &Shared) -> Result<String, std::fmt::Error> {
+async fn metrics(shared: &Shared) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("roadstead");
     let counts = &shared.counts;
     registry.register("requests", "Requests that were answered", counts.requests.clone());
@@ -90,6 +91,8 @@ fn metrics(shared: &Shared) -> Result<String, std::fmt::Error> {
             gauge
         };
         registry.register("uploads", "Uploads that this server has open", gauge(push.open()));
+        let writable = usize::from(trouble(shared).await.is_none());
+        registry.register("writable", "Whether what is pushed can be written", gauge(writable));
         registry.register("pushes", "Requests that bring content, and are running", gauge(push.running()));
     }
     let mut encoded = String::new();
@@ -129,10 +132,13 @@ async fn answer(request: http::Request<Incoming>, shared: &Shared) -> Result<htt
     let (status, content_type, body) = match (request.method(), request.uri().path()) {
         (&Method::GET | &Method::HEAD, "/healthz") => (StatusCode::OK, plain, "alive\n".to_owned()),
         (&Method::GET | &Method::HEAD, "/readyz") => match readiness(shared).await {
-            Ok(()) => (StatusCode::OK, plain, "ready\n".to_owned()),
+            Ok(()) => match trouble(shared).await {
+                None => (StatusCode::OK, plain, "ready\n".to_owned()),
+                Some(why) => (StatusCode::OK, plain, format!("ready for pulls alone: {why}\n")),
+            },
             Err(why) => (StatusCode::SERVICE_UNAVAILABLE, plain, format!("{why}\n")),
         },
-        (&Method::GET | &Method::HEAD, "/metrics") => match metrics(shared) {
+        (&Method::GET | &Method::HEAD, "/metrics") => match metrics(shared).await {
             Ok(text) => (StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", text),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, plain, format!("{error}\n")),
         },
@@ -146,6 +152,15 @@ async fn answer(request: http::Request<Incoming>, shared: &Shared) -> Result<htt
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
+}
+
+/// Why pushes fail, if they would. That is no reason for others to stay away: pulls go on, and whoever else takes pushes into the
+/// same folder fails likewise.
+async fn trouble(shared: &Shared) -> Option<String> {
+    match tokio::time::timeout(PATIENCE, shared.push.as_ref()?.trouble()).await {
+        Ok(trouble) => trouble.map(|error| chain(&error)),
+        Err(_) => Some("what is pushed can't be written in time".to_owned()),
+    }
 }
 
 /// Whether requests should come here: not once the server stops, nor while what it answers from can't be read.

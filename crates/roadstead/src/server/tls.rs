@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
@@ -168,6 +168,11 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         rustls::Error::InconsistentKeys(_) => TlsError::Pair { certificate: certificate.clone(), key: key.clone() },
         source => refused(source),
     })?;
+    if client_ca.is_some() {
+        // A session that is gone on with would be one of whoever had a certificate then.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    }
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -68,7 +68,7 @@ impl Inner {
             }
         }
         let identity = match Authorization::read(presented).map_err(Refusal::bad)? {
-            None => (Subject::Anonymous, None, None),
+            None => (self.certified(front).unwrap_or(Subject::Anonymous), None, None),
             Some(Authorization::Basic { name, password }) => self.login(&name, &password, front, wrong).await?,
             Some(Authorization::Bearer(_)) => return Err(wrong()),
         };
@@ -104,7 +104,7 @@ impl Inner {
             (Some("refresh_token"), _, _, Some(token)) => {
                 self.insist_on_secrecy(front)?;
                 let claims = self.access.tokens.read(&token, Purpose::Login);
-                let claims = claims.and_then(|claims| self.still(&claims.who).map(|()| claims));
+                let claims = claims.and_then(|claims| self.still(&claims.who, front).map(|()| claims));
                 let who = claims.map_err(|problem| {
                     let mut refusal = wrong();
                     refusal.detail = format!("the login isn't taken: {problem}; log in again");

@@ -3,15 +3,18 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 
+use rustls::pki_types::CertificateDer;
+
 use super::grants::Grants;
 use super::issuers::{claimed_issuer, read_set};
 use super::scope::Scope;
 use super::tokens::{Purpose, Tokens};
 use super::users::Listed;
 use super::{Authorization, challenge};
+use crate::server::certificate::{Certificate, common_names};
 use crate::server::front::{Peer, Presented, Trust};
 
-/// Has these bytes read as everything that clients, proxies and issuers send, and as the files of a state folder.
+/// Has these bytes read as everything that clients, proxies and issuers send, as a certificate, and as the files of a state folder.
 ///
 /// # Panics
 ///
@@ -32,6 +35,8 @@ pub fn feed(bytes: &[u8]) {
         assert!(peer[0] == 127 || !front.private, "nobody believes a stranger");
     }
     let _ = Authorization::read(&presented);
+    Certificate::read(&CertificateDer::from(bytes));
+    common_names(bytes);
     Listed::parse(bytes);
     let _ = Grants::parse(bytes, Path::new("state"));
     read_set(bytes);

@@ -84,6 +84,8 @@ enum Whom {
     Named(String),
     /// Whoever an issuer says it is, by what it calls them.
     Issued(String, Pattern),
+    /// Whom a certificate names.
+    Certified(Pattern),
 }
 
 struct Grant {
@@ -106,6 +108,8 @@ pub(super) enum Who<'a> {
     User(&'a str),
     /// The name of an issuer, and whom it says this is.
     Issued(&'a str, &'a str),
+    /// Whom a certificate names.
+    Certified(&'a str),
 }
 
 /// The grants of a file.
@@ -144,6 +148,9 @@ impl Grants {
         }
         let issuers: Vec<Issuer> =
             file.issuers.into_iter().map(|text| Issuer::of(text, folder)).collect::<Result<_, _>>()?;
+        if issuers.iter().any(|issuer| issuer.name() == CERTIFICATE) {
+            return Err(format!("has an issuer with the name {CERTIFICATE}, which stands for certificates of clients"));
+        }
         for (index, issuer) in issuers.iter().enumerate() {
             if issuers[..index].iter().any(|other| other.name() == issuer.name()) {
                 return Err(format!("has two issuers with the name {}", issuer.name()));
@@ -186,6 +193,16 @@ impl Grants {
         })
     }
 
+    /// Whether any grant is for certificates.
+    pub(super) fn know_certificates(&self) -> bool {
+        self.grants.iter().flat_map(|grant| &grant.whom).any(|whom| matches!(whom, Whom::Certified(_)))
+    }
+
+    /// Whether any grant is for whom a certificate names.
+    pub(super) fn know_certificate(&self, name: &str) -> bool {
+        self.grants.iter().flat_map(|grant| &grant.whom).any(|whom| whom.is(Who::Certified(name)))
+    }
+
     /// Whether any tag of a repository is fixed once it is there.
     pub(super) fn fix_tags_of(&self, repository: &Repository) -> bool {
         self.fixed.iter().any(|fixed| fixed.repositories.iter().any(|p| p.matches(repository.as_str())))
@@ -206,20 +223,27 @@ impl Whom {
             (Self::Anonymous, Who::Anonymous) | (Self::Users, Who::User(_)) => true,
             (Self::Named(name), Who::User(user)) => name == user,
             (Self::Issued(issuer, pattern), Who::Issued(by, name)) => issuer == by && pattern.matches(name),
+            (Self::Certified(pattern), Who::Certified(name)) => pattern.matches(name),
             _ => false,
         }
     }
 }
 
+/// What a name begins with that a certificate says.
+pub(super) const CERTIFICATE: &str = "certificate";
+
 /// Whom a name in the file means.
 fn of(name: &str, issuers: &[Issuer]) -> Result<Whom, String> {
     match name.split_once(':') {
         Some((issuer, pattern)) => {
+            let no_pattern = || format!("{name} has no pattern behind the colon");
+            if issuer == CERTIFICATE {
+                return Ok(Whom::Certified(pattern.parse().map_err(|_| no_pattern())?));
+            }
             if !issuers.iter().any(|known| known.name() == issuer) {
                 return Err(format!("{name} begins with the name of an issuer, and there is no [[issuer]] {issuer}"));
             }
-            let pattern = pattern.parse().map_err(|_| format!("{name} has no pattern behind the colon"))?;
-            Ok(Whom::Issued(issuer.to_owned(), pattern))
+            Ok(Whom::Issued(issuer.to_owned(), pattern.parse().map_err(|_| no_pattern())?))
         }
         None => match name {
             "anonymous" => Ok(Whom::Anonymous),
@@ -277,7 +301,7 @@ mod tests {
         rights = ["pull", "push", "overwrite", "delete"]
 
         [[grant]]
-        users = ["bob", "ci:org/*"]
+        users = ["bob", "ci:org/*", "certificate:Builder *", "certificate:*.example"]
         repositories = ["team/*"]
         rights = ["pull", "push"]
 
@@ -313,6 +337,15 @@ mod tests {
             (Issued("ci", "org/app"), "public/a", Pull, false),
             (Issued("ci", "ann"), "any", Delete, false),
             (User("anonymous"), "team/a", Pull, false),
+            (Certified("Builder 7"), "team/a", Push, true),
+            (Certified("Builder 7"), "team/a", Overwrite, false),
+            (Certified("a.example"), "team/a", Push, true),
+            (Certified("builder 7"), "team/a", Push, false),
+            (Certified("ann"), "any", Delete, false),
+            (Certified("bob"), "team/a", Push, false),
+            (Certified("Builder 7"), "public/a", Pull, false),
+            (User("a.example"), "team/a", Push, false),
+            (Issued("certificate", "a.example"), "team/a", Push, false),
         ] {
             assert_eq!(
                 grants.allow(who, &repository.parse().unwrap(), right),
@@ -320,6 +353,8 @@ mod tests {
                 "{who:?} {repository} {right:?}"
             );
         }
+        assert!(grants.know_certificates() && grants.know_certificate("Builder 7"));
+        assert!(!grants.know_certificate("ann") && !Grants::default().know_certificates());
         for (repository, tag, expected) in
             [("team/a", "v1", true), ("team/a/b", "LTS", true), ("team/a", "1", false), ("other", "v1", false)]
         {
@@ -349,6 +384,11 @@ mod tests {
             ("[[grant]]\nusers = [\"ci:x\"]\nrepositories = [\"x\"]\nrights = []", "no [[issuer]] ci"),
             ("[[grant]]\nusers = [\"a\"]\nrepositories = [\"X\"]\nrights = []", "matches nothing"),
             ("[[fixed]]\nrepositories = [\"x\"]\ntags = [\"a/b\"]", "matches nothing"),
+            ("[[grant]]\nusers = [\"certificate:\"]\nrepositories = [\"x\"]\nrights = []", "no pattern behind"),
+            (
+                "[[issuer]]\nname = \"certificate\"\nissuer = \"https://a\"\naudience = \"a\"\nkeys = \"a\"",
+                "certificates of clients",
+            ),
             ("[[grant]]\nusers = [\"\"]\nrepositories = [\"x\"]\nrights = []", "without a name"),
         ] {
             let error = parse(text.as_bytes()).err().unwrap_or_else(|| panic!("{text} was taken"));

@@ -42,6 +42,8 @@ pub(super) enum Subject {
     User(String, Mark),
     /// The name of an issuer, and whom it said this was.
     Issued(String, String),
+    /// Whom a certificate names, and which one that is.
+    Certified(String, String),
 }
 
 /// What a token says.

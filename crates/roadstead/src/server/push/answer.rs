@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::io::{self, ErrorKind};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -46,6 +47,22 @@ pub(super) fn chain(error: &dyn Error) -> String {
         cause = error.source();
     }
     text
+}
+
+/// What whoever pushes is told of a failure of ours: what its kind is, and nothing of where.
+fn why(error: &(dyn Error + Send + Sync + 'static)) -> &'static str {
+    let (mut cause, mut kind): (Option<&(dyn Error + 'static)>, _) = (Some(error), None);
+    while let Some(error) = cause.filter(|_| kind.is_none()) {
+        kind = error.downcast_ref().map(io::Error::kind);
+        cause = error.source();
+    }
+    match kind {
+        Some(ErrorKind::ReadOnlyFilesystem) => "the registry can not write its tree: its disk is read-only",
+        Some(ErrorKind::StorageFull | ErrorKind::QuotaExceeded) => {
+            "the registry can not write its tree: its disk is full"
+        }
+        _ => "the registry can not write its tree",
+    }
 }
 
 /// Why a request can't be done.
@@ -137,8 +154,9 @@ impl Problem {
     }
 
     pub(super) fn failed(cause: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        let problem = Self::new(ErrorCode::Unsupported, "");
-        Self { status: StatusCode::INTERNAL_SERVER_ERROR, cause: Some(cause.into()), ..problem }
+        let cause = cause.into();
+        let problem = Self::new(ErrorCode::Unsupported, why(&*cause));
+        Self { status: StatusCode::INTERNAL_SERVER_ERROR, cause: Some(cause), ..problem }
     }
 
     pub(super) fn response(self) -> Response {
@@ -147,7 +165,7 @@ impl Problem {
             let message = "what the registry writes to takes nothing at the moment: come again";
             serde_json::json!({"errors": [{"code": "UNAVAILABLE", "message": message}]})
         } else if status.is_server_error() {
-            serde_json::json!({"errors": [{"code": "UNKNOWN", "message": "the registry can not write its tree"}]})
+            serde_json::json!({"errors": [{"code": "UNKNOWN", "message": detail}]})
         } else {
             // Of what was asked for most clients show the message alone, and only here does it depend on who asks.
             let refused = matches!(code, ErrorCode::Unauthorized | ErrorCode::Denied);

@@ -121,6 +121,11 @@ impl Uploads {
         Self { store, ttl, limit, open: Mutex::default(), resuming: tokio::sync::Mutex::default() }
     }
 
+    /// Where they are written.
+    pub(super) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
     fn held(&self) -> MutexGuard<'_, HashMap<SessionId, Session>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -37,7 +37,7 @@ struct Fallen {
 struct Own {
     folder: PathBuf,
     lock: PathBuf,
-    held: File,
+    _held: File,
     /// For how much of what is derived this process has to answer, and how much of that it can't.
     owed: u64,
     unpaid: u64,
@@ -90,7 +90,8 @@ impl Scratch {
         } else {
             own.unpaid += 1;
             self.fallen().count += 1;
-            if let Err(error) = own.held.set_len(BORN + own.unpaid) {
+            let lock = OpenOptions::new().write(true).open(&own.lock);
+            if let Err(error) = lock.and_then(|lock| lock.set_len(BORN + own.unpaid)) {
                 // They learn of it when this process ends.
                 tracing::warn!(%error, lock = %own.lock.display(), "can't tell others that a list lags");
             }
@@ -151,19 +152,32 @@ impl Own {
         loop {
             let name = tempfile::Builder::new().prefix("").make_in(tmp, |path| {
                 let lock = path.with_extension("lock");
-                let held = OpenOptions::new().write(true).create_new(true).open(&lock)?;
-                Ok((held, lock))
+                let made = OpenOptions::new().write(true).create_new(true).open(&lock)?;
+                Ok((made, lock))
             })?;
             let folder = name.path().to_owned();
-            let ((held, lock), _) = name.into_parts();
-            // Between the two lines somebody may have taken the new file for a left-over.
-            if held.try_lock().is_err() || !is_at(&held, &lock) {
-                let _ = fs::remove_file(&lock);
-                continue;
+            let ((made, lock), _) = name.into_parts();
+            // Held without the right to write, so that a disk can be made read-only while nobody writes to it.
+            let held = match open_no_links(&lock, OFlags::RDONLY | OFlags::NONBLOCK) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
+            let (held, locked) = match held.try_lock() {
+                // NFS locks alone what may be written.
+                Err(TryLockError::Error(_)) => (made.try_clone()?, made.try_lock()),
+                locked => (held, locked),
+            };
+            match locked {
+                Ok(()) if is_at(&held, &lock) => made.set_len(BORN)?,
+                Err(TryLockError::Error(error)) => return Err(error),
+                // Before it was locked somebody may have taken the new file for a left-over.
+                _ => {
+                    let _ = fs::remove_file(&lock);
+                    continue;
+                }
             }
-            held.set_len(BORN)?;
             fs::create_dir(&folder)?;
-            return Ok(Self { folder, lock, held, owed: 0, unpaid: 0 });
+            return Ok(Self { folder, lock, _held: held, owed: 0, unpaid: 0 });
         }
     }
 }
