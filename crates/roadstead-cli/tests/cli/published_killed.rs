@@ -18,7 +18,7 @@ use crate::support::{Place, Ran, wait, write_tree};
 const ROUNDS: usize = 8;
 
 /// How many of them a tree has: each round looks at all of it.
-const ROUNDS_OF_A_TREE: usize = 25;
+const ROUNDS_OF_A_TREE: usize = 5;
 
 #[expect(clippy::disallowed_methods, reason = "how long it may take is known to whoever runs the tests")]
 fn rounds() -> usize {
@@ -68,13 +68,18 @@ fn kill_after(mut child: Child, time: Duration) -> bool {
     !wait(&mut child).success()
 }
 
-/// What the bucket offers. Whatever happened, all of it is whole.
-fn offered(scene: &Scene, after: &str) -> BTreeSet<String> {
+/// What the bucket offers.
+fn offered(scene: &Scene) -> BTreeSet<String> {
+    let listed = scene.run(&["--tree", BUCKET, "list", "--flat"]).ok();
+    listed.text().lines().map(str::to_owned).collect()
+}
+
+/// The same after somebody was killed: whatever that one was about, all of it is whole.
+fn whole(scene: &Scene, after: &str) -> BTreeSet<String> {
     // Lists may lag behind whoever was killed in front of writing them.
     let verified = scene.run(&["--tree", BUCKET, "verify", "--repair"]);
     assert_eq!(verified.code(), 0, "{after}: {verified}");
-    let listed = scene.run(&["--tree", BUCKET, "list", "--flat"]).ok();
-    listed.text().lines().map(str::to_owned).collect()
+    offered(scene)
 }
 
 #[test]
@@ -101,7 +106,7 @@ fn publishers_that_are_killed_lose_nothing_and_go_on() {
             takes = from.elapsed();
             assert!(ended.status.success(), "{what}: {}", String::from_utf8_lossy(&ended.stderr));
             expected.extend(of_who_lives);
-            let there = offered(&scene, &what);
+            let there = whole(&scene, &what);
             let lost: Vec<_> = expected.difference(&there).collect();
             assert!(lost.is_empty(), "{what}: published and lost: {lost:?}");
             let unknown: Vec<_> = there.difference(&expected).filter(|name| !of_who_dies.contains(name)).collect();
@@ -109,7 +114,7 @@ fn publishers_that_are_killed_lose_nothing_and_go_on() {
 
             publish(&dies).ok();
             expected.extend(of_who_dies.iter().cloned());
-            assert_eq!(offered(&scene, &what), expected, "{what}");
+            assert_eq!(offered(&scene), expected, "{what}");
             let again: Ran = publish(&dies).ok();
             assert!(again.stderr.contains("nothing has changed"), "{what}: {again}");
 
@@ -118,13 +123,13 @@ fn publishers_that_are_killed_lose_nothing_and_go_on() {
             let remove = ["--tree", BUCKET, "remove", "--exclusive", goes];
             let child = begin(&scene, &remove);
             removals_killed += usize::from(kill_after(child, moment(takes / 2)));
-            let there = offered(&scene, &what);
+            let there = whole(&scene, &what);
             let kept: BTreeSet<_> = expected.iter().filter(|name| *name != goes).cloned().collect();
             assert!(there == kept || there == expected, "{what}: {there:?}");
             let removed = scene.run(&remove);
             assert_eq!(removed.code(), if there == kept { 3 } else { 0 }, "{what}: {removed}");
             expected = kept;
-            assert_eq!(offered(&scene, &what), expected, "{what}");
+            assert_eq!(offered(&scene), expected, "{what}");
         }
         scene.run(&["--tree", BUCKET, "verify"]).ok();
         let left = scene.buckets.folder("images").join(".sgwtmp/multipart");
