@@ -156,8 +156,8 @@ pub struct ServeOptions {
     pub elsewhere: Option<Elsewhere>,
 }
 
-/// The store of a tree as clients reach it: they are sent there for blobs by [URLs](Store::signed_url) that are good for a quarter
-/// of an hour, so that bytes don't pass through the server. What has no such URL is handed out as ever.
+/// The store of a tree as clients reach it: they are sent there for blobs by [URLs](Store::signed_url) that are good
+/// for a quarter of an hour, so that bytes don't pass through the server. What has no such URL is handed out as ever.
 #[derive(Clone)]
 pub struct Elsewhere(pub Arc<dyn Store>);
 

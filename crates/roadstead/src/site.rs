@@ -303,8 +303,8 @@ pub static UNREACHABLE: LazyLock<Answer> = LazyLock::new(|| {
     answer
 });
 
-/// The answer that sends a client elsewhere for a blob, with the URL in `Location`. That is good for a moment and lets anybody read,
-/// so nobody keeps it.
+/// The answer that sends a client elsewhere for a blob, with the URL in `Location`. That is good for a moment and lets
+/// anybody read, so nobody keeps it.
 pub static SENT_ELSEWHERE: LazyLock<Answer> = LazyLock::new(|| {
     let anything = Value::Fixed("application/octet-stream");
     let mut answer = registry(StatusCode::TEMPORARY_REDIRECT, anything, "no-store", Body::Fixed(Cow::Borrowed("")));

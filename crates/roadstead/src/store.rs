@@ -376,8 +376,8 @@ pub trait Store: Send + Sync {
         None
     }
 
-    /// A URL by which whoever has it may read the object under `key`, whole or in ranges, for so long, and do nothing else. Nobody
-    /// looks whether there is one. `None` if there is no such URL.
+    /// A URL by which whoever has it may read the object under `key`, whole or in ranges, for so long, and do nothing
+    /// else. Nobody looks whether there is one. `None` if there is no such URL.
     ///
     /// # Errors
     ///

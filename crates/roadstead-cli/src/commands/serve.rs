@@ -48,8 +48,8 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "URL")]
     upstream: Option<String>,
 
-    /// With a tree in a bucket: send clients there for blobs, by URLs that are good for a quarter of an hour, so that no layer passes
-    /// through this server. URL is where they reach the service, if elsewhere than this server does
+    /// With a tree in a bucket: send clients there for blobs, by URLs that are good for a quarter of an hour, so that
+    /// no layer passes through this server. URL is where they reach the service, if elsewhere than this server does
     #[arg(long, value_name = "URL", num_args = 0..=1, require_equals = true, default_missing_value = "",
         conflicts_with = "upstream")]
     redirect_blobs: Option<String>,
@@ -195,8 +195,8 @@ impl Serve {
         // Whether there is one doesn't depend on the object.
         if store.signed_url(&"v2/_catalog".parse()?, Duration::from_mins(1)).await?.is_none() {
             return Err(exit::usage(format!(
-                "--redirect-blobs: nobody can sign URLs for {at} with these credentials; leave it out, or add --no-sign-request if \
-                 anybody may read there"
+                "--redirect-blobs: nobody can sign URLs for {at} with these credentials; leave it out, or add \
+                 --no-sign-request if anybody may read there"
             )));
         }
         Ok(Some(Elsewhere(Arc::new(store))))

@@ -145,7 +145,8 @@ fn bucket(error: &BucketError) -> Option<String> {
         (_, "AccessControlListNotSupported", _) => Some("this bucket takes no ACL: leave --acl out".to_owned()),
         (_, "RequestTimeTooSkewed", _) => Some("the clock of this machine is wrong".to_owned()),
         (429 | 503, ..) => Some(
-            "the service is overrun: run it again later, perhaps with fewer --jobs; what has come is not sent twice".to_owned(),
+            "the service is overrun: run it again later, perhaps with fewer --jobs; what has come is not sent twice"
+                .to_owned(),
         ),
         (_, "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "ExpiredToken" | "InvalidToken", _) => Some(
             "the access keys are wrong, expired, or for another service: see --profile and --endpoint-url".to_owned(),

@@ -1,4 +1,5 @@
-//! What publishing takes of memory, however large the layers are. (`just bench` has the requests and the memory of 5 GB.)
+//! What publishing takes of memory, however large the layers are. (`just bench` has the requests and the memory of 5
+//! GB.)
 
 use std::process::Stdio;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! Publishing by lines and services that fail: nobody answers, connections are cut, the service has had enough, or the clock is
-//! wrong.
+//! Publishing by lines and services that fail: nobody answers, connections are cut, the service has had enough, or the
+//! clock is wrong.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -17,8 +17,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, getsockname, lis
 use crate::published::{BUCKET, Scene, image};
 use crate::support::{Faulty, Ran, refusal};
 
-/// An address from which nothing ever comes, not even that nobody listens: there is no room for another connection, and nobody
-/// takes one of those that wait.
+/// An address from which nothing ever comes, not even that nobody listens: there is no room for another connection, and
+/// nobody takes one of those that wait.
 struct BlackHole {
     address: SocketAddr,
     _listener: OwnedFd,

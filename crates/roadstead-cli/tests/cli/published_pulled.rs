@@ -20,8 +20,8 @@ fn images(server: &str) -> [(&'static str, Image); 2] {
     [("base", index.build()), ("org/tool", tool)]
 }
 
-/// Has all clients pull from what lies below a URL. In front is what puts the bucket's name into paths, where a real service has it
-/// in the host's name. `publish` is told where that is.
+/// Has all clients pull from what lies below a URL. In front is what puts the bucket's name into paths, where a real
+/// service has it in the host's name. `publish` is told where that is.
 fn every_client_pulls(server: &str, below: &str, images: &[(&str, Image)], publish: impl Fn(&[&str]) -> Ran) {
     let _alone = alone_in_the_engines();
     let port = Port::free();

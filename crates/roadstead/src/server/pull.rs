@@ -122,7 +122,8 @@ impl Pull {
         Self::sending_elsewhere(origin, name_prefix, cors, memory, None)
     }
 
-    /// The same, but clients are sent for blobs to `elsewhere`, the store of the tree as they reach it, where that has URLs for them.
+    /// The same, but clients are sent for blobs to `elsewhere`, the store of the tree as they reach it, where that has
+    /// URLs for them.
     pub(super) fn sending_elsewhere(
         origin: impl Into<Origin>,
         name_prefix: Option<Repository>,

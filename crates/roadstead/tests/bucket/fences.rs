@@ -159,9 +159,7 @@ async fn nothing_is_lost_beside_a_removal_in_versitygw() {
 #[ignore = "takes minutes"]
 async fn nothing_is_lost_beside_hundreds_of_removals_in_versitygw() {
     let buckets = BucketServer::Versitygw.start(&["shared"]);
-    let runs = rounds();
-    nothing_is_lost(places(&buckets), runs).await;
-    println!("{runs} rounds of two publishers beside a removal");
+    nothing_is_lost(places(&buckets), rounds()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

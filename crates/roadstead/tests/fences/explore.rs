@@ -203,6 +203,7 @@ fn explorer(scene: &Scene, bounds: Bounds) -> Explorer<'_> {
 }
 
 /// Makes all runs within the bounds; returns how many these are.
+#[expect(clippy::print_stdout, reason = "how much was tried is for whoever runs it to see")]
 pub(crate) fn explore(scene: &Scene, bounds: Bounds) -> usize {
     let mut explorer = explorer(scene, bounds);
     explorer.explore(&mut Vec::new());
@@ -211,6 +212,7 @@ pub(crate) fn explore(scene: &Scene, bounds: Bounds) -> usize {
 }
 
 /// Makes so many of them, other ones each time.
+#[expect(clippy::print_stdout, reason = "how much was tried is for whoever runs it to see")]
 pub(crate) fn sample(scene: &Scene, bounds: Bounds, runs: usize) {
     explorer(scene, bounds).sample(runs);
     println!("{runs} schedules of {} actors, by chance, within {bounds:?}", scene.actors.len());

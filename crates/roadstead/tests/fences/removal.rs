@@ -195,7 +195,8 @@ fn two_writers_beside_a_removal() {
     assert!(explore(&scene, FAULTS) > 2000);
 }
 
-/// How many schedules there are of more than anybody waits for, unless `ROADSTEAD_SCHEDULES` says so: a number, or `all`.
+/// How many schedules there are of more than anybody waits for, unless `ROADSTEAD_SCHEDULES` says so: a number, or
+/// `all`.
 const SCHEDULES: usize = 3_000;
 
 #[test]

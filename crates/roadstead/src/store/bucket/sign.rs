@@ -101,7 +101,8 @@ fn signature(keys: &Keys, time: &str, region: &str, request: &str) -> String {
     hex(&key)
 }
 
-/// Makes a URL one by which whoever has it may `GET` what is there, for a time. What it says beside that is signed, too.
+/// Makes a URL one by which whoever has it may `GET` what is there, for a time. What it says beside that is signed,
+/// too.
 pub(super) fn presign(
     mut url: Url,
     beside: &[(&str, &str)],

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{BucketError, BucketStore, Service, sign};
 use crate::store::Key;
 
-/// The URL of an object; `None` if nobody can sign one with what this store asks with: a token of Google's, or a signature of
-/// Azure's, which allows more than that and can't be cut down.
+/// The URL of an object; `None` if nobody can sign one with what this store asks with: a token of Google's, or a
+/// signature of Azure's, which allows more than that and can't be cut down.
 ///
 /// # Errors
 ///
