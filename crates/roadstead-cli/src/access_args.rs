@@ -14,8 +14,8 @@ use crate::registry_args::TlsArgs;
 /// Where a server's users are.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct StateArgs {
-    /// Folder with the users, the grants and the key of the server, and with uploads on their way into a bucket, outside of the
-    /// tree; TREE.state if it is left out
+    /// Folder with the users, the grants and the key of the server, and with uploads on their way into a bucket,
+    /// outside of the tree; TREE.state if it is left out
     #[arg(long, value_name = "DIR", env = "ROADSTEAD_STATE")]
     state: Option<PathBuf>,
 }

@@ -485,7 +485,8 @@ impl Tree {
         }
     }
 
-    /// Reads what a reference led to a moment ago, or leads to by now: a tag that is a copy may have become another manifest.
+    /// Reads what a reference led to a moment ago, or leads to by now: a tag that is a copy may have become another
+    /// manifest.
     ///
     /// # Errors
     ///

@@ -54,8 +54,8 @@ pub(crate) struct Serve {
         conflicts_with = "upstream")]
     redirect_blobs: Option<String>,
 
-    /// Let clients push into the tree: users, made by `roadstead user add`, or with --anonymous-push all. With a tree in a bucket
-    /// uploads wait in the folder of --state
+    /// Let clients push into the tree: users, made by `roadstead user add`, or with --anonymous-push all. With a tree
+    /// in a bucket uploads wait in the folder of --state
     #[arg(long, conflicts_with = "upstream", help_heading = "Options for pushes")]
     push: bool,
 

@@ -191,8 +191,8 @@ fn image(text: &str) -> Image {
     ImageBuilder::new().layer(large).layer(text.to_owned()).build()
 }
 
-/// Wherever the service begins to refuse, what was acknowledged is whole, nothing shows by halves, and the client learns no more
-/// than that; the same push does what is missing.
+/// Wherever the service begins to refuse, what was acknowledged is whole, nothing shows by halves, and the client
+/// learns no more than that; the same push does what is missing.
 #[test]
 fn a_bucket_that_fails_in_the_middle_leaves_nothing_by_halves() {
     let scene = scene();
@@ -275,8 +275,8 @@ fn a_bucket_that_takes_nothing_for_a_while_is_told_as_such() {
     }
 }
 
-/// Who removes something keeps pushes out of one repository, and those who push there are told to come again; one that is at work is
-/// waited for.
+/// Who removes something keeps pushes out of one repository, and those who push there are told to come again; one that
+/// is at work is waited for.
 #[test]
 fn removers_and_pushes_keep_out_of_each_others_way() {
     let scene = scene();

@@ -116,7 +116,8 @@ fn every_command<B>(scene: &Scene<B>) {
     pushes(scene);
 }
 
-/// A server takes pushes into the bucket, moves what is there already within it, and deletes, where that can be done beside others.
+/// A server takes pushes into the bucket, moves what is there already within it, and deletes, where that can be done
+/// beside others.
 fn pushes<B>(scene: &Scene<B>) {
     let port = Port::free();
     let authority = port.address().to_string();

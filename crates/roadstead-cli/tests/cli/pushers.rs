@@ -1,5 +1,5 @@
-//! What each client pushes, every other pulls: from the server that took it, and from nginx over the same folder; where the tree
-//! is in a bucket, also from another server over it, and from the bucket itself.
+//! What each client pushes, every other pulls: from the server that took it, and from nginx over the same folder; where
+//! the tree is in a bucket, also from another server over it, and from the bucket itself.
 
 use std::fs;
 
@@ -128,7 +128,8 @@ fn repository(client: &dyn Client) -> String {
     words.collect::<Vec<_>>().join("-")
 }
 
-/// Lets every pusher push, and every puller pull all of it from everywhere. Programs that keep whole indexes push one, too.
+/// Lets every pusher push, and every puller pull all of it from everywhere. Programs that keep whole indexes push one,
+/// too.
 fn push_and_pull(registry: &Registry, pushers: &[&dyn Pusher], pullers: &[&dyn Client], whole: &[&dyn Pusher]) {
     let _alone = alone_in_the_engines();
     let names: Vec<String> = pushers.iter().map(|pusher| repository(*pusher)).collect();

@@ -54,8 +54,9 @@ pub struct PushOptions {
     pub max_blob_size: u64,
     /// How many uploads may be open at a time.
     pub max_uploads: usize,
-    /// A folder on this machine where content waits until its digest is known, for a tree in a bucket. Without it content waits in
-    /// the tree's own store, which has to [keep uploads](crate::store::Store::begin_session) if they are to outlive the server.
+    /// A folder on this machine where content waits until its digest is known, for a tree in a bucket. Without it
+    /// content waits in the tree's own store, which has to [keep uploads](crate::store::Store::begin_session) if they
+    /// are to outlive the server.
     pub spool: Option<PathBuf>,
 }
 
@@ -138,9 +139,11 @@ impl Push {
                 let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
                 let what = || folder.display().to_string();
                 made.map_err(|e| StoreError::Io { operation: "creating", what: what(), source: e.into() })?;
-                // A bucket that ignores conditions, or that nobody may write to, is told now, and not to whoever pushes first.
+                // A bucket that ignores conditions, or that nobody may write to, is told now, and not to whoever pushes
+                // first.
                 tree.store().try_conditions().await?;
-                // After a power cut nobody relies on what lay there: it is hashed again, and what is gone is sent again.
+                // After a power cut nobody relies on what lay there: it is hashed again, and what is gone is sent
+                // again.
                 Arc::new(LocalStore::create(folder)?.without_sync())
             }
             None => tree.store().clone(),
@@ -300,7 +303,8 @@ impl Inner {
                 received?;
                 if self.is_spooled {
                     let sent = self.send(repository, &mut open, &digest).await;
-                    // What can't be sent at the moment is asked for again; what was sent, or never can be, takes no space.
+                    // What can't be sent at the moment is asked for again; what was sent, or never can be, takes no
+                    // space.
                     if !matches!(&sent, Err(problem) if problem.may_pass()) {
                         drop(open.take());
                         drop(open);

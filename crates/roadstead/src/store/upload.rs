@@ -47,8 +47,8 @@ pub trait Upload: Send {
         Ok(None)
     }
 
-    /// All bytes that were written to this upload, for whoever sends them elsewhere; `None` if the store can't read them again. What
-    /// is there stays there: the upload goes on.
+    /// All bytes that were written to this upload, for whoever sends them elsewhere; `None` if the store can't read
+    /// them again. What is there stays there: the upload goes on.
     ///
     /// # Errors
     ///

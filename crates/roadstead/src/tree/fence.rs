@@ -184,7 +184,8 @@ impl Tree {
             let _lock = lock.await?;
             return work(self.clone()).await;
         }
-        // As long as it is waited for, nobody else of this process begins to write there: a blob may be on its way for minutes.
+        // As long as it is waited for, nobody else of this process begins to write there: a blob may be on its way for
+        // minutes.
         let _lock = match tokio::time::timeout(PATIENCE, lock).await {
             Ok(lock) => lock?,
             Err(_) => return Err(self.busy(repository, Some(&keys::writers()))),
@@ -212,8 +213,9 @@ impl Tree {
         Ok(value)
     }
 
-    /// The lock that writers share, and whoever removes something holds alone. Where no lock reaches everybody it is about some
-    /// repositories: who removes something from one waits for others, and lets nobody wait in the others meanwhile.
+    /// The lock that writers share, and whoever removes something holds alone. Where no lock reaches everybody it is
+    /// about some repositories: who removes something from one waits for others, and lets nobody wait in the others
+    /// meanwhile.
     pub(super) fn lock_of_writers(&self, repository: &Repository) -> Cow<'static, str> {
         match self.0.store.reach() {
             Reach::Everybody => sink::WRITERS.into(),

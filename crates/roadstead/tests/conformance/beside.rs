@@ -43,7 +43,8 @@ fn what_one_server_was_pushed_the_other_shows_at_once() {
     servers[1].ask("HEAD", &format!("/v2/app/blobs/{blob}"), &[], b"").is(404);
 }
 
-/// Of those who give one tag one wins; all are whole, everything shows in the lists, and a reader always finds the whole of one.
+/// Of those who give one tag one wins; all are whole, everything shows in the lists, and a reader always finds the
+/// whole of one.
 #[test]
 fn writers_of_one_tag_at_two_servers() {
     const EACH: usize = 10;

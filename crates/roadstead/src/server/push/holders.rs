@@ -1,7 +1,8 @@
 //! Repositories that came to hold a blob by way of this server.
 //!
-//! In a bucket a small blob costs less to send than to say who has it, so nothing there does; a client that asks for one to be
-//! mounted without a word from where is served from what this process remembers. Whoever is told looks whether it is still so.
+//! In a bucket a small blob costs less to send than to say who has it, so nothing there does; a client that asks for
+//! one to be mounted without a word from where is served from what this process remembers. Whoever is told looks
+//! whether it is still so.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

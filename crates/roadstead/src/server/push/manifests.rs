@@ -134,7 +134,7 @@ impl Inner {
             Err(error @ TreeError::Unknown(_)) => Err(Problem::new(unknown, error.to_string()).missing()),
             Err(error @ TreeError::Needed { .. }) => Err(Problem::not_allowed(error.to_string())),
             Err(TreeError::Store(error @ StoreError::Unfenced { .. })) => Err(Problem::not_allowed(
-                "nothing can be deleted here: the service of the bucket can't keep what is removed from what is just being \
+                "nothing can be deleted here: the bucket's service can't keep what is removed from what is just being \
                  pushed, unless the operator says that nobody else writes there (--exclusive)",
             )
             .because(error)),

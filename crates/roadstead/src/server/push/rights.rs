@@ -24,8 +24,9 @@ pub(super) async fn allow(session: Option<&Session>, method: &Method, target: &T
 }
 
 impl Inner {
-    /// Lets tags pass that are about to name a manifest, if they may: one that names another has to be moved. Returns those that may
-    /// only be given while nothing has that name; those that may not be moved, and name it already, are left out.
+    /// Lets tags pass that are about to name a manifest, if they may: one that names another has to be moved. Returns
+    /// those that may only be given while nothing has that name; those that may not be moved, and name it already, are
+    /// left out.
     pub(super) async fn judge_tags(
         &self,
         session: &Session,

@@ -130,10 +130,22 @@ pub(super) async fn renew(store: &BucketStore, key: &Key) -> Result<(), StoreErr
             store.0.calls.send(&call).await.map(drop)
         }
         Cloud::Google => google::rewrite(store, &object, &object, &headers).await,
-        Cloud::S3 if size <= store.0.copy_limit => {
-            ask(store, call(store, &object, &store.0.at.source(&object), &headers)).await
+        // Copied onto itself, it would stay as old as it is at versitygw.
+        Cloud::S3 => {
+            let between = store.0.at.object(&store.upload_key()?);
+            let nothing = Headers::default();
+            let copied = match size <= store.0.copy_limit {
+                true => ask(store, call(store, &between, &store.0.at.source(&object), &nothing)).await,
+                false => upload::copy_in_parts(store, &between, &object, size, &nothing).await,
+            };
+            match copied {
+                Ok(()) => {
+                    let private = Private::new(store.clone(), between.as_str().into());
+                    return private.rename(key, size, &headers).await;
+                }
+                other => other,
+            }
         }
-        Cloud::S3 => upload::copy_in_parts(store, &object, &object, size, &headers).await,
     };
     match copied {
         Err(absent) if is_absent(&absent) => Ok(()),

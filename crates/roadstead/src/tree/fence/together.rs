@@ -1,9 +1,9 @@
 //! Announcements that the pushes of one process share.
 //!
-//! A push is several requests, and a repository that is pushed to gets many, so an announcement for each of them would be most of
-//! what a bucket is asked to write. Those that come while one stands share it. It is taken back when nobody has used it for
-//! [`IDLE`]; and after [`TURN`] whoever comes makes another one, and so looks at the gate, however many push: a remover waits no
-//! longer than the steps take that were under way by then.
+//! A push is several requests, and a repository that is pushed to gets many, so an announcement for each of them would
+//! be most of what a bucket is asked to write. Those that come while one stands share it. It is taken back when nobody
+//! has used it for [`IDLE`]; and after [`TURN`] whoever comes makes another one, and so looks at the gate, however many
+//! push: a remover waits no longer than the steps take that were under way by then.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -108,11 +108,13 @@ async fn withdraw(repository: &Repository, ended: Option<Beside>) {
 }
 
 impl Tree {
-    /// The tree as a push changes one of its repositories, beside whom nothing is removed from it. When this returns, that holds.
+    /// The tree as a push changes one of its repositories, beside whom nothing is removed from it. When this returns,
+    /// that holds.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Closed`] if something is being removed, and that doesn't end; if the store can't be read or written.
+    /// [`StoreError::Closed`] if something is being removed, and that doesn't end; if the store can't be read or
+    /// written.
     pub(in crate::tree) async fn beside_pushes(&self, repository: &Repository) -> Result<Self, TreeError> {
         let Self(inner) = self;
         if inner.store.reach() == Reach::Everybody || inner.beside.is_some() {
@@ -137,7 +139,8 @@ impl Tree {
         }
     }
 
-    /// Takes back what was announced for pushes into a repository. Whoever calls keeps others of this process from pushing there.
+    /// Takes back what was announced for pushes into a repository. Whoever calls keeps others of this process from
+    /// pushing there.
     pub(super) async fn end_pushes(&self, repository: &Repository) -> Result<(), TreeError> {
         match self.0.together.take(repository) {
             Some(beside) => Ok(beside.withdraw().await?),
@@ -145,8 +148,8 @@ impl Tree {
         }
     }
 
-    /// Takes back everything that was announced for pushes, so that nobody waits for a process that ends. What is still under way
-    /// is taken back when it is done.
+    /// Takes back everything that was announced for pushes, so that nobody waits for a process that ends. What is still
+    /// under way is taken back when it is done.
     pub async fn end_all_pushes(&self) {
         let standing: Vec<(Repository, Shared)> = self.0.together.standing().drain().collect();
         let ended = stream::iter(standing);

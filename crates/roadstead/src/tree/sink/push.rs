@@ -139,8 +139,8 @@ impl Tree {
     /// Puts a manifest and names it by tags, if its repository has everything that it needs; else nothing is written. When this
     /// returns, everything about it is visible and durable, the list of tags and those of referrers among it.
     ///
-    /// Tags that are `fixed` are only given where nothing has that name, whoever else gives them at the same moment, in a store
-    /// where names are [copies](Naming::Copies); elsewhere whoever calls has to see to that.
+    /// Tags that are `fixed` are only given where nothing has that name, whoever else gives them at the same moment, in
+    /// a store where names are [copies](Naming::Copies); elsewhere whoever calls has to see to that.
     ///
     /// # Errors
     ///
