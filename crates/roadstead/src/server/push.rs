@@ -123,8 +123,8 @@ impl Push {
         self.0.uploads.expire(Now::read()).await;
     }
 
-    /// Why nothing can be pushed, if nothing can: a disk that is full or read-only, or one of whose content nobody knows what is
-    /// written.
+    /// Why nothing can be pushed, if nothing can: a disk that is full or read-only, or one of whose content nobody
+    /// knows what is written.
     pub(super) async fn trouble(&self) -> Option<TreeError> {
         let tree = &self.0.tree;
         if tree.store().reach() != Reach::Everybody {
