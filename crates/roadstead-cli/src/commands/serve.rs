@@ -292,7 +292,9 @@ pub(crate) async fn run(args: Serve, global: &Global, output: &Output) -> anyhow
         args.tell_of_users(state, &listening, output);
     }
     if access.as_ref().is_some_and(Access::knows_certificates) && !listening.knows_clients() {
-        output.note("there are grants for certificates, and this server asks for none: --tls-client-ca says by which authorities");
+        output.note(
+            "there are grants for certificates, and this server asks for none: --tls-client-ca says by which authorities",
+        );
     }
     let scheme = if listening.tls.is_some() { "https" } else { "http" };
     let limits = Limits {

@@ -170,8 +170,8 @@ fn what_can_not_be_written_is_refused_at_the_start() {
     }
 }
 
-/// A disk that becomes read-only while the server runs, between two requests of a push: pulls go on, pushes are told why they fail,
-/// nothing of them shows, and once it can be written again they go through, at the same server.
+/// A disk that becomes read-only while the server runs, between two requests of a push: pulls go on, pushes are told
+/// why they fail, nothing of them shows, and once it can be written again they go through, at the same server.
 #[test]
 fn a_disk_that_is_read_only_for_a_while_costs_the_pushes_of_that_while() {
     part::installed("mkfs.ext4");

@@ -198,8 +198,8 @@ repositories = ["built/**", "secret/app"]
 rights = ["pull", "push"]
 "#;
 
-/// Whom a grant is for by their certificate needs no password, and gets no further than the grant; everybody else is asked as ever.
-/// What token they get is worth nothing to others.
+/// Whom a grant is for by their certificate needs no password, and gets no further than the grant; everybody else is
+/// asked as ever. What token they get is worth nothing to others.
 #[test]
 fn who_shows_a_certificate_may_do_what_it_is_granted() {
     let _alone = alone_in_the_engines();

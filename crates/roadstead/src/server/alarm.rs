@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// A limit on waiting, which costs nothing while nothing waits long: the timer is only moved when it would ring too late,
-/// or rings too early.
+/// A limit on waiting, which costs nothing while nothing waits long: the timer is only moved when it would ring too
+/// late, or rings too early.
 pub(super) struct Alarm {
     due: Instant,
     sleep: Pin<Box<Sleep>>,

@@ -397,8 +397,8 @@ impl Inner {
         }
     }
 
-    /// Whom the client's certificate names, if any grant is for them. Without one it is anybody's who has a certificate, and names
-    /// nobody: they may still log in.
+    /// Whom the client's certificate names, if any grant is for them. Without one it is anybody's who has a
+    /// certificate, and names nobody: they may still log in.
     fn certified(&self, front: &Front) -> Option<Subject> {
         let Certificate { name, print } = &**front.certificate.as_ref()?;
         let name = name.as_ref().filter(|name| self.access.grants.get().know_certificate(name))?;

@@ -1,7 +1,7 @@
 //! Who a client's certificate says it is.
 //!
-//! Whether that is true was found out by TLS: one of the authorities that are trusted has signed it, and whoever shows it has its
-//! key. What is read here is only the name, and a mark by which this one is known again.
+//! Whether that is true was found out by TLS: one of the authorities that are trusted has signed it, and whoever shows
+//! it has its key. What is read here is only the name, and a mark by which this one is known again.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;

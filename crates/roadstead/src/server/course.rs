@@ -1,7 +1,7 @@
 //! What a connection of the second transport waits for, so that each kind of waiting has its own limit.
 //!
-//! hyper has one limit for heads, which also runs while a connection lies idle, and none for anything else. So it has none of us,
-//! and whoever holds the socket ([`Rewind`](super::rewind::Rewind)) goes by what is written down here.
+//! hyper has one limit for heads, which also runs while a connection lies idle, and none for anything else. So it has
+//! none of us, and whoever holds the socket ([`Rewind`](super::rewind::Rewind)) goes by what is written down here.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -133,8 +133,8 @@ pub(super) struct Front {
     pub(super) private: bool,
     /// How the client reaches us: scheme and authority.
     pub(super) base: String,
-    /// What the client itself has shown. Nothing where a proxy speaks for it, nor where a page does, which the client's browser
-    /// shows its certificate for unasked.
+    /// What the client itself has shown. Nothing where a proxy speaks for it, nor where a page does, which the client's
+    /// browser shows its certificate for unasked.
     pub(super) certificate: Option<Arc<Certificate>>,
     /// Who it is, once they have proved that.
     pub(super) user: OnceLock<String>,

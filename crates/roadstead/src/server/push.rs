@@ -167,8 +167,8 @@ impl Push {
         self.0.uploads.expire(Now::read()).await;
     }
 
-    /// Why nothing can be pushed, if nothing can: the disk of the uploads is full or read-only, or nobody knows what of its content
-    /// is written. What is elsewhere is asked when something comes: each look would be paid for.
+    /// Why nothing can be pushed, if nothing can: the disk of the uploads is full or read-only, or nobody knows what of
+    /// its content is written. What is elsewhere is asked when something comes: each look would be paid for.
     pub(super) async fn trouble(&self) -> Option<TreeError> {
         let store = self.0.uploads.store();
         let tried = async {

@@ -13,8 +13,8 @@ use super::Limits;
 use super::alarm::Alarm;
 use super::course::{Awaited, Course};
 
-/// Gives `read` out first. Fails once a client was waited for as long as is allowed: for a request, for the rest of its head, for
-/// content, or until it takes something of an answer.
+/// Gives `read` out first. Fails once a client was waited for as long as is allowed: for a request, for the rest of its
+/// head, for content, or until it takes something of an answer.
 pub(super) struct Rewind<S> {
     read: BytesMut,
     stream: S,

@@ -154,8 +154,8 @@ async fn answer(request: http::Request<Incoming>, shared: &Shared) -> Result<htt
     Ok(response)
 }
 
-/// Why pushes fail, if they would. That is no reason for others to stay away: pulls go on, and whoever else takes pushes into the
-/// same folder fails likewise.
+/// Why pushes fail, if they would. That is no reason for others to stay away: pulls go on, and whoever else takes
+/// pushes into the same folder fails likewise.
 async fn trouble(shared: &Shared) -> Option<String> {
     match tokio::time::timeout(PATIENCE, shared.push.as_ref()?.trouble()).await {
         Ok(trouble) => trouble.map(|error| chain(&error)),

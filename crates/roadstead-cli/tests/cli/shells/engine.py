@@ -13,8 +13,9 @@ PATH = "PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def start(command, environment, mounts=(), scratch=(), user=NOBODY, capabilities=(), writable=(), passed=None):
-    """Starts a command as nobody, or as another user, in a file system that has the mounts, read-only but for some. It is passed a
-    socket as systemd does it: as descriptor 3, said to be for the process that is there from the shell to the server."""
+    """Starts a command as nobody, or as another user, in a file system that has the mounts, read-only but for some. It is
+    passed a socket as systemd does it: as descriptor 3, said to be for the process that is there from the shell to the server.
+    """
     lines = ["set -e"]
     for source, target in [*mounts, *writable]:
         if os.path.isdir(source):

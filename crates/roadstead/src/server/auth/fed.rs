@@ -14,7 +14,8 @@ use super::{Authorization, challenge};
 use crate::server::certificate::{Certificate, common_names};
 use crate::server::front::{Peer, Presented, Trust};
 
-/// Has these bytes read as everything that clients, proxies and issuers send, as a certificate, and as the files of a state folder.
+/// Has these bytes read as everything that clients, proxies and issuers send, as a certificate, and as the files of a
+/// state folder.
 ///
 /// # Panics
 ///
