@@ -40,6 +40,7 @@ mod shown;
 mod sink;
 mod source;
 mod splice;
+mod spread;
 mod summary;
 mod unnamed;
 mod usage;

@@ -8,11 +8,11 @@ use futures::stream;
 use futures::{StreamExt as _, TryStreamExt as _, future};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::graph::{self, About, Graph, Node};
+use super::graph::{About, Graph, Node};
 use super::keys::Content;
 use super::lists::{Change, Walked};
 use super::needs::Known;
-use super::{Pointer, Tree, TreeError, keys};
+use super::{Pointer, Tree, TreeError, keys, spread};
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store::{Key, Listed, Naming};
 
@@ -272,7 +272,7 @@ impl Tree {
     async fn remove_bytes(&self, released: Released, others: Others) -> Result<u64, TreeError> {
         let Released { mut contents, mut bytes } = released;
         if let Some(others) = others {
-            let others: Vec<Repository> = graph::done(others.await)?;
+            let others: Vec<Repository> = spread::done(others.await)?;
             self.retain_unnamed(stream::iter(others).map(Ok).boxed(), &mut contents).await?;
             for content in contents.values() {
                 bytes += self.0.store.head(content).await?.map_or(0, |entry| entry.size);

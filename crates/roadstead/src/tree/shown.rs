@@ -5,7 +5,7 @@ use std::str::FromStr;
 use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use super::{Pointer, Private, Tree, TreeError, graph, keys};
+use super::{Pointer, Private, Tree, TreeError, keys, spread};
 use crate::oci::{Digest, Reference, Repository};
 use crate::store::{self, Key, StoreError};
 
@@ -121,7 +121,7 @@ impl Tree {
         };
         let names = self.0.store.list(&keys::folder(repository, folder)).map_err(TreeError::from);
         let names = names.try_filter_map(move |listed| std::future::ready(named(listed)));
-        names.try_chunks(graph::CHUNK).map_err(|error| error.1).boxed()
+        names.try_chunks(spread::CHUNK).map_err(|error| error.1).boxed()
     }
 
     /// What is made of what is there of it.

@@ -7,7 +7,7 @@ use futures::stream::{self, BoxStream};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use super::keys::Content;
-use super::{Pointer, Tree, TreeError, graph, keys};
+use super::{Pointer, Tree, TreeError, keys, spread};
 use crate::oci::{Digest, Reference, Repository, Tag};
 use crate::store::{Key, Listed, Naming, StoreError};
 
@@ -205,7 +205,7 @@ impl Tree {
     pub async fn tags(&self, repository: &Repository) -> Result<BTreeMap<Tag, Pointer>, TreeError> {
         let (tree, in_repository) = (self.clone(), repository.clone());
         let tags = self.read_tags(repository).await?.into_iter().map(Reference::Tag).collect();
-        let resolved = self.spread_chunks(graph::chunks(tags), move |tags: Vec<Reference>| {
+        let resolved = self.spread_chunks(spread::chunks(tags), move |tags: Vec<Reference>| {
             let (tree, repository) = (tree.clone(), in_repository.clone());
             async move {
                 let pointers = tree.resolve_each(&repository, &tags).await;
