@@ -441,7 +441,7 @@ impl Tree {
     ) -> Vec<Result<Option<Pointer>, TreeError>> {
         if self.0.store.naming() == Naming::Copies {
             let resolved = stream::iter(0..references.len()).map(|at| self.resolve(repository, &references[at]));
-            return resolved.buffered(graph::QUESTIONS_AT_ONCE).collect().await;
+            return resolved.buffered(spread::QUESTIONS_AT_ONCE).collect().await;
         }
         let keys: Vec<Key> = references.iter().map(|reference| keys::manifest(repository, reference)).collect();
         let targets = self.0.store.targets(&keys).await;

@@ -13,7 +13,7 @@ pub(super) const CHUNK: usize = 256;
 /// How many such tasks there are at once; the runtime has as many threads for them as the machine has processors.
 const CHUNKS_AT_ONCE: usize = 8;
 /// How many questions each task asks at once, for stores that are far away.
-const QUESTIONS_AT_ONCE: usize = 16;
+pub(super) const QUESTIONS_AT_ONCE: usize = 16;
 
 impl Tree {
     /// Does `work` on each item, on all threads of the runtime: questions to a directory are answered where they are asked, so
