@@ -61,8 +61,10 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
             rows.push(row(what(title), &program, &timed, LOOK));
         }
         let removal = |tag: usize| tool.clone().arg("remove").arg(format!("{first}:tag-{tag:05}"));
-        let timed: Vec<Run> = (0..runs).map(|tag| removal(tag).run(&ground.log())).collect::<Result<_, _>>()?;
-        rows.push(row(what("remove of a tag"), &removal(0), &timed, LOOK));
+        // The first one reads every manifest, which the others know then.
+        rows.push(row(what("the first removal of a tag"), &removal(0), &[removal(0).run(&ground.log())?], LOOK));
+        let timed: Vec<Run> = (1..=runs).map(|tag| removal(tag).run(&ground.log())).collect::<Result<_, _>>()?;
+        rows.push(row(what("remove of a tag"), &removal(1), &timed, LOOK));
         let program = tool.clone().args(["prune", "--keep-last"]).arg((tags / 2).to_string());
         rows.push(row(what("prune of half the tags"), &program, &[program.run(&ground.log())?], PRUNE));
     }

@@ -393,7 +393,8 @@ impl BucketUpload {
             let problem = format!("more than {MAX_PARTS} parts of {} bytes", self.part);
             return Err(self.failed(BucketError::Answer(problem).into()));
         }
-        let bytes = self.buffer.split().freeze();
+        // What is split off shares its memory with the rest, which would be held until there is room for the next part.
+        let bytes = std::mem::take(&mut self.buffer).freeze();
         let sent = parts.send(bytes, self.memory.take()).await;
         self.parts = Some(parts);
         sent.map_err(|e| self.failed(e))
@@ -431,7 +432,7 @@ impl Upload for BucketUpload {
 
     async fn finish(mut self: Box<Self>, key: &Key, headers: &Headers) -> Result<(), StoreError> {
         if self.parts.is_none() {
-            let bytes = self.buffer.split().freeze();
+            let bytes = std::mem::take(&mut self.buffer).freeze();
             return self.store.put(key, bytes, headers, Condition::Always).await.map(drop);
         }
         let Some(parts) = self.parts.take() else { return Ok(()) };
@@ -442,7 +443,7 @@ impl Upload for BucketUpload {
             return Err(self.store.failed("writing", key.as_str(), BucketError::Answer(problem)));
         }
         // What is full waits for more, so there is always something left.
-        let last = self.buffer.split().freeze();
+        let last = std::mem::take(&mut self.buffer).freeze();
         let memory = self.memory.take();
         let object = parts.finish(last, memory, self.written, headers).await.map_err(|e| self.failed(e))?;
         if self.aim.is_some() {
