@@ -21,7 +21,7 @@ impl Scale {
     const fn tags(self) -> usize {
         match self {
             Self::Full => 10_000,
-            Self::Tiny => 50,
+            Self::Tiny => 150,
         }
     }
 
