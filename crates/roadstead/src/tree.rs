@@ -12,8 +12,8 @@
 //!     ├── tags/list                    {"name": ..., "tags": [...]}
 //!     └── referrers/<digest>           an image index
 //! content/                             the bytes, each once
-//! .roadstead/                          private: format version, locks, temporary files, what was left out, what is
-//!                                      not for everybody
+//! .roadstead/                          private: format version, locks, temporary files, what was left out, what images
+//!                                      name, what is not for everybody
 //! ```
 //!
 //! A name is a link whose target spells media type and digest, so a tag moves in one instant with everything that it is

@@ -184,8 +184,8 @@ impl Tree {
 
     /// What goes with a tag or a manifest, and the repository that it goes from; with `force` a manifest goes that indexes name.
     ///
-    /// Of a large repository next to all manifests have nothing to do with what goes. They are read, since one may need a
-    /// blob of it, but not parsed. What goes may bring what refers to it, about which they have to be asked again.
+    /// Of a large repository next to all manifests have nothing to do with what goes. What they name is [known](Known), or
+    /// they are read, since one may need a blob of it, but not parsed. What goes may bring what refers to it, about which they have to be asked again.
     async fn doom(
         &self,
         repository: &Repository,
