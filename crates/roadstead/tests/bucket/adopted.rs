@@ -1,7 +1,7 @@
 //! From another registry's storage into a tree in the same service: by copies that the service makes, and vouches for.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Barrier};
 
 use bytes::Bytes;
 use futures::TryStreamExt as _;
@@ -285,5 +285,36 @@ async fn a_copy_that_nobody_wants_goes() {
     assert!(copy.write(Bytes::from_static(b"more")).await.is_err(), "then it would be another one");
     drop(copy);
     let gone = || server.lines().last().is_some_and(|line| line.starts_with("DELETE /bucket/tree/.roadstead/uploads/"));
+    assert!(roadstead_parts::wait_until(std::time::Duration::from_secs(60), gone), "{:?}", server.lines());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_copy_that_is_given_up_under_way_goes_when_it_is_there() {
+    let (asked, answered) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let (asks, answers) = (asked.clone(), answered.clone());
+    let server = FaultServer::start(move |seen: &Seen| {
+        if seen.method == "PUT" {
+            asks.wait();
+            answers.wait();
+        }
+        Reply::ok("<CopyObjectResult><ETag>\"1\"</ETag></CopyObjectResult>")
+    })
+    .await;
+    let at = "s3://bucket/tree".parse().unwrap();
+    let store = BucketStore::open(at, impatient(), options(&server.url(""))).unwrap();
+    let from = format!("{}/kept/a", server.url(""));
+    let waiting = store.clone();
+    let copying = tokio::spawn(async move {
+        let _ = waiting.begin_copy(&from, Algorithm::Sha256, Some(LARGE as u64)).await;
+    });
+    asked.wait();
+    copying.abort();
+    assert!(copying.await.unwrap_err().is_cancelled());
+    // What was sent at once would have come with this.
+    let _ = store.head(&"v2/app/tags/list".parse().unwrap()).await;
+    answered.wait();
+    // The copy is there as soon as it is answered; what it is is asked for, and nobody knows.
+    let methods = || server.requests().into_iter().map(|seen| seen.method).collect::<Vec<_>>();
+    let gone = || methods() == ["HEAD", "PUT", "HEAD", "DELETE"];
     assert!(roadstead_parts::wait_until(std::time::Duration::from_secs(60), gone), "{:?}", server.lines());
 }

@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use bytes::Bytes;
 use reqwest::Url;
+use tokio::task::JoinError;
 
 use super::place::Base;
 use super::service::Service;
@@ -148,6 +149,14 @@ impl From<BucketError> for Failed {
     fn from(error: BucketError) -> Self {
         Self { error, doubtful: false }
     }
+}
+
+/// What a task came to that made calls.
+pub(super) fn joined<T>(task: Result<Result<T, Failed>, JoinError>) -> Result<T, Failed> {
+    task.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(error) => Err(BucketError::Answer(error.to_string()).into()),
+    })
 }
 
 /// Sends calls to one bucket.

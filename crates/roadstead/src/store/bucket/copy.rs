@@ -20,7 +20,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
 use futures::StreamExt as _;
 
-use super::client::{Call, Failed};
+use super::client::{Call, Failed, joined};
 use super::{
     Aim, BucketError, BucketStore, Cloud, Condition, Entry, Headers, Key, Object, Store as _, StoreError, Upload,
     azure, google, is_absent, is_collision, sign, upload,
@@ -264,15 +264,15 @@ impl Private {
             upload::copy_in_parts(store, &object, &self.object, size, headers).await
         };
         let copied = copied.map_err(|e| store.failed("writing", key.as_str(), e.error));
-        let deleted = self.delete().await;
+        let deleted = self.delete().await.map_err(|e| self.store.failed("deleting", &self.object, e.error));
         copied.and(deleted)
     }
 
-    async fn delete(&mut self) -> Result<(), StoreError> {
+    async fn delete(&mut self) -> Result<(), Failed> {
         let call = Call::new(Method::DELETE, Some(&self.object), "s3:DeleteObject");
         let deleted = self.store.0.calls.send(&call).await;
         self.deleted = true;
-        deleted.map(drop).map_err(|e| self.store.failed("deleting", &self.object, e.error))
+        deleted.map(drop)
     }
 }
 
@@ -283,8 +283,8 @@ impl Drop for Private {
         {
             let mut rest = Self { store: self.store.clone(), object: Arc::clone(&self.object), deleted: true };
             runtime.spawn(async move {
-                if let Err(error) = rest.delete().await {
-                    tracing::warn!(%error, "what nobody needs could not be deleted");
+                if let Err(Failed { error, .. }) = rest.delete().await {
+                    tracing::warn!(%error, object = &*rest.object, "what nobody needs could not be deleted");
                 }
             });
         }
@@ -314,25 +314,33 @@ pub(super) async fn begin(
     if algorithm != Algorithm::Sha256 || !is_worth_it || store.0.vouches_for_nothing.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    let failed = |failed: Failed| {
+    let object = store.0.at.object(&store.upload_key()?);
+    // A request that is broken off may be carried out all the same, after the deletion: what nobody waits for any more is
+    // deleted when it is there.
+    let copying = tokio::spawn(make(store.clone(), object, source.to_owned()));
+    let copied = joined(copying.await).map_err(|failed| {
         let (operation, what) = ("copying", from.to_owned());
         StoreError::Io { operation, what, source: failed.error.into() }
-    };
-    let object = store.0.at.object(&store.upload_key()?);
-    let copying = call(store, &object, source, &Headers::default()).header(CHECKSUM_ALGORITHM, "SHA256");
+    })?;
+    Ok(copied.map(|copied| Box::new(copied) as Box<dyn Upload>))
+}
+
+/// Makes `object` a copy, if the service says what it is.
+async fn make(store: BucketStore, object: String, source: String) -> Result<Option<Copied>, Failed> {
+    let copying = call(&store, &object, &source, &Headers::default()).header(CHECKSUM_ALGORITHM, "SHA256");
     let mut private = Private::new(store.clone(), object.as_str().into());
-    match ask(store, copying).await {
+    match ask(&store, copying).await {
         Ok(()) => {}
         Err(refused) if matches!(refused.error, BucketError::Refused { .. }) => {
-            tracing::debug!(error = %refused.error, "the service does not copy {from}");
+            tracing::debug!(error = %refused.error, "the service does not copy {source}");
             store.0.vouches_for_nothing.fetch_or(!is_absent(&refused), Ordering::Relaxed);
             private.delete().await?;
             return Ok(None);
         }
-        Err(other) => return Err(failed(other)),
+        Err(other) => return Err(other),
     }
     let asking = Call::new(Method::HEAD, Some(&object), "s3:GetObject").header(CHECKSUM_MODE, "ENABLED");
-    let response = store.0.calls.send(&asking).await.map_err(failed)?.response;
+    let response = store.0.calls.send(&asking).await?.response;
     let said = response.header(CHECKSUM).and_then(digest).zip(response.content_length());
     let Some((digest, size)) = said else {
         tracing::debug!("{} does not say the digests of its copies", store.describe());
@@ -340,7 +348,7 @@ pub(super) async fn begin(
         private.delete().await?;
         return Ok(None);
     };
-    Ok(Some(Box::new(Copied { private, digest, size })))
+    Ok(Some(Copied { private, digest, size }))
 }
 
 /// What a service says that an object is.

@@ -15,7 +15,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinHandle;
 
 use super::super::Md5;
-use super::client::{Answer, Call, Failed};
+use super::client::{Answer, Call, Failed, joined};
 use super::{BucketError, BucketStore, Headers, google, is_absent};
 
 /// An upload that has begun. Dropped before it is complete, it is called off.
@@ -80,13 +80,7 @@ impl Session {
     async fn settle(&mut self) -> Result<(), Failed> {
         match self.under_way.take() {
             None => Ok(()),
-            Some(task) => match task.await {
-                Ok(sent) => sent,
-                Err(error) => match error.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    Err(error) => Err(BucketError::Answer(error.to_string()).into()),
-                },
-            },
+            Some(task) => joined(task.await),
         }
     }
 

@@ -17,7 +17,7 @@ use bytes::{Bytes, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 
-use super::client::{Call, Failed};
+use super::client::{Call, Failed, joined};
 use super::copy::{self, Private};
 use super::session::Session;
 use super::{
@@ -159,22 +159,18 @@ impl Parts {
 
     /// Waits for a part that is under way.
     async fn sent(&mut self) -> Result<(), Failed> {
-        match self.under_way.join_next().await {
+        match self.under_way.join_next().await.map(joined) {
             None => Ok(()),
-            Some(Ok(Ok((part, etag)))) => {
+            Some(Ok((part, etag))) => {
                 self.etags[part] = Some(etag);
                 Ok(())
             }
             // What that made is looked at when it is time to.
-            Some(Ok(Err(failed))) if failed.says("NoSuchUpload") => {
+            Some(Err(failed)) if failed.says("NoSuchUpload") => {
                 self.ended = true;
                 Ok(())
             }
-            Some(Ok(Err(failed))) => Err(failed),
-            Some(Err(error)) => match error.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(error) => Err(BucketError::Answer(error.to_string()).into()),
-            },
+            Some(Err(failed)) => Err(failed),
         }
     }
 
