@@ -1,5 +1,6 @@
 //! Looking after a tree: verifying it, and small changes of a large one.
 
+use std::fs;
 use std::path::Path;
 
 use roadstead_parts::part;
@@ -61,7 +62,10 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
             rows.push(row(what(title), &program, &timed, LOOK));
         }
         let removal = |tag: usize| tool.clone().arg("remove").arg(format!("{first}:tag-{tag:05}"));
-        // The first one reads every manifest, which the others know then.
+        if repositories == 1 {
+            rows.push(after_addition(&ground, roadstead, &first, what("the first removal after they were added"))?);
+        }
+        // The first one reads every manifest that this wrote, which the others know then.
         rows.push(row(what("the first removal of a tag"), &removal(0), &[removal(0).run(&ground.log())?], LOOK));
         let timed: Vec<Run> = (1..=runs).map(|tag| removal(tag).run(&ground.log())).collect::<Result<_, _>>()?;
         rows.push(row(what("remove of a tag"), &removal(1), &timed, LOOK));
@@ -73,6 +77,21 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
         row.name(&tree.display().to_string(), "TREE");
     }
     Ok(rows)
+}
+
+/// The first removal from a tree of which everything was added by one command.
+fn after_addition(ground: &Ground<'_>, roadstead: &Path, repository: &str, what: String) -> anyhow::Result<Row> {
+    let added = ground.work.join("added");
+    let tool = Program::new(roadstead).args(["--quiet", "--tree"]).arg(&added);
+    let source = format!("tree:{}//{repository}", ground.destination().display());
+    tool.clone().arg("add").arg(source).run(&ground.log())?;
+    ground.sync().run(&ground.log())?;
+    let removal = tool.arg("remove").arg(format!("{repository}:tag-00000"));
+    let run = removal.run(&ground.log())?;
+    fs::remove_dir_all(&added)?;
+    let mut row = row(what, &removal, &[run], LOOK);
+    row.name(&added.display().to_string(), "TREE");
+    Ok(row)
 }
 
 fn row(what: String, program: &Program, runs: &[Run], most: f64) -> Row {

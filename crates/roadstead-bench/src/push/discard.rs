@@ -1,7 +1,14 @@
-//! A server that takes every push and keeps nothing: what a push costs its client.
+//! A server that takes every push and keeps nothing, or the bytes alone: what a push costs its client, and what no server
+//! can leave out that knows the digests of what it has on the disk.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest as _, Sha256};
 
 /// It ends with the process; nobody asks it after its measurement.
 pub(super) struct Discard {
@@ -9,13 +16,16 @@ pub(super) struct Discard {
 }
 
 impl Discard {
-    pub(super) fn start() -> io::Result<Self> {
+    /// With a folder it writes there what it receives, hashes it and syncs it before it answers.
+    pub(super) fn start(folder: Option<&Path>) -> io::Result<Self> {
+        let folder = folder.map(|folder| Arc::new(Folder { path: folder.to_owned(), files: AtomicU64::new(0) }));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let address = listener.local_addr()?;
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
+                let folder = folder.clone();
                 // A client that goes away is no concern of anybody's.
-                std::thread::spawn(move || drop(answer(stream)));
+                std::thread::spawn(move || drop(answer(stream, folder.as_deref())));
             }
         });
         Ok(Self { address })
@@ -26,7 +36,52 @@ impl Discard {
     }
 }
 
-fn answer(stream: TcpStream) -> io::Result<()> {
+/// Where bodies are kept.
+struct Folder {
+    path: PathBuf,
+    files: AtomicU64,
+}
+
+/// What becomes of a body.
+enum Body {
+    Discarded,
+    Kept { file: File, hasher: Sha256 },
+}
+
+impl Body {
+    fn begin(folder: Option<&Folder>) -> io::Result<Self> {
+        let Some(folder) = folder else { return Ok(Self::Discarded) };
+        let name = folder.files.fetch_add(1, Ordering::Relaxed).to_string();
+        Ok(Self::Kept { file: File::create_new(folder.path.join(name))?, hasher: Sha256::new() })
+    }
+
+    fn end(self) -> io::Result<()> {
+        if let Self::Kept { file, hasher } = self {
+            file.sync_data()?;
+            std::hint::black_box(hasher.finalize());
+        }
+        Ok(())
+    }
+}
+
+impl Write for Body {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Discarded => Ok(bytes.len()),
+            Self::Kept { file, hasher } => {
+                let written = file.write(bytes)?;
+                hasher.update(&bytes[..written]);
+                Ok(written)
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn answer(stream: TcpStream, folder: Option<&Folder>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut stream = BufReader::with_capacity(256 << 10, stream);
     loop {
@@ -52,10 +107,14 @@ fn answer(stream: TcpStream) -> io::Result<()> {
         if waits {
             stream.get_mut().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
-        if chunked {
-            skip_chunks(&mut stream)?;
-        } else {
-            io::copy(&mut stream.by_ref().take(length), &mut io::sink())?;
+        if chunked || length > 0 {
+            let mut body = Body::begin(folder)?;
+            if chunked {
+                copy_chunks(&mut stream, &mut body)?;
+            } else {
+                io::copy(&mut stream.by_ref().take(length), &mut body)?;
+            }
+            body.end()?;
         }
         let (status, headers) = match (method.as_str(), path.contains("/blobs/uploads/")) {
             ("POST" | "PATCH", true) => ("202 Accepted", "Location: /v2/a/blobs/uploads/1\r\nRange: 0-0\r\n"),
@@ -68,13 +127,14 @@ fn answer(stream: TcpStream) -> io::Result<()> {
     }
 }
 
-fn skip_chunks(stream: &mut BufReader<TcpStream>) -> io::Result<()> {
+fn copy_chunks(stream: &mut BufReader<TcpStream>, body: &mut Body) -> io::Result<()> {
     loop {
         let mut line = String::new();
         stream.read_line(&mut line)?;
         let size = u64::from_str_radix(line.trim_end(), 16).map_err(io::Error::other)?;
+        io::copy(&mut stream.by_ref().take(size), body)?;
         // A line break follows.
-        io::copy(&mut stream.by_ref().take(size + 2), &mut io::sink())?;
+        io::copy(&mut stream.by_ref().take(2), &mut io::sink())?;
         if size == 0 {
             return Ok(());
         }

@@ -153,7 +153,7 @@ impl About {
 }
 
 /// Everything in a text that is a digest whose first digits `may` be of interest.
-fn digests_in(text: &[u8], may: impl Fn(&[u8; BEGINNING]) -> bool) -> impl Iterator<Item = Digest> {
+pub(super) fn digests_in(text: &[u8], may: impl Fn(&[u8; BEGINNING]) -> bool) -> impl Iterator<Item = Digest> {
     memchr::memchr_iter(b':', text).filter_map(move |colon| {
         let (before, after) = (&text[..colon], &text[colon + 1..]);
         if !after.first_chunk().is_some_and(&may) {
@@ -166,7 +166,7 @@ fn digests_in(text: &[u8], may: impl Fn(&[u8; BEGINNING]) -> bool) -> impl Itera
 }
 
 /// The types of what has no children.
-const IMAGES: [MediaType; 2] = [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST];
+pub(super) const IMAGES: [MediaType; 2] = [MediaType::OCI_MANIFEST, MediaType::DOCKER_MANIFEST];
 
 impl Tree {
     /// Everything that a repository names. A name that leads nowhere, or astray, is left out.

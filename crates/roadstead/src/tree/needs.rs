@@ -3,21 +3,31 @@
 //! Who removes from a large repository has to know of each manifest that stays which digests it names. A file of the
 //! repository keeps that, so that only manifests are opened which have come since. Whatever is wrong with the file makes
 //! it no file: it is written anew from the manifests.
+//!
+//! Who has read many manifests writes it, and who has written many, in one addition or one by one in a server: as soon as
+//! they are a sixteenth of what the file says, so that all writing together is some sixteen times the last file.
 
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use super::graph::{IMAGES, digests_in};
 use super::{Tree, keys};
-use crate::oci::{Algorithm, Digest, Repository};
+use crate::oci::{Algorithm, Digest, Manifest, Repository};
 use crate::store::{Condition, Headers};
 
 /// The largest such file, in bytes: some 100,000 images. Of more than fit, the rest is read each time.
 const MAX_SIZE: usize = 16 << 20;
 
-/// So many images that weren't known are worth writing the file.
+/// So many images that weren't known are worth writing the file,
 const WORTH: usize = 100;
+/// and of many, one for so many that are known, where it grows bit by bit.
+const PART: usize = 16;
+
+/// What a repository takes in memory beside its images, in bytes.
+const REPOSITORY: usize = 512;
 
 /// How the file begins.
 const MAGIC: &[u8] = b"roadstead needs 1\n";
@@ -37,6 +47,83 @@ impl Image {
     /// `None` if one of them is of an algorithm that isn't kept.
     pub(super) fn new(digest: &Digest, names: impl IntoIterator<Item = Digest>) -> Option<Self> {
         Some(Self(sha256(digest)?, names.into_iter().map(|name| sha256(&name)).collect::<Option<_>>()?))
+    }
+
+    /// `None` if that can't be said: what is escaped may be a digest.
+    fn of(manifest: &Manifest) -> Option<Self> {
+        let is_plain = IMAGES.contains(manifest.media_type()) && !manifest.bytes().contains(&b'\\');
+        is_plain.then(|| Self::new(manifest.digest(), digests_in(manifest.bytes(), |_| true))).flatten()
+    }
+
+    /// What the file has of it at most, which it takes in memory, too; in bytes.
+    fn size(&self) -> usize {
+        size(self.1.len())
+    }
+}
+
+/// What the file has at most of an image with so many names, in bytes.
+const fn size(names: usize) -> usize {
+    HASH + 2 * WORD + (HASH + WORD) * names
+}
+
+/// The images that this process wrote and no file knows yet, by repository. Memory: 16 MiB at most.
+#[derive(Default)]
+pub(super) struct Written(Mutex<All>);
+
+#[derive(Default)]
+struct All {
+    repositories: HashMap<Repository, News>,
+    /// Roughly what they take, in bytes.
+    size: usize,
+}
+
+struct News {
+    images: HashMap<Sha256, Box<[Sha256]>>,
+    /// So many are worth writing the file.
+    enough: usize,
+}
+
+impl Default for News {
+    fn default() -> Self {
+        Self { images: HashMap::new(), enough: WORTH }
+    }
+}
+
+impl Written {
+    fn all(&self) -> MutexGuard<'_, All> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, repository: &Repository, image: Image) {
+        let (mut all, size) = (self.all(), image.size());
+        // What is forgotten is read again.
+        if all.size + REPOSITORY + size > MAX_SIZE {
+            *all = All::default();
+        }
+        if !all.repositories.contains_key(repository) {
+            all.repositories.insert(repository.clone(), News::default());
+            all.size += REPOSITORY;
+        }
+        let news = all.repositories.get_mut(repository);
+        if news.is_some_and(|news| news.images.insert(image.0, image.1).is_none()) {
+            all.size += size;
+        }
+    }
+
+    /// The images of a repository, if they are so many that they are worth it.
+    fn take(&self, repository: &Repository) -> Option<Vec<Image>> {
+        let mut all = self.all();
+        let news = all.repositories.get_mut(repository).filter(|news| news.images.len() >= news.enough)?;
+        let images: Vec<_> = news.images.drain().map(|(image, names)| Image(image, names)).collect();
+        all.size -= images.iter().map(Image::size).sum::<usize>();
+        Some(images)
+    }
+
+    /// Says how many it takes next time.
+    fn wait_for(&self, repository: &Repository, enough: usize) {
+        if let Some(news) = self.all().repositories.get_mut(repository) {
+            news.enough = enough;
+        }
     }
 }
 
@@ -89,7 +176,7 @@ impl Known {
         names: impl ExactSizeIterator<Item = &'a Sha256>,
         places: &mut HashMap<Sha256, u32>,
     ) {
-        let more = HASH + 2 * WORD + (HASH + WORD) * names.len();
+        let more = size(names.len());
         if self.size() + more > MAX_SIZE || self.images.contains_key(image) {
             return;
         }
@@ -197,6 +284,27 @@ fn number(word: [u8; WORD]) -> Option<usize> {
 }
 
 impl Tree {
+    /// Notes what an image names that was written just now.
+    pub(super) fn note_needs(&self, repository: &Repository, manifest: &Manifest) {
+        if let Some(image) = Image::of(manifest) {
+            self.0.written.add(repository, image);
+        }
+    }
+
+    /// Keeps what was [noted](Self::note_needs), if it is much. Whoever calls keeps removals away.
+    pub(super) async fn keep_noted_needs(&self, repository: &Repository) {
+        let Some(mut news) = self.0.written.take(repository) else { return };
+        let known = self.known_needs(repository).await;
+        news.retain(|image| !known.images.contains_key(&image.0));
+        let (count, enough) = (news.len(), WORTH.max(known.images.len() / PART));
+        if count < enough {
+            news.into_iter().for_each(|image| self.0.written.add(repository, image));
+            return self.0.written.wait_for(repository, enough);
+        }
+        self.0.written.wait_for(repository, WORTH.max((known.images.len() + count) / PART));
+        self.keep_needs(repository, &known, news, |_| true).await;
+    }
+
     /// What is known of a repository's images: nothing, if the file is absent, can't be read, or isn't whole.
     pub(super) async fn known_needs(&self, repository: &Repository) -> Known {
         let key = keys::needs(repository);
@@ -205,7 +313,7 @@ impl Tree {
         file.ok().and_then(|file| Known::parse(&file)).unwrap_or_default()
     }
 
-    /// Keeps what was found of images that weren't known, if it is worth it. Whoever calls is [alone](Self::alone).
+    /// Keeps what was found of images that weren't known, if it is worth it. Whoever calls is [alone](Self::alone), or adds.
     pub(super) async fn keep_needs(
         &self,
         repository: &Repository,
@@ -280,6 +388,31 @@ mod tests {
             made_up.extend(Algorithm::Sha256.digest(&made_up).as_bytes());
             assert!(Known::parse(&made_up).is_none(), "{body:?}");
         }
+    }
+
+    #[test]
+    fn what_was_written_is_taken_when_it_is_much() {
+        let (written, app, other) = (Written::default(), "app".parse().unwrap(), "other".parse().unwrap());
+        let name = |number: usize| format!("image {number}");
+        for number in 0..WORTH - 1 {
+            written.add(&app, image(&name(number), &["a"]));
+            written.add(&app, image(&name(0), &["a"]));
+        }
+        assert!(written.take(&app).is_none());
+        written.add(&other, image("another", &[]));
+        written.add(&app, image("the last", &["a"]));
+        assert!(written.take(&other).is_none());
+        assert_eq!(written.take(&app).unwrap().len(), WORTH);
+        assert!(written.take(&app).is_none());
+        written.wait_for(&app, 1);
+        written.add(&app, image("one more", &["a"]));
+        assert_eq!(written.take(&app).unwrap().len(), 1);
+        // What was never taken is forgotten rather than that memory grows.
+        for number in 0..1 << 16 {
+            written.add(&name(number).replace(' ', "-").parse().unwrap(), image("one", &["a", "b"]));
+            assert!(written.all().size <= MAX_SIZE);
+        }
+        assert!(written.all().repositories.len() < 1 << 15);
     }
 
     #[test]

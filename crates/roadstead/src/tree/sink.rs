@@ -294,6 +294,7 @@ impl TreeSink {
         if let Some(subject) = manifest.subject() {
             self.queue().referrers.entry(subject.digest).or_default().insert(*digest);
         }
+        self.tree.note_needs(&self.repository, manifest);
         Ok(())
     }
 
@@ -492,6 +493,7 @@ impl RepositorySink for TreeSink {
         let finish = async {
             self.commit_now().await?;
             self.finish_lists().await?;
+            self.tree.keep_noted_needs(&self.repository).await;
             self.tree.0.store.sync_names().await?;
             if self.own { self.tree.withdraw().await } else { Ok(()) }
         };

@@ -53,6 +53,7 @@ impl Publishing {
         if let Some(subject) = manifest.subject() {
             self.refer(&subject.digest, [*manifest.digest()]);
         }
+        self.0.tree.note_needs(&self.0.repository, manifest);
         Ok(())
     }
 

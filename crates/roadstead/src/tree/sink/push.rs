@@ -170,6 +170,7 @@ impl Tree {
             if let Some(subject) = manifest.subject() {
                 sink.queue().referrers.entry(subject.digest).or_default().insert(*manifest.digest());
             }
+            tree.note_needs(repository, manifest);
         } else {
             sink.put_manifest_now(manifest).await?;
         }
@@ -199,6 +200,7 @@ impl Tree {
             }
         }
         sink.finish_lists().await?;
+        tree.keep_noted_needs(repository).await;
         self.0.store.sync_names().await?;
         Ok(taken)
     }
