@@ -4,8 +4,10 @@ mod discard;
 mod exchange;
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -14,11 +16,11 @@ use roadstead_parts::{Distribution, Generation, Invocation, Port, part};
 use crate::contest::Ground;
 use crate::corpus::{IMAGES, LARGE, MANY, REPOSITORY, Scale};
 use crate::made::MadeTree;
-use crate::measure::{Figures, Program, Run};
+use crate::measure::{Figures, Program};
 use crate::registry::Registry;
 use crate::report::{Bar, Peer, Row, Unit};
 use discard::Discard;
-use exchange::{Exchange, Slow};
+use exchange::{Exchange, Image, Slow};
 
 /// How a push may compare with the same into distribution: of a large image, and of many small ones by many clients.
 const LARGE_PUSH: Bar = Bar::NoMoreThanPeer(1.0 / 1.5);
@@ -32,7 +34,7 @@ const NEW_TAG: Bar = Bar::NoMoreThanPeer(3.0);
 const START: Bar = Bar::AtMost(1.0);
 
 /// How many clients push small images at a time.
-const CLIENTS: &str = "16";
+const CLIENTS: usize = 16;
 
 impl Scale {
     const fn slow_uploads(self) -> usize {
@@ -106,21 +108,22 @@ enum Kind {
     Discard,
 }
 
-/// What pushes into one of them took.
+/// What pushes into one of them took, in seconds.
+#[derive(Default)]
 struct Pushed {
-    runs: Vec<Run>,
-    /// The same in seconds, until the disk had everything.
+    acknowledged: Vec<f64>,
+    /// Until the disk had everything.
     synced: Vec<f64>,
 }
 
-impl Pushed {
-    fn acknowledged(&self) -> Figures {
-        Figures::new(self.runs.iter().map(|run| run.wall.as_secs_f64()).collect())
-    }
-
-    fn synced(&self) -> Figures {
-        Figures::new(self.synced.clone())
-    }
+/// When a store is removed that was pushed into.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Removed {
+    /// At once: a disk that is thin takes longer for bytes where it never had any.
+    AtOnce,
+    /// When all is done: ext4 without a journal looks at each inode that was freed within a minute or more before it gives
+    /// away another, which takes longer than many small files do.
+    AtTheEnd,
 }
 
 /// `roadstead serve --push`, until it is dropped.
@@ -172,6 +175,41 @@ impl Server {
     }
 }
 
+/// Everything of an image that a tree has under a tag.
+fn read_image(tree: &Path, tag: &str) -> anyhow::Result<Image> {
+    let repository = tree.join("v2").join(MANY);
+    let manifest = fs::read(repository.join("manifests").join(tag))?;
+    let said: serde_json::Value = serde_json::from_slice(&manifest)?;
+    let layers = said["layers"].as_array().context("an image has layers")?;
+    let digests = std::iter::once(&said["config"]).chain(layers).filter_map(|blob| blob["digest"].as_str());
+    let blobs = digests.map(|digest| Ok((digest.to_owned(), fs::read(repository.join("blobs").join(digest))?)));
+    Ok(Image {
+        tag: tag.to_owned(),
+        media_type: said["mediaType"].as_str().context("it says its type")?.to_owned(),
+        blobs: blobs.collect::<anyhow::Result<_>>()?,
+        manifest,
+    })
+}
+
+/// Pushes images over as many connections as there are clients. Returns how long that took.
+fn push_over_connections(server: SocketAddr, images: &[Image]) -> anyhow::Result<Duration> {
+    let next = AtomicUsize::new(0);
+    let begun = Instant::now();
+    std::thread::scope(|scope| {
+        let client = || {
+            let mut exchange = Exchange::open(server)?;
+            while let Some(image) = images.get(next.fetch_add(1, Ordering::Relaxed)) {
+                exchange.push(MANY, image)?;
+            }
+            Ok(())
+        };
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        let ended = clients.into_iter().map(|client| client.join().unwrap_or_else(|_| bail!("a client panicked")));
+        ended.collect::<anyhow::Result<()>>()
+    })?;
+    Ok(begun.elapsed())
+}
+
 impl Bench<'_> {
     fn data(&self) -> PathBuf {
         self.ground.destination()
@@ -195,23 +233,24 @@ impl Bench<'_> {
     }
 
     /// Pushes into empty stores by turns: ours, distribution's, files without names, and none.
-    ///
-    /// None is removed before all are done: ext4 without a journal looks at each inode that was freed within a minute or
-    /// more before it gives away another, which took longer than the pushes did.
-    fn pushes(&self, push: impl Fn(&str) -> Program) -> anyhow::Result<[Pushed; 4]> {
+    fn pushes(&self, removed: Removed, push: impl Fn(&str) -> anyhow::Result<Duration>) -> anyhow::Result<[Pushed; 4]> {
         const KINDS: [Kind; 4] = [Kind::Ours, Kind::Distribution, Kind::Keep, Kind::Discard];
         let sync = Program::new(&part::installed("sync")).arg("-f").arg(self.ground.work);
-        let mut all = [const { Pushed { runs: Vec::new(), synced: Vec::new() } }; 4];
+        let mut all: [Pushed; 4] = Default::default();
         self.ground.clear()?;
         for round in 0..self.ground.runs {
             for turn in 0..KINDS.len() {
                 let side = (round + turn) % KINDS.len();
                 let taker = self.start(KINDS[side], &self.data().join(format!("{round}-{turn}")))?;
                 sync.run(&self.ground.log())?;
-                let run = push(&taker.authority()).run(&self.ground.log())?;
+                let acknowledged = push(&taker.authority())?;
                 let after = sync.run(&self.ground.log())?;
-                all[side].synced.push((run.wall + after.wall).as_secs_f64());
-                all[side].runs.push(run);
+                all[side].acknowledged.push(acknowledged.as_secs_f64());
+                all[side].synced.push((acknowledged + after.wall).as_secs_f64());
+                drop(taker);
+                if removed == Removed::AtOnce {
+                    self.ground.clear()?;
+                }
             }
         }
         self.ground.clear()?;
@@ -219,30 +258,34 @@ impl Bench<'_> {
     }
 
     /// What pushes took beside distribution, and beside nothing.
-    fn rows(&self, what: &str, bar: Bar, push: impl Fn(&str) -> Program) -> anyhow::Result<Vec<Row>> {
-        let [ours, distribution, keep, discard] = self.pushes(&push)?;
-        let command = push("SERVER").to_string();
+    fn rows(
+        &self,
+        what: &str,
+        command: &str,
+        bar: Bar,
+        removed: Removed,
+        push: impl Fn(&str) -> anyhow::Result<Duration>,
+    ) -> anyhow::Result<Vec<Row>> {
+        let [ours, distribution, keep, discard] = self.pushes(removed, push)?;
         let synced = format!("{command} && sync -f DEST");
-        let row = |after: &str, command: &str, ours, peer: (&str, Figures), bar| Row {
+        let row = |after: &str, command: &str, ours: &[f64], peer: (&str, &[f64]), bar| Row {
             what: format!("{what}{after}"),
             command: command.to_owned(),
             unit: Unit::Seconds,
-            ours,
-            peer: Some(Peer { name: peer.0.into(), command: command.to_owned(), figures: peer.1 }),
+            ours: Figures::new(ours.to_vec()),
+            peer: Some(Peer {
+                name: peer.0.into(),
+                command: command.to_owned(),
+                figures: Figures::new(peer.1.to_vec()),
+            }),
             bar,
         };
-        let peer = "distribution 3";
+        let ours_alone = |name, peer: &Pushed| row("", command, &ours.acknowledged, (name, &peer.acknowledged), None);
         Ok(vec![
-            row(", and `sync -f`", &synced, ours.synced(), (peer, distribution.synced()), Some(bar)),
-            row("", &command, ours.acknowledged(), (peer, distribution.acknowledged()), None),
-            row(
-                "",
-                &command,
-                ours.acknowledged(),
-                ("a server that hashes, writes and syncs bytes", keep.acknowledged()),
-                None,
-            ),
-            row("", &command, ours.acknowledged(), ("a server that keeps nothing", discard.acknowledged()), None),
+            row(", and `sync -f`", &synced, &ours.synced, ("distribution 3", &distribution.synced), Some(bar)),
+            ours_alone("distribution 3", &distribution),
+            ours_alone("a server that hashes, writes and syncs bytes", &keep),
+            ours_alone("a server that keeps nothing", &discard),
         ])
     }
 
@@ -259,12 +302,16 @@ impl Bench<'_> {
             let image = format!("{authority}/{REPOSITORY}:{LARGE}");
             Program::new(&crane).args(["push", "--insecure"]).arg(&layout).arg(image)
         };
-        let rows = self.rows("push of 600 MB in 6 layers", LARGE_PUSH, push)?;
+        let command = push("SERVER").to_string();
+        let rows = self.rows("push of 600 MB in 6 layers", &command, LARGE_PUSH, Removed::AtOnce, |authority| {
+            Ok(push(authority).run(&self.ground.log())?.wall)
+        })?;
         fs::remove_dir_all(&layout)?;
         Ok(rows)
     }
 
-    /// Many small images by many clients, which are `roadstead copy` for both, since that starts quickly.
+    /// Many small images by many clients: processes, of `roadstead copy` for all, since that starts quickly; and connections that
+    /// cost nearly nothing, since even such processes take most of the time.
     fn many(&self, registry: &Registry) -> anyhow::Result<Vec<Row>> {
         let tree = self.ground.work.join("many");
         if tree.exists() {
@@ -281,12 +328,20 @@ impl Bench<'_> {
             let one = self.tool(&tree).arg("copy").arg(format!("tree:{MANY}:{{}}"));
             let one = one.arg(format!("docker://{authority}/{MANY}:{{}}"));
             Program::new(&part::installed("xargs"))
-                .args(["-P", CLIENTS, "-I", "{}", "-a"])
+                .args(["-P", &CLIENTS.to_string(), "-I", "{}", "-a"])
                 .arg(&list)
                 .args(one.words().iter().map(String::as_str))
         };
         let what = format!("push of {IMAGES} small images by {CLIENTS} clients");
-        let rows = self.rows(&what, MANY_PUSH, push)?;
+        let mut rows = self.rows(&what, &push("SERVER").to_string(), MANY_PUSH, Removed::AtTheEnd, |authority| {
+            Ok(push(authority).run(&self.ground.log())?.wall)
+        })?;
+        let images: Vec<Image> = names.iter().map(|name| read_image(&tree, name)).collect::<Result<_, _>>()?;
+        let what = format!("push of {IMAGES} small images over {CLIENTS} connections");
+        let command = "HEAD, POST, PUT of each blob and PUT of each manifest";
+        rows.extend(self.rows(&what, command, MANY_PUSH, Removed::AtTheEnd, |authority| {
+            push_over_connections(authority.parse()?, &images)
+        })?);
         fs::remove_dir_all(&tree)?;
         fs::remove_file(&list)?;
         Ok(rows)
@@ -395,9 +450,10 @@ impl Bench<'_> {
         for round in 0..self.ground.runs.max(5) {
             for (repository, times) in ["bench/few", "bench/many"].into_iter().zip(&mut times) {
                 let manifest = fs::read(tree.join(format!("v2/{repository}/manifests/tag-000000")))?;
+                let media_type = "application/vnd.oci.image.manifest.v1+json";
                 let mut exchange = Exchange::open(server.port.address())?;
                 let begun = Instant::now();
-                exchange.put_manifest(repository, &format!("new-{round}"), &manifest)?;
+                exchange.put_manifest(repository, &format!("new-{round}"), media_type, &manifest)?;
                 times.push(begun.elapsed().as_secs_f64());
             }
         }

@@ -28,7 +28,7 @@ fn every_figure_can_be_measured() {
 
 #[test]
 fn every_figure_about_pushes_and_configurations_can_be_measured() {
-    assert_eq!(figures("bench-push", &[Part::Push, Part::Config]), 14 + 2 * roadstead::host::HOSTS.len());
+    assert_eq!(figures("bench-push", &[Part::Push, Part::Config]), 18 + 2 * roadstead::host::HOSTS.len());
 }
 
 #[test]

@@ -8,6 +8,17 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
+const OCTETS: &str = "Content-Type: application/octet-stream\r\n";
+
+/// An image to be pushed.
+pub(super) struct Image {
+    pub(super) tag: String,
+    pub(super) media_type: String,
+    pub(super) manifest: Vec<u8>,
+    /// By their digests, the config among them.
+    pub(super) blobs: Vec<(String, Vec<u8>)>,
+}
+
 /// A connection to a server.
 pub(super) struct Exchange {
     stream: BufReader<TcpStream>,
@@ -28,9 +39,15 @@ impl Exchange {
     }
 
     /// Names a manifest.
-    pub(super) fn put_manifest(&mut self, repository: &str, tag: &str, manifest: &[u8]) -> anyhow::Result<()> {
-        const TYPE: &str = "Content-Type: application/vnd.oci.image.manifest.v1+json\r\n";
-        self.begin("PUT", &format!("/v2/{repository}/manifests/{tag}"), TYPE, manifest.len())?;
+    pub(super) fn put_manifest(
+        &mut self,
+        repository: &str,
+        tag: &str,
+        media_type: &str,
+        manifest: &[u8],
+    ) -> anyhow::Result<()> {
+        let media_type = format!("Content-Type: {media_type}\r\n");
+        self.begin("PUT", &format!("/v2/{repository}/manifests/{tag}"), &media_type, manifest.len())?;
         self.stream.get_mut().write_all(manifest)?;
         let answer = self.answer()?;
         if answer.status != 201 {
@@ -39,14 +56,38 @@ impl Exchange {
         Ok(())
     }
 
+    /// Pushes an image as clients do: what the server hasn't, and then the manifest.
+    pub(super) fn push(&mut self, repository: &str, image: &Image) -> anyhow::Result<()> {
+        for (digest, bytes) in &image.blobs {
+            self.begin("HEAD", &format!("/v2/{repository}/blobs/{digest}"), "", 0)?;
+            if self.head()?.0.status == 200 {
+                continue;
+            }
+            let path = self.upload(repository)?;
+            let join = if path.contains('?') { '&' } else { '?' };
+            self.begin("PUT", &format!("{path}{join}digest={digest}"), OCTETS, bytes.len())?;
+            self.stream.get_mut().write_all(bytes)?;
+            let answer = self.answer()?;
+            if answer.status != 201 {
+                bail!("a blob was answered with {}", answer.status);
+            }
+        }
+        self.put_manifest(repository, &image.tag, &image.media_type, &image.manifest)
+    }
+
     /// Begins an upload of so many bytes and sends none of them.
     fn begin_upload(&mut self, repository: &str, size: usize) -> anyhow::Result<()> {
+        let path = self.upload(repository)?;
+        self.begin("PATCH", &path, OCTETS, size)
+    }
+
+    /// Asks where an upload goes.
+    fn upload(&mut self, repository: &str) -> anyhow::Result<String> {
         self.begin("POST", &format!("/v2/{repository}/blobs/uploads/"), "", 0)?;
         let answer = self.answer()?;
         let location = answer.location.filter(|_| answer.status == 202);
         let location = location.with_context(|| format!("an upload was answered with {}", answer.status))?;
-        let path = location.strip_prefix(&format!("http://{}", self.address)).unwrap_or(&location).to_owned();
-        self.begin("PATCH", &path, "Content-Type: application/octet-stream\r\n", size)
+        Ok(location.strip_prefix(&format!("http://{}", self.address)).unwrap_or(&location).to_owned())
     }
 
     fn begin(&mut self, method: &str, path: &str, headers: &str, length: usize) -> anyhow::Result<()> {
@@ -56,6 +97,13 @@ impl Exchange {
     }
 
     fn answer(&mut self) -> anyhow::Result<Answer> {
+        let (answer, length) = self.head()?;
+        std::io::copy(&mut self.stream.by_ref().take(length), &mut std::io::sink())?;
+        Ok(answer)
+    }
+
+    /// An answer as far as its body, and how long that is, if it is sent.
+    fn head(&mut self) -> anyhow::Result<(Answer, u64)> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         let status = line.split(' ').nth(1).and_then(|status| status.parse().ok());
@@ -71,8 +119,7 @@ impl Exchange {
                 None => break,
             }
         }
-        std::io::copy(&mut self.stream.by_ref().take(length), &mut std::io::sink())?;
-        Ok(Answer { status, location })
+        Ok((Answer { status, location }, length))
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
@@ -12,13 +12,19 @@ use std::time::Duration;
 use roadstead::oci::Algorithm;
 use roadstead::store::{Condition, Headers, Store as _};
 use roadstead::testing::{Image, ImageBuilder, Layer, Reply, Seen, noise};
-use roadstead_parts::{BucketServer, Port, wait_until};
+use roadstead_parts::{BucketServer, Port, part, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::published::{BUCKET, Scene};
 use crate::support::{Answer, Faulty, push, refusal, request};
 
 const LIMIT: Duration = Duration::from_secs(60);
+
+fn serve(scene: &Scene, port: &Port, more: &[&str]) -> Command {
+    let listen = port.address().to_string();
+    let serve = ["--tree", BUCKET, "serve", "--push", "--anonymous-push", "--state", "state", "--listen", &listen];
+    scene.command(&[&serve, more].concat())
+}
 
 /// A server that takes pushes into the bucket of a scene. It is killed when it is dropped.
 struct Server {
@@ -30,13 +36,28 @@ struct Server {
 impl Server {
     fn start(scene: &Scene, service: &str, more: &[&str]) -> Self {
         let port = Port::free();
+        let mut server = serve(scene, &port, more);
+        server.env("AWS_ENDPOINT_URL", service);
+        Self::run(scene, &mut server, &port)
+    }
+
+    /// The same where the folder of its state has so little room, on a disk that only it sees.
+    fn start_with_little_room(scene: &Scene, bytes: usize) -> Self {
+        let port = Port::free();
+        let server = serve(scene, &port, &[]);
+        let script = format!("mkdir state && mount -t tmpfs -o size={bytes} tmpfs state && exec \"$0\" \"$@\"");
+        let mut mounted = Command::new(part::installed("unshare"));
+        mounted.args(["--mount", "--propagation=private", "sh", "-euc", &script]);
+        mounted.arg(server.get_program()).args(server.get_args());
+        mounted.envs(server.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        mounted.current_dir(scene.place.path()).stdin(Stdio::null());
+        Self::run(scene, &mut mounted, &port)
+    }
+
+    fn run(scene: &Scene, server: &mut Command, port: &Port) -> Self {
         let authority = port.address().to_string();
-        let serve =
-            ["--tree", BUCKET, "serve", "--push", "--anonymous-push", "--state", "state", "--listen", &authority];
-        let mut server = scene.command(&[&serve, more].concat());
         let log = scene.place.path().join("log");
-        let server = server.env("AWS_ENDPOINT_URL", service).stdout(Stdio::null()).stderr(File::create(&log).unwrap());
-        let mut process = server.spawn().unwrap();
+        let mut process = server.stdout(Stdio::null()).stderr(File::create(&log).unwrap()).spawn().unwrap();
         let answers = wait_until(LIMIT, || port.answers());
         let server_is_there = answers && process.try_wait().unwrap().is_none();
         let server = Self { process, authority, log };
@@ -75,7 +96,11 @@ fn scene() -> Scene {
 
 /// What waits on this machine.
 fn waiting(scene: &Scene) -> Vec<PathBuf> {
-    let folder = scene.place.path().join("state/uploads/.roadstead");
+    waiting_below(&scene.place.path().join("state"))
+}
+
+fn waiting_below(state: &Path) -> Vec<PathBuf> {
+    let folder = state.join("uploads/.roadstead");
     let files = |name: &str| {
         let entries = fs::read_dir(folder.join(name)).into_iter().flatten();
         entries.map(|entry| entry.unwrap().path()).collect::<Vec<_>>()
@@ -238,6 +263,32 @@ fn a_bucket_that_fails_in_the_middle_leaves_nothing_by_halves() {
     }
     assert!(refused > 4, "only {refused} writes");
     assert_eq!(waiting(&scene), [] as [PathBuf; 0]);
+}
+
+/// Where uploads wait on a disk that is full they are refused, what was sent of them gives its room back at once, and others
+/// go through.
+#[test]
+fn a_full_disk_on_the_way_into_a_bucket_costs_what_does_not_fit() {
+    let scene = scene();
+    let server = Server::start_with_little_room(&scene, 8 << 20);
+    let state = format!("/proc/{}/root{}", server.process.id(), scene.place.path().join("state").display());
+    let large = noise(3, 12 << 20);
+    let digest = Algorithm::Sha256.digest(&large);
+    push(&server.authority, "app", "before", &image("before")).unwrap();
+    for round in 0..3 {
+        server.ask("POST", &format!("/v2/app/blobs/uploads/?digest={digest}"), &large).expect(500).unwrap();
+        let begun = server.begin();
+        server.ask("PATCH", &begun, &large).expect(500).unwrap();
+        server.ask("GET", &begun, b"").expect(404).unwrap();
+        server.ask("GET", &format!("/v2/app/blobs/{digest}"), b"").expect(404).unwrap();
+        assert_eq!(waiting_below(Path::new(&state)), [] as [PathBuf; 0]);
+        push(&server.authority, "app", &format!("after-{round}"), &image(&format!("after {round}"))).unwrap();
+    }
+    assert!(server.said().contains("No space left on device"), "{}", server.said());
+    drop(server);
+    scene.run(&["--tree", BUCKET, "verify"]).ok();
+    let listed = scene.run(&["--tree", BUCKET, "list", "--flat"]).ok();
+    assert_eq!(listed.text(), "app:after-0\napp:after-1\napp:after-2\napp:before\n");
 }
 
 /// Who is throttled, or can't reach the service, is told to come again; an upload waits meanwhile.
