@@ -116,14 +116,11 @@ struct Pushed {
     synced: Vec<f64>,
 }
 
-/// When a store is removed that was pushed into.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Removed {
-    /// At once: a disk that is thin takes longer for bytes where it never had any.
-    AtOnce,
-    /// When all is done: ext4 without a journal looks at each inode that was freed within a minute or more before it gives
-    /// away another, which takes longer than many small files do.
-    AtTheEnd,
+/// The folders of servers that are pushed into.
+struct Stores {
+    name: &'static str,
+    /// Whether they stay when their server has ended.
+    stay: bool,
 }
 
 /// `roadstead serve --push`, until it is dropped.
@@ -232,28 +229,28 @@ impl Bench<'_> {
         })
     }
 
-    /// Pushes into empty stores by turns: ours, distribution's, files without names, and none.
-    fn pushes(&self, removed: Removed, push: impl Fn(&str) -> anyhow::Result<Duration>) -> anyhow::Result<[Pushed; 4]> {
+    /// Pushes into empty stores by turns: ours, distribution's, files without names, and none. Whoever calls removes them when
+    /// all is done, if they have many small files: ext4 without a journal looks at each inode that was freed within a minute
+    /// or more before it gives away another, which takes longer than the pushes.
+    fn pushes(&self, stores: &Stores, push: impl Fn(&str) -> anyhow::Result<Duration>) -> anyhow::Result<[Pushed; 4]> {
         const KINDS: [Kind; 4] = [Kind::Ours, Kind::Distribution, Kind::Keep, Kind::Discard];
         let sync = Program::new(&part::installed("sync")).arg("-f").arg(self.ground.work);
         let mut all: [Pushed; 4] = Default::default();
-        self.ground.clear()?;
         for round in 0..self.ground.runs {
             for turn in 0..KINDS.len() {
                 let side = (round + turn) % KINDS.len();
-                let taker = self.start(KINDS[side], &self.data().join(format!("{round}-{turn}")))?;
+                let taker = self.start(KINDS[side], &self.data().join(format!("{}-{round}-{turn}", stores.name)))?;
                 sync.run(&self.ground.log())?;
                 let acknowledged = push(&taker.authority())?;
                 let after = sync.run(&self.ground.log())?;
                 all[side].acknowledged.push(acknowledged.as_secs_f64());
                 all[side].synced.push((acknowledged + after.wall).as_secs_f64());
                 drop(taker);
-                if removed == Removed::AtOnce {
+                if !stores.stay {
                     self.ground.clear()?;
                 }
             }
         }
-        self.ground.clear()?;
         Ok(all)
     }
 
@@ -263,10 +260,10 @@ impl Bench<'_> {
         what: &str,
         command: &str,
         bar: Bar,
-        removed: Removed,
+        stores: &Stores,
         push: impl Fn(&str) -> anyhow::Result<Duration>,
     ) -> anyhow::Result<Vec<Row>> {
-        let [ours, distribution, keep, discard] = self.pushes(removed, push)?;
+        let [ours, distribution, keep, discard] = self.pushes(stores, push)?;
         let synced = format!("{command} && sync -f DEST");
         let row = |after: &str, command: &str, ours: &[f64], peer: (&str, &[f64]), bar| Row {
             what: format!("{what}{after}"),
@@ -303,7 +300,10 @@ impl Bench<'_> {
             Program::new(&crane).args(["push", "--insecure"]).arg(&layout).arg(image)
         };
         let command = push("SERVER").to_string();
-        let rows = self.rows("push of 600 MB in 6 layers", &command, LARGE_PUSH, Removed::AtOnce, |authority| {
+        // A disk that is thin takes longer for bytes where it never had any.
+        let stores = Stores { name: "large", stay: false };
+        self.ground.clear()?;
+        let rows = self.rows("push of 600 MB in 6 layers", &command, LARGE_PUSH, &stores, |authority| {
             Ok(push(authority).run(&self.ground.log())?.wall)
         })?;
         fs::remove_dir_all(&layout)?;
@@ -333,13 +333,15 @@ impl Bench<'_> {
                 .args(one.words().iter().map(String::as_str))
         };
         let what = format!("push of {IMAGES} small images by {CLIENTS} clients");
-        let mut rows = self.rows(&what, &push("SERVER").to_string(), MANY_PUSH, Removed::AtTheEnd, |authority| {
+        let stores = Stores { name: "processes", stay: true };
+        let mut rows = self.rows(&what, &push("SERVER").to_string(), MANY_PUSH, &stores, |authority| {
             Ok(push(authority).run(&self.ground.log())?.wall)
         })?;
         let images: Vec<Image> = names.iter().map(|name| read_image(&tree, name)).collect::<Result<_, _>>()?;
         let what = format!("push of {IMAGES} small images over {CLIENTS} connections");
         let command = "HEAD, POST, PUT of each blob and PUT of each manifest";
-        rows.extend(self.rows(&what, command, MANY_PUSH, Removed::AtTheEnd, |authority| {
+        let stores = Stores { name: "connections", stay: true };
+        rows.extend(self.rows(&what, command, MANY_PUSH, &stores, |authority| {
             push_over_connections(authority.parse()?, &images)
         })?);
         fs::remove_dir_all(&tree)?;
