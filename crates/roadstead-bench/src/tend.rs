@@ -65,7 +65,7 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
         if repositories == 1 {
             rows.push(after_addition(&ground, roadstead, &first, what("the first removal after they were added"))?);
         }
-        // The first one reads every manifest that this wrote, which the others know then.
+        // The repair has read every manifest, and left what it learnt.
         rows.push(row(what("the first removal of a tag"), &removal(0), &[removal(0).run(&ground.log())?], LOOK));
         let timed: Vec<Run> = (1..=runs).map(|tag| removal(tag).run(&ground.log())).collect::<Result<_, _>>()?;
         rows.push(row(what("remove of a tag"), &removal(1), &timed, LOOK));

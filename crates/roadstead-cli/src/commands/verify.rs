@@ -116,9 +116,6 @@ pub(crate) async fn run(args: Verify, global: &Global, output: &Output) -> anyho
 async fn repair(tree: &Tree, findings: &mut [Reported]) -> anyhow::Result<()> {
     let derived: BTreeSet<Derived> =
         findings.iter().filter_map(|reported| reported.finding.derived()).cloned().collect();
-    if derived.is_empty() {
-        return Ok(());
-    }
     tree.repair(&derived).await?;
     for reported in findings.iter_mut() {
         reported.mended |= reported.finding.derived().is_some();

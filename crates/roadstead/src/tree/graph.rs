@@ -241,7 +241,7 @@ impl Tree {
                     }
                 }
                 pointers.extend(tree.resolve_each_sound(&repository, &unknown).await?.into_iter().flatten());
-                tree.read_each(pointers, about.as_deref()).await
+                tree.read_each(&repository, pointers, about.as_deref()).await
             }
         });
         for read in read.await? {
@@ -282,7 +282,12 @@ impl Tree {
     }
 
     /// Reads manifests, in no promised order.
-    async fn read_each(&self, pointers: Vec<Pointer>, about: Option<&About>) -> Result<Vec<Read>, TreeError> {
+    async fn read_each(
+        &self,
+        repository: &Repository,
+        pointers: Vec<Pointer>,
+        about: Option<&About>,
+    ) -> Result<Vec<Read>, TreeError> {
         let mut read = Vec::with_capacity(pointers.len());
         let mut relevant = Vec::new();
         match about {
@@ -301,7 +306,11 @@ impl Tree {
         let nodes = stream::iter(relevant).map(async |pointer| {
             let (needs, damage) = match self.manifest(&pointer).await {
                 Err(error @ TreeError::Damaged { .. }) => (None, Some(error)),
-                other => (other?.as_ref().map(Needs::of), None),
+                other => {
+                    let manifest = other?;
+                    manifest.iter().for_each(|manifest| self.note_needs(repository, manifest));
+                    (manifest.as_ref().map(Needs::of), None)
+                }
             };
             Ok::<_, TreeError>(Read::Node(Box::new((Node { pointer, needs }, damage))))
         });

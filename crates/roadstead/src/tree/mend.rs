@@ -59,7 +59,8 @@ impl RefetchError {
 }
 
 impl Tree {
-    /// Makes what is derived again, from names and bytes, and changes nothing else.
+    /// Makes what is derived again, from names and bytes, and changes nothing else. Of what images name, of which nothing is
+    /// wrong if it is not known, it keeps what was read to verify them.
     ///
     /// # Errors
     ///
@@ -74,9 +75,13 @@ impl Tree {
                 }
             })
             .collect();
-        let tree = self.beside(repositories.into_iter().cloned().collect());
+        let noted = self.noted_needs();
+        let tree = self.beside(repositories.into_iter().chain(&noted).cloned().collect());
         for one in derived {
             tree.repair_one(one).await?;
+        }
+        for repository in &noted {
+            tree.keep_noted_needs(repository).await;
         }
         tree.0.store.sync().await?;
         tree.withdraw().await

@@ -4,10 +4,10 @@
 //! repository keeps that, so that only manifests are opened which have come since. Whatever is wrong with the file makes
 //! it no file: it is written anew from the manifests.
 //!
-//! Who has read many manifests writes it, and who has written many, in one addition or one by one in a server: as soon as
-//! they are a sixteenth of what the file says, so that all writing together is some sixteen times the last file.
+//! Who removes or repairs and has read many manifests writes it, and who has written many, in one addition or one by one in
+//! a server: as soon as they are a sixteenth of what the file says, so that all writing together is some sixteen times the last file.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -66,7 +66,7 @@ const fn size(names: usize) -> usize {
     HASH + 2 * WORD + (HASH + WORD) * names
 }
 
-/// The images that this process wrote and no file knows yet, by repository. Memory: 16 MiB at most.
+/// The images that this process wrote or read and no file may know yet, by repository. Memory: 16 MiB at most.
 #[derive(Default)]
 pub(super) struct Written(Mutex<All>);
 
@@ -117,6 +117,13 @@ impl Written {
         let images: Vec<_> = news.images.drain().map(|(image, names)| Image(image, names)).collect();
         all.size -= images.iter().map(Image::size).sum::<usize>();
         Some(images)
+    }
+
+    /// The repositories of which there are so many.
+    fn ready(&self) -> BTreeSet<Repository> {
+        let ready =
+            |(repository, news): (&Repository, &News)| (news.images.len() >= news.enough).then(|| repository.clone());
+        self.all().repositories.iter().filter_map(ready).collect()
     }
 
     /// Says how many it takes next time.
@@ -284,7 +291,12 @@ fn number(word: [u8; WORD]) -> Option<usize> {
 }
 
 impl Tree {
-    /// Notes what an image names that was written just now.
+    /// The repositories of which much was [noted](Self::note_needs).
+    pub(super) fn noted_needs(&self) -> BTreeSet<Repository> {
+        self.0.written.ready()
+    }
+
+    /// Notes what an image names that was written or read just now.
     pub(super) fn note_needs(&self, repository: &Repository, manifest: &Manifest) {
         if let Some(image) = Image::of(manifest) {
             self.0.written.add(repository, image);

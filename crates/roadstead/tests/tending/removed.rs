@@ -1,5 +1,7 @@
 //! What a removal takes along, and what it must not.
 
+use std::collections::BTreeSet;
+
 use roadstead::testing::{Image, ImageBuilder, IndexBuilder};
 use roadstead::tree::TreeError;
 
@@ -44,6 +46,12 @@ async fn what_was_read_once_is_not_read_again() {
         assert!(scene.read(&at).await.is_some(), "{}: more than a hundred images are worth it", scene.name());
         scene.damage(&scene.manifest("app", &images[7])).await;
         remove("0").await.unwrap();
+        scene.delete(at.as_str()).await;
+        // Whoever verified them learnt it, and says so when told to repair.
+        scene.verify().await;
+        assert!(scene.read(&at).await.is_none(), "{}: looking writes nothing", scene.name());
+        scene.tree.repair(&BTreeSet::new()).await.unwrap();
+        assert!(scene.read(&at).await.is_some(), "{}", scene.name());
         scene.delete(at.as_str()).await;
         let refused = remove("1").await;
         assert!(matches!(refused, Err(TreeError::Damaged { .. })), "{}: {refused:?}", scene.name());
