@@ -137,7 +137,7 @@ struct Inner {
     unsynced: Arc<sink::Unsynced>,
     unlisted: Arc<sink::Unlisted>,
     known: Arc<lists::Known>,
-    written: Arc<needs::Written>,
+    noted: Arc<needs::Noted>,
     /// Whom others see at work in the store, if somebody is.
     beside: Option<fence::Beside>,
     /// What was announced for pushes.
@@ -350,7 +350,7 @@ impl Tree {
             store,
             unsynced: Arc::default(),
             unlisted: Arc::default(),
-            written: Arc::default(),
+            noted: Arc::default(),
             known: Arc::default(),
             beside: None,
             together: Arc::default(),
@@ -362,12 +362,12 @@ impl Tree {
 
     /// The same tree, as somebody changes it whom others see at work.
     fn over(&self, beside: &fence::Beside) -> Self {
-        let Inner { unsynced, unlisted, known, written, removals, headers, .. } = &*self.0;
+        let Inner { unsynced, unlisted, known, noted, removals, headers, .. } = &*self.0;
         Self(Arc::new(Inner {
             store: Arc::new(beside.clone()),
             unsynced: unsynced.clone(),
             unlisted: unlisted.clone(),
-            written: written.clone(),
+            noted: noted.clone(),
             known: known.clone(),
             beside: Some(beside.clone()),
             together: Arc::default(),

@@ -4,8 +4,9 @@
 //! repository keeps that, so that only manifests are opened which have come since. Whatever is wrong with the file makes
 //! it no file: it is written anew from the manifests.
 //!
-//! Who removes or repairs and has read many manifests writes it, and who has written many, in one addition or one by one in
-//! a server: as soon as they are a sixteenth of what the file says, so that all writing together is some sixteen times the last file.
+//! Who removes or repairs and has read many manifests writes it, and who has written many, in one addition or one by one
+//! in a server: as soon as they are a sixteenth of what the file says, so that all writing together is some sixteen times
+//! the last file.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::ops::Range;
@@ -68,7 +69,7 @@ const fn size(names: usize) -> usize {
 
 /// The images that this process wrote or read and no file may know yet, by repository. Memory: 16 MiB at most.
 #[derive(Default)]
-pub(super) struct Written(Mutex<All>);
+pub(super) struct Noted(Mutex<All>);
 
 #[derive(Default)]
 struct All {
@@ -89,7 +90,7 @@ impl Default for News {
     }
 }
 
-impl Written {
+impl Noted {
     fn all(&self) -> MutexGuard<'_, All> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -293,27 +294,27 @@ fn number(word: [u8; WORD]) -> Option<usize> {
 impl Tree {
     /// The repositories of which much was [noted](Self::note_needs).
     pub(super) fn noted_needs(&self) -> BTreeSet<Repository> {
-        self.0.written.ready()
+        self.0.noted.ready()
     }
 
     /// Notes what an image names that was written or read just now.
     pub(super) fn note_needs(&self, repository: &Repository, manifest: &Manifest) {
         if let Some(image) = Image::of(manifest) {
-            self.0.written.add(repository, image);
+            self.0.noted.add(repository, image);
         }
     }
 
     /// Keeps what was [noted](Self::note_needs), if it is much. Whoever calls keeps removals away.
     pub(super) async fn keep_noted_needs(&self, repository: &Repository) {
-        let Some(mut news) = self.0.written.take(repository) else { return };
+        let Some(mut news) = self.0.noted.take(repository) else { return };
         let known = self.known_needs(repository).await;
         news.retain(|image| !known.images.contains_key(&image.0));
         let (count, enough) = (news.len(), WORTH.max(known.images.len() / PART));
         if count < enough {
-            news.into_iter().for_each(|image| self.0.written.add(repository, image));
-            return self.0.written.wait_for(repository, enough);
+            news.into_iter().for_each(|image| self.0.noted.add(repository, image));
+            return self.0.noted.wait_for(repository, enough);
         }
-        self.0.written.wait_for(repository, WORTH.max((known.images.len() + count) / PART));
+        self.0.noted.wait_for(repository, WORTH.max((known.images.len() + count) / PART));
         self.keep_needs(repository, &known, news, |_| true).await;
     }
 
@@ -403,28 +404,28 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_taken_when_it_is_much() {
-        let (written, app, other) = (Written::default(), "app".parse().unwrap(), "other".parse().unwrap());
+    fn what_was_noted_is_taken_when_it_is_much() {
+        let (noted, app, other) = (Noted::default(), "app".parse().unwrap(), "other".parse().unwrap());
         let name = |number: usize| format!("image {number}");
         for number in 0..WORTH - 1 {
-            written.add(&app, image(&name(number), &["a"]));
-            written.add(&app, image(&name(0), &["a"]));
+            noted.add(&app, image(&name(number), &["a"]));
+            noted.add(&app, image(&name(0), &["a"]));
         }
-        assert!(written.take(&app).is_none());
-        written.add(&other, image("another", &[]));
-        written.add(&app, image("the last", &["a"]));
-        assert!(written.take(&other).is_none());
-        assert_eq!(written.take(&app).unwrap().len(), WORTH);
-        assert!(written.take(&app).is_none());
-        written.wait_for(&app, 1);
-        written.add(&app, image("one more", &["a"]));
-        assert_eq!(written.take(&app).unwrap().len(), 1);
-        // What was never taken is forgotten rather than that memory grows.
+        assert!(noted.take(&app).is_none());
+        noted.add(&other, image("another", &[]));
+        noted.add(&app, image("the last", &["a"]));
+        assert!(noted.take(&other).is_none());
+        assert_eq!(noted.take(&app).unwrap().len(), WORTH);
+        assert!(noted.take(&app).is_none());
+        noted.wait_for(&app, 1);
+        noted.add(&app, image("one more", &["a"]));
+        assert_eq!(noted.take(&app).unwrap().len(), 1);
+        // Memory doesn't grow: what is never taken is forgotten.
         for number in 0..1 << 16 {
-            written.add(&name(number).replace(' ', "-").parse().unwrap(), image("one", &["a", "b"]));
-            assert!(written.all().size <= MAX_SIZE);
+            noted.add(&name(number).replace(' ', "-").parse().unwrap(), image("one", &["a", "b"]));
+            assert!(noted.all().size <= MAX_SIZE);
         }
-        assert!(written.all().repositories.len() < 1 << 15);
+        assert!(noted.all().repositories.len() < 1 << 15);
     }
 
     #[test]
