@@ -1,7 +1,7 @@
 //! Looking after a tree: verifying it, and small changes of a large one.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use roadstead_parts::part;
 
@@ -39,6 +39,9 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
     let ground = Ground { work, runs };
     let tree = ground.destination();
     let tool = Program::new(roadstead).args(["--quiet", "--tree"]).arg(&tree);
+    if added(&ground).exists() {
+        fs::remove_dir_all(added(&ground))?;
+    }
     let mut rows = verify(&ground, &tool, scale)?;
     for repositories in [1, 50] {
         ground.clear()?;
@@ -72,6 +75,7 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
         let program = tool.clone().args(["prune", "--keep-last"]).arg((tags / 2).to_string());
         rows.push(row(what("prune of half the tags"), &program, &[program.run(&ground.log())?], PRUNE));
     }
+    fs::remove_dir_all(added(&ground))?;
     ground.clear()?;
     for row in &mut rows {
         row.name(&tree.display().to_string(), "TREE");
@@ -79,19 +83,23 @@ pub(crate) fn measure(roadstead: &Path, work: &Path, runs: usize, scale: Scale) 
     Ok(rows)
 }
 
-/// The first removal from a tree of which everything was added by one command.
+/// The first removal from a tree of which everything was added by one command. The tree stays: who removes it has the disk
+/// work for whoever comes next.
 fn after_addition(ground: &Ground<'_>, roadstead: &Path, repository: &str, what: String) -> anyhow::Result<Row> {
-    let added = ground.work.join("added");
+    let added = added(ground);
     let tool = Program::new(roadstead).args(["--quiet", "--tree"]).arg(&added);
     let source = format!("tree:{}//{repository}", ground.destination().display());
     tool.clone().arg("add").arg(source).run(&ground.log())?;
     ground.sync().run(&ground.log())?;
     let removal = tool.arg("remove").arg(format!("{repository}:tag-00000"));
     let run = removal.run(&ground.log())?;
-    fs::remove_dir_all(&added)?;
     let mut row = row(what, &removal, &[run], LOOK);
     row.name(&added.display().to_string(), "TREE");
     Ok(row)
+}
+
+fn added(ground: &Ground<'_>) -> PathBuf {
+    ground.work.join("added")
 }
 
 fn row(what: String, program: &Program, runs: &[Run], most: f64) -> Row {
