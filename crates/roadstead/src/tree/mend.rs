@@ -66,6 +66,10 @@ impl Tree {
     ///
     /// If the store can't be written.
     pub async fn repair(&self, derived: &BTreeSet<Derived>) -> Result<(), TreeError> {
+        let noted = self.noted_needs();
+        if derived.is_empty() && noted.is_empty() {
+            return Ok(());
+        }
         let _beside = self.0.store.lock(WRITERS, LockMode::Shared).await?;
         let repositories: BTreeSet<&Repository> = { derived.iter() }
             .filter_map(|one| match one {
@@ -75,7 +79,6 @@ impl Tree {
                 }
             })
             .collect();
-        let noted = self.noted_needs();
         let tree = self.beside(repositories.into_iter().chain(&noted).cloned().collect());
         for one in derived {
             tree.repair_one(one).await?;
